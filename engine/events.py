@@ -1,0 +1,158 @@
+"""What a job tells the world: one frozen dataclass per happening, written as JSON lines.
+
+`Record` is an event with its number and time. Durable events are kept in the run's
+`events.jsonl`; the others (`Progressed`) are worth showing and not worth keeping.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened in a job."""
+
+    durable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class JobStarted(Event):
+    """A verb begins, on a device, for a run."""
+
+    job: str
+    run: str
+    device: str
+    total_steps: int = 0
+    resumed_step: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseChanged(Event):
+    """The job goes on to its next part: `pack`, `train`, `validate`, `test`, `export`."""
+
+    phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed(Event):
+    """`done` of `total` units of the phase are through; `unit` names them."""
+
+    durable: ClassVar[bool] = False
+    phase: str
+    done: int
+    total: int
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped(Event):
+    """The state of training after a step (loss: mean since the last of these events)."""
+
+    step: int
+    epoch: int
+    loss: float
+    lr: float
+    clips_per_s: float
+    snr_db: float
+    memory_mb: float
+    eta_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Validated(Event):
+    """A measurement on the validation split, at the threshold that meets the FAH target there."""
+
+    step: int
+    epoch: int
+    loss: float
+    pauc: float
+    eer: float
+    frr: float
+    frr_low: float
+    frr_high: float
+    clips: int
+    fah: float
+    hours: float
+    target_fah: float
+    threshold: float
+    det_area: float
+    best: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSaved(Event):
+    """A checkpoint is on the disk, whole."""
+
+    step: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reported(Event):
+    """The report of a run is written: the test set, opened once, at the frozen threshold."""
+
+    run: str
+    frr: float
+    frr_low: float
+    frr_high: float
+    fah: float
+    fah_low: float
+    fah_high: float
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class Warned(Event):
+    """Something a person should know, and what to do about it."""
+
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobFailed(Event):
+    """The job ended with an error; a bug carries its traceback."""
+
+    message: str
+    hint: str = ""
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobFinished(Event):
+    """The job ended: `done`, or `stopped` after a checkpoint."""
+
+    job: str
+    outcome: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An event with its number `n` in the job's stream and the wall-clock time it happened."""
+
+    n: int
+    time_s: float
+    event: Event
+
+
+Emit = Callable[[Event], None]
+TYPES: dict[str, type[Event]] = {kind.__name__: kind for kind in Event.__subclasses__()}
+
+
+def to_line(record: Record) -> str:
+    """Render a record as one JSON line, `{"n", "time_s", "type", ...}`, without the line end."""
+    head = {"n": record.n, "time_s": record.time_s, "type": type(record.event).__name__}
+    return json.dumps(head | asdict(record.event))
+
+
+def from_line(line: str) -> Record | None:
+    """Read a line of `to_line`; None for a torn line or an event this version does not know."""
+    try:
+        fields: dict[str, Any] = json.loads(line)
+        n, time_s, kind = fields.pop("n"), fields.pop("time_s"), fields.pop("type")
+        return Record(n, time_s, TYPES[kind](**fields))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

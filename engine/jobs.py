@@ -1,0 +1,201 @@
+"""Background threads: one exclusive job on the `gpu` lane, others on the `background` lane.
+
+A verb is called as `verb(..., emit=emit, control=control)`. It emits events and calls
+`control.tick()` at every step boundary; that is the whole contract. This file knows no verb.
+"""
+
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from enum import StrEnum
+from typing import Literal
+
+from engine.bus import EventBus
+from engine.errors import BusyError, WakewordError
+from engine.events import Emit, Event, JobFailed, JobFinished, Record
+from engine.runs import EventLog, Workspace
+
+Lane = Literal["gpu", "background"]
+
+
+class Stopped(Exception):
+    """Raised by `Control.tick` after `stop`; a verb writes its checkpoint on the way out."""
+
+
+class Control:
+    """What a person asks of a running verb; every method but `tick` returns at once."""
+
+    def __init__(self) -> None:
+        self._running = threading.Event()
+        self._running.set()
+        self._stop = threading.Event()
+        self._checkpoint = threading.Event()
+        self.waiting = False
+
+    def pause(self) -> None:
+        """Hold the verb at its next step boundary."""
+        self._running.clear()
+
+    def resume(self) -> None:
+        """Let a held verb go on."""
+        self._running.set()
+
+    def stop(self) -> None:
+        """End the verb at its next step boundary, paused or not."""
+        self._stop.set()
+        self._running.set()
+
+    def checkpoint(self) -> None:
+        """Ask for a checkpoint at the next step boundary."""
+        self._checkpoint.set()
+
+    @property
+    def paused(self) -> bool:
+        """Whether a pause has been asked for."""
+        return not self._running.is_set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a stop has been asked for."""
+        return self._stop.is_set()
+
+    def take_checkpoint_request(self) -> bool:
+        """Whether a checkpoint was asked for since the last call."""
+        asked = self._checkpoint.is_set()
+        self._checkpoint.clear()
+        return asked
+
+    def tick(self) -> None:
+        """A step boundary: wait here while paused, raise Stopped if asked to stop."""
+        if not self._running.is_set():
+            self.waiting = True
+            self._running.wait()
+            self.waiting = False
+        if self._stop.is_set():
+            raise Stopped
+
+
+class State(StrEnum):
+    """Where a job is; only the job changes it."""
+
+    RUNNING = "running"
+    PAUSING = "pausing"
+    PAUSED = "paused"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    DONE = "done"
+
+
+class Job:
+    """One verb in its own daemon thread; numbers its events, keeps them, and puts them on a bus."""
+
+    def __init__(
+        self, name: str, verb: Callable[[Emit, Control], None], log: EventLog | None
+    ) -> None:
+        self.name = name
+        self.control = Control()
+        self.bus = EventBus()
+        self.error: Exception | None = None
+        self._verb = verb
+        self._log = log
+        self._n = 0
+        self._outcome: State | None = None
+        self._emit_lock = threading.Lock()
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    @property
+    def state(self) -> State:
+        """Where the job is now."""
+        if self._outcome is not None:
+            return self._outcome
+        if self.control.stopping:
+            return State.STOPPING
+        if self.control.paused:
+            return State.PAUSED if self.control.waiting else State.PAUSING
+        return State.RUNNING
+
+    @property
+    def alive(self) -> bool:
+        """Whether the verb has not ended yet."""
+        return self._outcome is None
+
+    def emit(self, event: Event) -> None:
+        """Number an event, keep it if it is durable, and put it on the bus; any thread."""
+        with self._emit_lock:
+            if self._log is not None:
+                record = self._log.append(event)
+            else:
+                self._n += 1
+                record = Record(self._n, time.time(), event)
+            self.bus.put(record)
+
+    def _run(self) -> None:
+        began = time.monotonic()
+        outcome = State.FAILED
+        try:
+            self._verb(self.emit, self.control)
+            outcome = State.DONE
+        except Stopped:
+            outcome = State.STOPPED
+        except WakewordError as error:
+            self.error = error
+            self.emit(JobFailed(error.message, error.hint))
+        except Exception as error:  # noqa: BLE001 -- a bug must reach a person, with its traceback
+            self.error = error
+            self.emit(JobFailed(f"{type(error).__name__}: {error}", "", traceback.format_exc()))
+        finally:
+            self.emit(JobFinished(self.name, outcome.value, time.monotonic() - began))
+            self._outcome = outcome
+
+
+class Jobs:
+    """The jobs of this process. The gpu lane holds one, guarded by the workspace's lock file."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.gpu: Job | None = None
+        self.background: list[Job] = []
+
+    def start(
+        self,
+        name: str,
+        verb: Callable[[Emit, Control], None],
+        log: EventLog | None = None,
+        lane: Lane = "gpu",
+    ) -> Job:
+        """Start a verb in a thread. Raises BusyError if the gpu lane is taken, here or elsewhere."""
+        if lane == "background":
+            job = Job(name, verb, log)
+            self.background.append(job)
+        else:
+            if self.gpu is not None and self.gpu.alive:
+                raise BusyError(f"{self.gpu.name} is running", "stop it first, or wait for it")
+            lock = self.workspace.lock()
+            job = self.gpu = Job(name, _while(lock, verb), log)
+        job.thread.start()
+        return job
+
+    def stop_all(self, timeout_s: float) -> bool:
+        """Ask every job to stop and wait; True if all have ended."""
+        jobs = [job for job in [self.gpu, *self.background] if job is not None]
+        for job in jobs:
+            job.control.stop()
+        deadline = time.monotonic() + timeout_s
+        for job in jobs:
+            job.thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(job.alive for job in jobs)
+
+
+def _while(
+    lock: AbstractContextManager[None], verb: Callable[[Emit, Control], None]
+) -> Callable[[Emit, Control], None]:
+    """Hold `lock` for as long as the verb runs."""
+
+    def held(emit: Emit, control: Control) -> None:
+        with lock:
+            verb(emit, control)
+
+    return held

@@ -1,0 +1,267 @@
+"""The workspace and its run directories: what is kept, and how it gets to the disk whole.
+
+workspace/
+  lock                    pid of the process whose job holds the GPU
+  runs/001-name/          recipe.toml events.jsonl report.json checkpoints/{last,best}.ckpt
+  cache/<sha256>/         packed clips
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from engine.errors import BusyError, DataError, WakewordError
+from engine.events import Event, Record, Stepped, from_line, to_line
+from engine.recipe import Recipe, dump, load
+
+STEPPED_EVERY_S = 1.0
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replace a file whole or not at all, and have it on the disk when this returns.
+
+    A full disk leaves the old file as it was and raises DataError.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        raise disk_error(path, error) from error
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def disk_error(path: Path, error: OSError) -> WakewordError:
+    """Turn a failed write into a sentence."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DataError(f"the disk is full: {path} was not written", "free space, then resume")
+    return DataError(f"cannot write {path}: {error.strerror}", "check the folder's permissions")
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class EventLog:
+    """Appends durable events to `events.jsonl`; numbers all of them.
+
+    Opening with `keep` cuts the file after that number: a resume goes back to its checkpoint, and
+    what came after it will happen again. `Stepped` is kept at most once a second.
+    """
+
+    def __init__(self, path: Path, keep: int | None = None) -> None:
+        self.path = path
+        self._stepped_s = 0.0
+        records = [r for r in read_events(path) if keep is None or r.n <= keep]
+        self.n = records[-1].n if records else 0
+        write_atomic(path, b"".join(to_line(r).encode() + b"\n" for r in records))
+        self._file: BinaryIO = path.open("ab", buffering=0)
+
+    def append(self, event: Event) -> Record:
+        """Number an event and write it if it is durable."""
+        self.n += 1
+        record = Record(self.n, time.time(), event)
+        if self._kept(record):
+            try:
+                self._file.write(to_line(record).encode() + b"\n")
+            except OSError as error:
+                raise disk_error(self.path, error) from error
+        return record
+
+    def _kept(self, record: Record) -> bool:
+        if isinstance(record.event, Stepped):
+            if record.time_s - self._stepped_s < STEPPED_EVERY_S:
+                return False
+            self._stepped_s = record.time_s
+        return record.event.durable
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_events(path: Path) -> Iterator[Record]:
+    """Yield the records of an `events.jsonl`, line by line; a torn last line is left out."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            record = from_line(line)
+            if record is not None:
+                yield record
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One training and its directory."""
+
+    path: Path
+
+    @property
+    def number(self) -> int:
+        """Number of the run in its workspace."""
+        return int(self.path.name.split("-", 1)[0])
+
+    @property
+    def name(self) -> str:
+        """Folder name, `001-name`."""
+        return self.path.name
+
+    @property
+    def events(self) -> Path:
+        """The event file."""
+        return self.path / "events.jsonl"
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint a resume starts from."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint that is shipped."""
+        return self.path / "checkpoints" / "best.ckpt"
+
+    @property
+    def report(self) -> Path:
+        """The report."""
+        return self.path / "report.json"
+
+    @property
+    def export(self) -> Path:
+        """The folder of exported models."""
+        return self.path / "export"
+
+    def recipe(self) -> Recipe:
+        """The recipe as it was at the start."""
+        return load(self.path / "recipe.toml")
+
+    def report_json(self) -> dict[str, Any] | None:
+        """The report as plain tables; None while there is none."""
+        if not self.report.exists():
+            return None
+        tables: dict[str, Any] = json.loads(self.report.read_text(encoding="utf-8"))
+        return tables
+
+    def finished(self) -> bool:
+        """Whether the run has its report."""
+        return self.report.exists()
+
+
+class Workspace:
+    """The folder all runs live in; made when first written to."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser().absolute()
+
+    @property
+    def cache(self) -> Path:
+        """Folder of packed clips."""
+        return self.root / "cache"
+
+    def runs(self) -> list[Run]:
+        """All runs, oldest first."""
+        folders = (self.root / "runs").glob("[0-9]*-*")
+        return sorted((Run(path) for path in folders), key=lambda run: run.number)
+
+    def create(self, recipe: Recipe) -> Run:
+        """Make the next run directory with its recipe."""
+        (self.root / "runs").mkdir(parents=True, exist_ok=True)
+        number = max((run.number for run in self.runs()), default=0) + 1
+        while True:
+            run = Run(self.root / "runs" / f"{number:03d}-{recipe.name}")
+            try:
+                run.path.mkdir()
+                break
+            except FileExistsError:
+                number += 1
+        (run.path / "checkpoints").mkdir()
+        write_atomic(run.path / "recipe.toml", dump(recipe).encode())
+        return run
+
+    def find(self, reference: str) -> Run:
+        """Find a run by number, name or path. Raises DataError."""
+        for run in self.runs():
+            if reference in (str(run.number), run.name, run.name.split("-", 1)[1]):
+                return run
+        path = Path(reference)
+        if (path / "recipe.toml").exists() and re.match(r"\d+-", path.resolve().name):
+            return Run(path.resolve())
+        known = ", ".join(run.name for run in self.runs()[-5:]) or "none yet"
+        raise DataError(f"no run {reference!r} in {self.root}", f"runs here: {known}")
+
+    def prune(self, keep: int) -> list[Run]:
+        """Remove unfinished runs and all but the newest `keep` finished ones; return them."""
+        finished = [run for run in self.runs() if run.finished()]
+        kept = {run.path for run in finished[-keep:]} if keep else set()
+        holder = self.holder()
+        newest = self.runs()[-1:] if holder is not None else []
+        gone = [r for r in self.runs() if r.path not in kept and r not in newest]
+        for run in gone:
+            shutil.rmtree(run.path)
+        return gone
+
+    @contextlib.contextmanager
+    def _held(self, file: BinaryIO) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            file.truncate(0)
+            file.close()
+
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """Take the GPU for this process at once; the context gives it back. Raises BusyError."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        file = (self.root / "lock").open("a+b", buffering=0)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.close()
+            raise BusyError(
+                f"process {self.holder()} is training in {self.root}",
+                "wait for it, or `wakeword-tui runs stop`",
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()).encode())
+        return self._held(file)
+
+    def holder(self) -> int | None:
+        """Pid of the process whose job holds the GPU, None if it is free."""
+        path = self.root / "lock"
+        if not path.exists():
+            return None
+        with path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return int(file.read().strip() or b"0") or None
+        return None
+
+    def stop_holder(self) -> int | None:
+        """Ask the process that holds the GPU to stop after a checkpoint; return its pid."""
+        pid = self.holder()
+        if pid is not None:
+            os.kill(pid, signal.SIGTERM)
+        return pid
