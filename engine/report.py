@@ -1,0 +1,257 @@
+"""What a run amounts to: one split measured at a frozen threshold, folds pooled, report.json."""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from engine.errors import DataError
+from engine.metrics import (
+    OperatingPoint,
+    StreamScores,
+    binomial_interval,
+    bootstrap,
+    count_alarms,
+    det_curve,
+    eer,
+    hours_of,
+    pauc,
+    poisson_interval,
+)
+from engine.recipe import DetectorSettings
+
+SCHEMA = 1
+CLEAN = "clean"
+"""The cohort of the clips as they were recorded; the headline numbers are of it alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipScore:
+    """What a clip leaves behind. All of it was heard with a detector that started afresh."""
+
+    score: float
+    """Highest smoothed score over the clip."""
+    peak: float
+    """Highest vote level in the word's span (`peak_within`), or over the whole negative clip."""
+    positive: bool
+    group: str
+    cohort: str = CLEAN
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How many clips went wrong, with the Clopper-Pearson interval of the rate.
+
+    Wrong is a miss for wake words, and a detection where the clips are negatives.
+    """
+
+    clips: int
+    wrong: int
+    rate: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, wrong: int, clips: int) -> "Share":
+        """The share of a count."""
+        return cls(clips, wrong, wrong / max(clips, 1), *binomial_interval(wrong, clips))
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A frozen threshold on one split: the `validation` and `test` of report.json.
+
+    `frr_low, frr_high` are Clopper-Pearson; `frr_group_low, frr_group_high` come from drawing whole
+    groups, and repeat the former where there are fewer than ten or all clips fare alike.
+    `cohorts` and `groups` are shares by name.
+    """
+
+    pauc: float
+    max_fpr: float
+    eer: float
+    fah: float
+    fah_low: float
+    fah_high: float
+    false_alarms: int
+    hours: float
+    frr: float
+    frr_low: float
+    frr_high: float
+    frr_group_low: float
+    frr_group_high: float
+    clips: int
+    missed: int
+    det: list[list[float]]
+    cohorts: dict[str, Share]
+    groups: dict[str, Share]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranking:
+    pauc: float
+    max_fpr: float
+    eer: float
+    det: list[list[float]]
+
+
+def measure(
+    clips: Sequence[ClipScore],
+    streams: Sequence[StreamScores],
+    point: OperatingPoint,
+    settings: DetectorSettings,
+    hop_s: float,
+    max_fpr: float = 0.01,
+) -> Measured:
+    """Everything about one split at a threshold that was chosen elsewhere.
+
+    The headline numbers, the curve and the groups are of the `CLEAN` cohort. A cohort is judged by
+    its positives, or by its negatives where it has no positive.
+    """
+    clean = [clip for clip in clips if clip.cohort == CLEAN]
+    words = [clip for clip in clean if clip.positive]
+    scores = [clip.score for clip in words], [clip.score for clip in clean if not clip.positive]
+    hours, det = hours_of(streams), []
+    if any(stream.levels.size for stream in streams):
+        det = det_curve([clip.peak for clip in words], streams, settings, hop_s).points(hours)
+    return _assemble(
+        _Ranking(pauc(*scores, max_fpr), max_fpr, eer(*scores), det),
+        sum(map(len, count_alarms(streams, point.threshold, settings, hop_s))),
+        hours,
+        _share(words, point.threshold),
+        _shares([(clip.cohort, clip) for clip in clips], point.threshold),
+        _shares([(clip.group, clip) for clip in words], point.threshold),
+    )
+
+
+def pool(parts: Sequence[Measured]) -> Measured:
+    """The out-of-fold tests as one: counts are added and every interval is computed afresh.
+
+    pAUC and EER are means weighted by clips, since scores of different models share no scale. For
+    the same reason there is no pooled DET curve: `det` is empty.
+    """
+    if len({part.max_fpr for part in parts}) != 1:
+        raise DataError("reports can be pooled only if there are some, all with the same max_fpr")
+    weights = [max(part.clips, 1e-9) for part in parts]
+    mean_pauc, mean_eer = np.average([(p.pauc, p.eer) for p in parts], axis=0, weights=weights)
+    return _assemble(
+        _Ranking(float(mean_pauc), parts[0].max_fpr, float(mean_eer), det=[]),
+        sum(part.false_alarms for part in parts),
+        sum(part.hours for part in parts),
+        Share.of(sum(part.missed for part in parts), sum(part.clips for part in parts)),
+        _added(part.cohorts for part in parts),
+        _added(part.groups for part in parts),
+    )
+
+
+def _assemble(
+    ranking: _Ranking,
+    alarms: int,
+    hours: float,
+    words: Share,
+    cohorts: dict[str, Share],
+    groups: dict[str, Share],
+) -> Measured:
+    fah_low, fah_high = poisson_interval(alarms, hours)
+    group_low, group_high = words.low, words.high
+    if len(groups) >= 10 and 0 < words.wrong < words.clips:  # drawing from no misses says (0, 0)
+        counts = np.array([(group.wrong, group.clips) for group in groups.values()])
+        group_low, group_high = bootstrap(counts[:, 0], counts[:, 1])
+    return Measured(
+        **asdict(ranking),
+        fah=alarms / hours if hours else 0.0,
+        fah_low=fah_low,
+        fah_high=fah_high,
+        false_alarms=alarms,
+        hours=hours,
+        frr=words.rate,
+        frr_low=words.low,
+        frr_high=words.high,
+        frr_group_low=group_low,
+        frr_group_high=group_high,
+        clips=words.clips,
+        missed=words.wrong,
+        cohorts=cohorts,
+        groups=groups,
+    )
+
+
+def _share(clips: Sequence[ClipScore], threshold: float) -> Share:
+    """Of the positives the missed, or, where there are none, of the negatives those that fire."""
+    positives = [clip for clip in clips if clip.positive]
+    fired = sum(1 for clip in positives or clips if clip.peak >= threshold)
+    wrong = len(positives) - fired if positives else fired
+    return Share.of(wrong, len(positives or clips))
+
+
+def _shares(named: Sequence[tuple[str, ClipScore]], threshold: float) -> dict[str, Share]:
+    by_name: dict[str, list[ClipScore]] = {}
+    for name, clip in named:
+        by_name.setdefault(name, []).append(clip)
+    return {name: _share(by_name[name], threshold) for name in sorted(by_name)}
+
+
+def _added(parts: Iterable[dict[str, Share]]) -> dict[str, Share]:
+    """Shares of the same name, counted together."""
+    counts: dict[str, tuple[int, int]] = {}
+    for name, share in (item for part in parts for item in part.items()):
+        wrong, clips = counts.get(name, (0, 0))
+        counts[name] = wrong + share.wrong, clips + share.clips
+    return {name: Share.of(*counts[name]) for name in sorted(counts)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """report.json: what a run amounts to. Times are of one hop on one CPU thread, in ms."""
+
+    schema: int = SCHEMA
+    recipe_sha256: str
+    fold: int
+    parameters: int
+    macs: int
+    latency_ms: dict[str, float]
+    features_ms: float
+    checkpoint_sha256: str
+    operating_point: OperatingPoint
+    validation: Measured
+    test: Measured
+
+    def to_json(self) -> str:
+        """Strict JSON; the infinite upper FAH of a split without streams becomes null."""
+        data = asdict(self)
+        for split in (data["validation"], data["test"]):
+            split["fah_high"] = split["fah_high"] if split["hours"] else None
+        return json.dumps(data, indent=2, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Report":
+        """Read what `to_json` wrote. Keys of later versions are ignored, missing ones are not."""
+        try:
+            values = _pick(cls, json.loads(text))
+            values["operating_point"] = OperatingPoint(
+                **_pick(OperatingPoint, values["operating_point"])
+            )
+            values["validation"] = _measured(values["validation"])
+            values["test"] = _measured(values["test"])
+        except (ValueError, TypeError, KeyError, AttributeError) as problem:
+            raise DataError(f"the report cannot be read: {problem}") from problem
+        return cls(**values)
+
+
+def _measured(data: dict[str, Any]) -> Measured:
+    values = _pick(Measured, data)
+    values["fah_high"] = math.inf if values["fah_high"] is None else values["fah_high"]
+    for key in ("cohorts", "groups"):
+        values[key] = {name: Share(**_pick(Share, share)) for name, share in values[key].items()}
+    return Measured(**values)
+
+
+def _pick(kind: type, data: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a dataclass from `data`; KeyError names the ones that are not there."""
+    names = [field.name for field in fields(kind)]
+    missing = [name for name in names if name not in data]
+    if missing:
+        raise KeyError(f"{kind.__name__} lacks {', '.join(missing)}")
+    return {name: data[name] for name in names}
