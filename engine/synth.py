@@ -1,0 +1,315 @@
+"""Speak a phrase, what sounds like it, and running speech; add noise and rooms: a data folder.
+
+Synthetic voices are for a start, not for a claim: they show the whole bench at work before the
+first recording. espeak-ng is robotic and its voices are few, so a detector trained on it alone
+misses many more real speakers than one trained on real clips.
+
+The folder is a data folder like any other (`manifest.csv`, labels, groups), and appears whole or
+not at all. A positive is the phrase between two stretches of quiet:
+
+    |  quiet  | h e y   j a r v i s |  quiet  |
+    0      start_s               end_s     seconds
+"""
+
+import contextlib
+import csv
+import io
+import shutil
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from hashlib import sha256
+from itertools import chain, count, cycle, islice, product, zip_longest
+from pathlib import Path
+
+import numpy as np
+
+from engine import audio
+from engine.acoustics import NOISES, noise, room
+from engine.audio import SAMPLE_RATE, Waveform
+from engine.errors import DataError
+from engine.espeak import ACCENTS, Espeak, Line, Voice
+from engine.events import Emit, Progressed
+from engine.jobs import Control
+from engine.phonetics import confusables, partials, slug, words_heard_in
+from engine.runs import disk_error, write_atomic
+from engine.sentences import VOCABULARY, Talker
+
+RESERVED = frozenset({"speech", "noise", "rir", "false_trigger"})
+FOLDS = 5
+CONFUSABLES_OF_A_KIND = 20
+STREAM_S = (20.0, 58.0)
+QUIET_S = (0.2, 0.6)
+QUIET_DB = -65.0
+LEVEL_DB = (-18.0, -1.0)
+AUDIBLE_DB = -40.0
+NOISE_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """How much to make: clips, minutes, and in each fold the noises of each kind and the rooms."""
+
+    voices: int = 800
+    takes: int = 2
+    confusables: int = 1500
+    partials: int = 500
+    speech_minutes: float = 60.0
+    noises: int = 1
+    rooms: int = 10
+
+
+DEFAULT = Amounts()
+
+
+@dataclass(frozen=True, slots=True)
+class Synthesised:
+    """What was made, and where; as a string, a sentence that says what it is good for."""
+
+    folder: Path
+    label: str
+    positives: int
+    negatives: int
+    speakers: int
+    speech_minutes: float
+    noises: int
+    rooms: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.folder}: {self.positives} clips of {self.label} by {self.speakers} speakers, "
+            f"{self.negatives} partial phrases and confusables, {self.speech_minutes:.0f} min of "
+            f"speech, {self.noises} noises, {self.rooms} rooms. "
+            "Synthetic voices are for a start, not for a claim: record real people next."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One file in the manifest; a clip also says where its word is."""
+
+    path: str
+    label: str
+    group: str
+    take: str = ""
+    split: str = ""
+    start_s: float | None = None
+    end_s: float | None = None
+    seconds: float = 0.0
+    source: str = "wakeword-tui (synthetic)"
+    licence: str = "synthetic, free to use"
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A clip, or a stream cut to `seconds`, that is about to be spoken."""
+
+    folder: str
+    label: str
+    line: Line
+    seconds: float | None = None
+
+
+def synth(
+    phrase: str,
+    out: Path,
+    *,
+    amounts: Amounts = DEFAULT,
+    seed: int = 0,
+    emit: Emit,
+    control: Control,
+) -> Synthesised:
+    """Make a data folder for a phrase at `out`; the same seed gives the same bytes.
+
+    Raises DataError for a phrase without a word, a folder in use, or a missing espeak-ng.
+    """
+    check(phrase, out)
+    growing = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(growing, ignore_errors=True)
+    try:
+        growing.mkdir(parents=True)
+        rows: list[Row] = []
+        with contextlib.closing(_make(phrase, growing, amounts, seed)) as made:
+            for row, total in made:
+                control.tick()
+                rows.append(row)
+                if len(rows) % 50 == 0 or len(rows) == total:
+                    emit(Progressed("synthesise", len(rows), total, "files"))
+        write_atomic(growing / "manifest.csv", _manifest(rows))
+        growing.rename(out)
+    except OSError as error:
+        raise disk_error(out, error) from error
+    finally:
+        shutil.rmtree(growing, ignore_errors=True)
+    return _summary(out, slug(phrase), rows)
+
+
+def check(phrase: str, out: Path) -> None:
+    """Raise DataError unless the phrase can be a label and the folder is free."""
+    if not slug(phrase):
+        raise DataError("the phrase has no word in it", "try: wakeword-tui synth 'hey jarvis'")
+    if slug(phrase).replace("-", "_") in RESERVED:
+        raise DataError(f"{phrase!r} is a label with a meaning of its own", "add a word to it")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out} is already there", "remove it or name another folder")
+
+
+def fold_of(group: str) -> int:
+    """The fold a group falls in, by the rule that every data folder is split by."""
+    return int.from_bytes(sha256(group.encode()).digest()[:8], "big") % FOLDS
+
+
+def cast(variants: Iterable[str], rng: np.random.Generator) -> list[Voice]:
+    """Every accent with every variant, shuffled so that any first few spread over the folds."""
+    voices = [Voice(accent, variant) for accent, variant in product(ACCENTS, variants)]
+    shuffled = [voices[at] for at in rng.permutation(len(voices))]
+    by_fold = [[v for v in shuffled if fold_of(v.group) == fold] for fold in range(FOLDS)]
+    return [voice for layer in zip_longest(*by_fold) for voice in layer if voice is not None]
+
+
+def _make(
+    phrase: str, folder: Path, amounts: Amounts, seed: int
+) -> Generator[tuple[Row, int], None, None]:
+    """Write every file; give its row and the number of files there will be."""
+    rng = np.random.default_rng(seed)
+    noises = [(kind, name) for kind in NOISES for name in _names(f"noise:{kind}", amounts.noises)]
+    rooms = list(_names("rir:room", amounts.rooms))
+    with Espeak(seed) as espeak:
+        plan = [
+            *_plan_clips(phrase, amounts, espeak, rng),
+            *_plan_streams(phrase, amounts.speech_minutes, espeak, rng),
+        ]
+        total = len(plan) + len(noises) + len(rooms)
+        spoken = espeak.speak(planned.line for planned in plan)
+        for number, (planned, waveform) in enumerate(zip(plan, spoken, strict=True)):
+            row = _keep_speech(folder, number, planned, waveform, rng)
+            yield replace(row, source=espeak.source), total
+    for kind, group in noises:
+        yield _keep_sound(folder, group, noise(kind, NOISE_S, rng)), total
+    for group in rooms:
+        yield _keep_sound(folder, group, room(rng)), total
+
+
+def _plan_clips(
+    phrase: str, amounts: Amounts, espeak: Espeak, rng: np.random.Generator
+) -> Iterator[Planned]:
+    """The phrase by every voice, then what sounds like it by voices at random."""
+    voices = cast(espeak.variants, rng)
+    for _, voice in product(range(amounts.takes), voices[: amounts.voices]):
+        yield Planned("positive", slug(phrase), _line(voice, phrase, rng))
+    near = confusables(phrase, VOCABULARY, espeak.transcribe, ACCENTS, CONFUSABLES_OF_A_KIND)
+    parts = partials(phrase, espeak.transcribe)
+    lookalikes = islice(cycle(near), amounts.confusables), islice(cycle(parts), amounts.partials)
+    for lookalike in chain(*lookalikes):
+        voice = voices[rng.integers(len(voices))]
+        line = _line(voice, lookalike.text, rng, phonemes=lookalike.phonemes)
+        yield Planned("negative", lookalike.label, line)
+
+
+def _plan_streams(
+    phrase: str, minutes: float, espeak: Espeak, rng: np.random.Generator
+) -> Iterator[Planned]:
+    """Running speech without the phrase or its words, by voices in turn."""
+    talker = Talker(words_heard_in(phrase, VOCABULARY, espeak.transcribe), rng)
+    voices = cycle(cast(espeak.variants, rng))
+    missing_s = 60.0 * minutes
+    while missing_s > 0:
+        seconds = rng.uniform(*STREAM_S) if missing_s > STREAM_S[1] else max(missing_s, STREAM_S[0])
+        line = _line(next(voices), "", rng)
+        # Fast voices outrun their nominal rate; what is too long is cut.
+        text = talker.text(words=round(1.6 * seconds * line.rate_wpm / 60))
+        yield Planned("streams", "speech", replace(line, speak=text), seconds)
+        missing_s -= seconds
+
+
+def _line(voice: Voice, text: str, rng: np.random.Generator, *, phonemes: bool = False) -> Line:
+    """A text in a manner of speaking drawn at random, within what people do."""
+    rate_wpm, pitch, spread = (int(n) for n in rng.integers((130, 15, 20), (211, 86, 81)))
+    return Line(voice, text, phonemes, rate_wpm, pitch, spread)
+
+
+def _names(stem: str, per_fold: int) -> Iterator[str]:
+    """Number groups upwards, passing over those of a full fold, until every fold has its share."""
+    wanted = dict.fromkeys(range(FOLDS), per_fold)
+    for number in count():
+        if not any(wanted.values()):
+            return
+        group = f"{stem}-{number:02d}"
+        if wanted[fold_of(group)]:
+            wanted[fold_of(group)] -= 1
+            yield group
+
+
+def _keep_speech(
+    folder: Path, number: int, planned: Planned, spoken: Waveform, rng: np.random.Generator
+) -> Row:
+    """Write a clip or a stream among its voice's files."""
+    voice = planned.line.voice
+    path = Path(planned.folder, slug(voice.variant), f"{planned.label}-{number:05d}.flac")
+    row = Row(path.as_posix(), planned.label, voice.group, take=path.stem)
+    speech = _audible(spoken) * _gain(rng.uniform(*LEVEL_DB))
+    if planned.seconds is None:
+        before, after = (int(n) for n in rng.uniform(*QUIET_S, 2) * SAMPLE_RATE)
+        start_s, end_s = before / SAMPLE_RATE, (before + len(speech)) / SAMPLE_RATE
+        row = replace(row, start_s=start_s, end_s=end_s)
+        waveform = np.pad(speech, (before, after))
+    else:
+        waveform = speech[: round(planned.seconds * SAMPLE_RATE)]
+    # No microphone gives digital silence, and its logarithm would be a feature of its own.
+    waveform = waveform + rng.standard_normal(len(waveform), dtype=np.float32) * _gain(QUIET_DB)
+    _write(folder / path, waveform)
+    return replace(row, seconds=len(waveform) / SAMPLE_RATE)
+
+
+def _keep_sound(folder: Path, group: str, waveform: Waveform) -> Row:
+    """Write a noise or a room."""
+    label, name = group.split(":")
+    path = Path(label, f"{name}.flac")
+    _write(folder / path, waveform)
+    seconds = len(waveform) / SAMPLE_RATE
+    return Row(path.as_posix(), label, group, take=name, seconds=seconds)
+
+
+def _write(path: Path, waveform: Waveform) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    audio.write(path, waveform)
+
+
+def _audible(spoken: Waveform) -> Waveform:
+    """Speech `(N,)` without the silence around it (10 ms frames), peak at full scale."""
+    frame = SAMPLE_RATE // 100
+    frames = np.pad(spoken, (0, -len(spoken) % frame)).reshape(-1, frame)
+    loudness = np.sqrt(np.mean(frames**2, axis=1))
+    audible = np.flatnonzero(loudness > loudness.max(initial=0.0) * _gain(AUDIBLE_DB))
+    if len(audible) == 0:
+        raise DataError("espeak-ng said nothing", "write the phrase in plain English words")
+    speech = spoken[audible[0] * frame : (audible[-1] + 1) * frame]
+    return np.asarray(speech / np.abs(speech).max(), dtype=np.float32)
+
+
+def _gain(level_db: float) -> np.float32:
+    return np.float32(10.0 ** (level_db / 20.0))
+
+
+def _manifest(rows: list[Row]) -> bytes:
+    """The rows as CSV; seconds to a tenth of a millisecond, nothing for what is not known."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(column.name for column in fields(Row))
+    for row in rows:
+        cells = asdict(row).values()
+        writer.writerow(f"{cell:.4f}" if isinstance(cell, float) else cell for cell in cells)
+    return text.getvalue().encode()
+
+
+def _summary(folder: Path, label: str, rows: list[Row]) -> Synthesised:
+    positives = [row for row in rows if row.label == label]
+    return Synthesised(
+        folder=folder,
+        label=label,
+        positives=len(positives),
+        negatives=sum(row.label.startswith(("partial-", "confusable-")) for row in rows),
+        speakers=len({row.group for row in positives}),
+        speech_minutes=sum(row.seconds for row in rows if row.label == "speech") / 60,
+        noises=sum(row.label == "noise" for row in rows),
+        rooms=sum(row.label == "rir" for row in rows),
+    )
