@@ -1,0 +1,319 @@
+"""The command line: what it prints where, how it exits, and what it leaves unimported."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.errors import DataError
+from engine.events import Emit, JobStarted, PhaseChanged, Progressed, Record, Stepped, Warned
+from engine.jobs import Control
+from engine.metrics import OperatingPoint, StreamScores
+from engine.recipe import DetectorSettings, Evaluate, Recipe, load, override
+from engine.report import ClipScore, Measured, Report, measure
+from engine.runs import Run, Workspace
+from wakeword_tui.__main__ import main, parser
+from wakeword_tui.commands import demo, evaluate, output, progress, recipes, train
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"torch", "numpy", "scipy", "matplotlib", "textual.app", "onnxruntime"}
+
+
+def one_split() -> Measured:
+    """50 wake words of which anna's 2 are missed, and 1 alarm in 2 h."""
+    clips = [ClipScore(0.9, 0.9, True, "bert") for _ in range(48)]
+    clips += [ClipScore(0.4, 0.4, True, "anna") for _ in range(2)]
+    clips += [ClipScore(0.1, 0.1, False, "carl") for _ in range(50)]
+    stream = StreamScores(np.array([0.0, 0.0, 0.8, 0.8, 0.0]), 7200.0)
+    point = OperatingPoint(0.7, 1.0)
+    return measure(clips, [stream], point, DetectorSettings(), 0.08, Evaluate())
+
+
+def finished_run(home: Workspace, name: str, fold: int = 0) -> Run:
+    """A run with the report that `one_split` gives."""
+    recipe = override(Recipe(), {"name": name, "data.fold": fold, "data.wakeword": "jarvis"})
+    run = home.create(recipe)
+    report = Report(
+        recipe_sha256="ab",
+        fold=fold,
+        parameters=20_480,
+        macs=3_100_000,
+        latency_ms={"p50": 0.8, "p95": 1.1},
+        features_ms=0.3,
+        checkpoint_sha256="cd",
+        operating_point=OperatingPoint(0.7, 1.0),
+        validation=one_split(),
+        test=one_split(),
+    )
+    run.report.write_text(report.to_json())
+    return run
+
+
+@pytest.mark.parametrize("words", ["--help", "demo --help", "runs prune --help", "recipe --help"])
+def test_help_explains(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(words.split())
+    assert "wakeword-tui" in capsys.readouterr().out
+
+
+def test_workspace_is_taken_before_and_after_the_command(tmp_path: Path) -> None:
+    for words in (["--workspace", "w", "runs"], ["runs", "--workspace", "w"]):
+        assert parser().parse_args(words).workspace == "w"
+    assert parser().parse_args(["runs"]).workspace is None
+
+
+def test_workspace_comes_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WAKEWORD_HOME", str(tmp_path / "home"))
+    assert main(["paths", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["runs"] == str(tmp_path / "home" / "runs")
+
+
+@pytest.mark.parametrize("words", ["paths", "runs", "recipe show", "--version"])
+def test_light_commands_import_nothing_heavy(words: str, tmp_path: Path) -> None:
+    code = (
+        "import sys; from wakeword_tui.__main__ import main\n"
+        f"try: main({words.split()!r})\n"
+        "except SystemExit: pass\n"
+        f"sys.exit(','.join({HEAVY!r} & sys.modules.keys()) or 0)"
+    )
+    environment = os.environ | {"HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.stderr.strip() == ""
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["train", "train a.toml --resume 1", "train --resume 1 --folds", "evaluate", "nonsense", ""],
+)
+def test_wrong_usage_exits_2(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(words.split())
+    assert "usage: wakeword-tui" in capsys.readouterr().err
+
+
+def test_five_mistakes_are_named_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.toml"
+    bad.write_text(
+        '[train]\nlearning = 1\nlr = "fast"\nepochs = 0\n[model]\narch = "cnn"\n[fish]\nx = 1\n'
+    )
+    assert main(["recipe", "check", str(bad)]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    for path in ("train.learning", "train.lr", "train.epochs", "model.arch", "fish"):
+        assert f"  {path}: " in told.err
+    assert "hint:" in told.err
+    assert "Traceback" not in told.err
+
+
+def test_an_unknown_run_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "7", "--workspace", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith("error: no run '7'")
+
+
+def test_a_bug_keeps_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("wakeword_tui.commands.recipes.schema", lambda: 1 // 0)
+    assert main(["recipe", "schema"]) == 70
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_every_packaged_recipe_is_good() -> None:
+    assert {load(path).name for path in (ROOT / "recipes").glob("*.toml")} >= {"demo", "tinyconv"}
+
+
+def test_the_demo_trains_the_quick_start() -> None:
+    quickstart = load(ROOT / "recipes" / "quickstart.toml")
+    data = {"data.manifest": "/clips/hey-jarvis/manifest.csv", "data.wakeword": "hey-jarvis"}
+    manifest = Path("/clips/hey-jarvis/manifest.csv")
+    assert demo.demo_recipe(manifest) == override(quickstart, data)
+
+
+def test_the_recipe_page_has_not_drifted() -> None:
+    written = (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8")
+    assert written == recipes.docs(), "run: wakeword-tui recipe docs > docs/recipe.md"
+
+
+def test_show_prints_a_recipe_that_reads_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["recipe", "show", "--set", "train.lr=0.001"]) == 0
+    (tmp_path / "shown.toml").write_text(capsys.readouterr().out)
+    assert load(tmp_path / "shown.toml") == override(Recipe(), {"train.lr": 0.001})
+
+
+def test_runs_are_listed_and_pruned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = Workspace(tmp_path)
+    finished_run(home, "first")
+    home.create(Recipe())
+    finished_run(home, "second")
+    assert main(["runs", "--workspace", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[:3] == ["001-first", "finished", "4.0"]
+    assert main(["runs", "prune", "--keep", "1", "--workspace", str(tmp_path)]) == 0
+    assert [run.name for run in home.runs()] == ["003-second"]
+
+
+def test_runs_list_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finished_run(Workspace(tmp_path), "first")
+    assert main(["--workspace", str(tmp_path), "runs", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["test"]["missed"] == 2
+
+
+def test_stop_says_when_nothing_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs", "stop", "--workspace", str(tmp_path)]) == 0
+    assert "nothing is running" in capsys.readouterr().out
+
+
+def test_pooling_adds_the_folds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """2 of 50 and 2 of 50 are 4 of 100; 1 alarm in 2 h and 1 in 2 h are 2 in 4 h."""
+    home = Workspace(tmp_path)
+    for fold in range(2):
+        finished_run(home, f"f{fold}", fold)
+    assert main(["evaluate", "--pool", "1", "2", "--workspace", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert "4 of 100 wake words" in told
+    assert "2 in 4.00 h" in told
+    assert "max_fpr 0.01" in told
+
+
+def test_pooling_refuses_to_count_a_clip_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Workspace(tmp_path)
+    for name in ("one", "two"):
+        finished_run(home, name, fold=3)
+    assert main(["evaluate", "--pool", "1", "2", "--workspace", str(tmp_path)]) == 1
+    assert "two of the runs tested fold 3" in capsys.readouterr().err
+
+
+def test_a_finished_run_is_not_trained_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """1 alarm in 2 h: 4.74 h of stream prove 1/h at 95 %, so 2.7 h are still missing."""
+    finished_run(Workspace(tmp_path), "done")
+    assert main(["train", "--resume", "1", "--workspace", str(tmp_path)]) == 0
+    told = capsys.readouterr()
+    assert "finished already" in told.err
+    assert "2 of 50 wake words" in told.out
+    assert "2.7 h more" in told.out
+    assert "anna" in told.out
+
+
+def test_a_checkpoint_is_found_by_path_or_by_run(tmp_path: Path) -> None:
+    home = Workspace(tmp_path)
+    run = home.create(Recipe())
+    run.best.write_bytes(b"")
+    assert evaluate.find_checkpoint(home, str(run.best)) == (run.best, None)
+    assert evaluate.find_checkpoint(home, "1") == (run.best, run)
+
+
+def test_a_busy_workspace_gets_no_empty_run(tmp_path: Path) -> None:
+    home = Workspace(tmp_path)
+    with home.lock(), pytest.raises(Exception, match="is training"):
+        train.trained(home, Recipe())
+    assert home.runs() == []
+
+
+def test_perform_returns_what_the_verb_returns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def verb(emit: Emit, control: Control) -> int:
+        emit(PhaseChanged("pack"))
+        emit(Warned("two clips are silent", "remove them"))
+        return 7
+
+    assert progress.perform(Workspace(tmp_path), "count", verb) == 7
+    told = capsys.readouterr()
+    assert told.err == "pack ...\nwarning: two clips are silent\n  hint: remove them\n"
+    assert told.out == ""
+
+
+def test_perform_raises_what_the_verb_raises(tmp_path: Path) -> None:
+    def verb(emit: Emit, control: Control) -> None:
+        raise DataError("no clips", "record some")
+
+    with pytest.raises(DataError, match="no clips"):
+        progress.perform(Workspace(tmp_path), "fail", verb)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_at_the_next_step(tmp_path: Path, signum: signal.Signals) -> None:
+    """The verb signals its own process, then ticks until the main thread has asked it to stop."""
+
+    def verb(emit: Emit, control: Control) -> None:
+        os.kill(os.getpid(), signum)
+        while True:
+            control.tick()
+
+    before = signal.getsignal(signum)
+    with pytest.raises(progress.Interrupted) as stopped:
+        progress.perform(Workspace(tmp_path), "wait", verb)
+    assert stopped.value.signum == signum
+    assert signal.getsignal(signum) is before
+
+
+def teller(*, live: bool) -> tuple[progress.Teller, io.StringIO, list[float]]:
+    """A teller on a stream and a clock of our own."""
+    stream, now = io.StringIO(), [0.0]
+    return progress.Teller(stream, live, clock=lambda: now[0]), stream, now
+
+
+def test_a_terminal_gets_a_bar_with_the_time_left() -> None:
+    """25 of 100 files in 10 s leave 30 s."""
+    subject, stream, now = teller(live=True)
+    subject.tell([Record(1, 0.0, Progressed("pack", 0, 100, "files"))])
+    now[0] = 10.0
+    subject.tell([Record(2, 0.0, Progressed("pack", 25, 100, "files"))])
+    assert stream.getvalue().endswith(
+        "\r\x1b[Kpack     [######..................]  25% 25/100 files  30s left"
+    )
+
+
+def test_elsewhere_progress_is_a_line_now_and_then() -> None:
+    subject, stream, now = teller(live=False)
+    for second in range(60):
+        now[0] = float(second)
+        step = Stepped(second, 0, 0.5, 1e-3, 1200.0, 10.0, 0.0, 60.0 - second)
+        subject.tell([Record(second, 0.0, step)])
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 3
+    assert "loss 0.5000" in lines[0]
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_a_job_says_where_it_resumed() -> None:
+    subject, stream, _ = teller(live=False)
+    subject.tell([Record(1, 0.0, JobStarted("train", "001-x", "cpu", 100, 40))])
+    assert stream.getvalue() == "train 001-x on cpu, 100 steps, resumed at step 40\n"
+
+
+def test_a_reader_that_went_away_ends_nothing() -> None:
+    code = "from wakeword_tui.commands.output import say\nfor _ in range(99999): say('x' * 99)"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+def test_table_aligns_names_left_and_numbers_right() -> None:
+    assert output.table(("run", "FRR"), [("a", "4"), ("bcd", "12")]).splitlines() == [
+        "run  FRR",
+        "a      4",
+        "bcd   12",
+    ]

@@ -1,0 +1,92 @@
+"""The `wakeword-tui` command: no arguments opens the app, a subcommand runs a verb without it.
+
+Exit codes: 0 done, 1 something a person can mend (a sentence and a hint on stderr), 2 usage, 70 a
+bug (with its traceback), 129/130/143 stopped after a checkpoint by SIGHUP, SIGINT or SIGTERM.
+"""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from io import TextIOWrapper
+
+from engine import __version__
+from engine.errors import WakewordError
+from wakeword_tui.commands import data, demo, evaluate, machine, recipes, runs, train
+from wakeword_tui.commands.arguments import add_workspace, workspace
+from wakeword_tui.commands.output import note
+from wakeword_tui.commands.progress import Interrupted
+
+FAMILIES = (demo, data, train, evaluate, recipes, runs, machine)
+BUG = 70
+EXAMPLES = """\
+examples:
+  wakeword-tui                                   open the app
+  wakeword-tui demo                              see it work, with no data of your own
+  wakeword-tui synth "hey jarvis" --out voices   make synthetic clips of a phrase
+  wakeword-tui data check recordings             look a folder of recordings over
+  wakeword-tui train my.toml --folds             train and test on five folds
+  wakeword-tui train --resume 3                  go on where a run was stopped
+  wakeword-tui COMMAND --help                    more about one command
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Declare the whole command line."""
+    root = argparse.ArgumentParser(
+        prog="wakeword-tui",
+        description="Train wake-word detectors you can trust, from a terminal.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    root.add_argument("--version", action="version", version=f"wakeword-tui {__version__}")
+    root.set_defaults(run=open_app, usage_error=root.error)
+    add_workspace(root, default=None)
+    verbs = root.add_subparsers(title="commands", metavar="COMMAND")
+    for family in FAMILIES:
+        family.add(verbs)
+    return root
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    _prepare()
+    args = parser().parse_args(argv)
+    try:
+        code: int = args.run(args)
+        return code
+    except WakewordError as error:
+        note(f"error: {error}")
+        return 1
+    except Interrupted as interrupted:
+        note(f"stopped by {interrupted}")
+        return 128 + interrupted.signum
+    except KeyboardInterrupt:
+        return 130
+    except Exception:  # noqa: BLE001 -- the last stop of a bug: it is told with its traceback
+        note(traceback.format_exc())
+        note("this is a bug in wakeword-tui; the lines above are what a report needs")
+        return BUG
+
+
+def open_app(args: argparse.Namespace) -> int:
+    """Open the app, which needs a terminal."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        args.usage_error("the app needs a terminal; in a script give a command, see --help")
+    from wakeword_tui.app import run_app
+
+    return run_app(workspace(args))
+
+
+def _prepare() -> None:
+    """Let threads wait without spinning (read when torch is imported), and print any character."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

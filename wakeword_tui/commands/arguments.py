@@ -1,0 +1,78 @@
+"""What the families of commands share: how a command is declared, and its usual arguments."""
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from engine.recipe import Recipe, load, parse_setting
+from engine.runs import Workspace
+
+Verbs = Any  # argparse keeps the type of `add_subparsers()` to itself
+Command = Callable[[argparse.Namespace], int]
+
+
+def command(
+    verbs: Verbs, name: str, run: Command, summary: str, *examples: str
+) -> argparse.ArgumentParser:
+    """Declare a command: `run` does it and returns the exit code; examples end its --help."""
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        name,
+        help=summary,
+        description=summary[:1].upper() + summary[1:] + ".",
+        epilog="\n".join(["examples:", *(f"  wakeword-tui {line}" for line in examples)]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run, usage_error=parser.error)
+    add_workspace(parser, default=argparse.SUPPRESS)
+    return parser
+
+
+def family(verbs: Verbs, name: str, summary: str, *members: str) -> Verbs:
+    """Declare a command that is nothing without one of its members; they are added to it."""
+    parser = verbs.add_parser(name, help=summary, description=summary[:1].upper() + summary[1:])
+    add_workspace(parser, default=argparse.SUPPRESS)
+    return parser.add_subparsers(required=True, metavar="|".join(members))
+
+
+def add_workspace(parser: argparse.ArgumentParser, default: str | None) -> None:
+    """Take --workspace; a subcommand suppresses its default, or it would undo the global one."""
+    parser.add_argument(
+        "--workspace",
+        metavar="DIR",
+        default=default,
+        help="folder of runs and caches (else $WAKEWORD_HOME, else ./workspace)",
+    )
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Take --set, once for each setting."""
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one key of the recipe, say train.lr=0.001; may be repeated",
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Take --json."""
+    parser.add_argument("--json", action="store_true", help="write JSON for a program to read")
+
+
+def workspace(args: argparse.Namespace) -> Workspace:
+    """Return the workspace that the command works in."""
+    return Workspace(Path(args.workspace or os.environ.get("WAKEWORD_HOME") or "workspace"))
+
+
+def recipe(args: argparse.Namespace) -> Recipe:
+    """Read the recipe file of the command, with its settings on top."""
+    return load(Path(args.recipe), settings(args))
+
+
+def settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what --set gave, by dotted path."""
+    return dict(parse_setting(text, Path.cwd()) for text in args.settings)

@@ -1,0 +1,112 @@
+"""`demo` and `synth`: a start without recordings, from synthetic voices."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.events import Emit
+from engine.jobs import Control
+from engine.recipe import Recipe, override
+from engine.runs import Workspace
+from wakeword_tui.commands.arguments import Verbs, command, workspace
+from wakeword_tui.commands.output import note, say
+from wakeword_tui.commands.progress import perform
+
+if TYPE_CHECKING:
+    from engine.synth import Amounts, Synthesised
+
+PHRASE = "hey jarvis"
+QUICKSTART = {
+    "name": "demo",
+    "train.epochs": 6,
+    "train.steps_per_epoch": 60,
+    "train.batch_size": 64,
+}
+"""What recipes/quickstart.toml says; it is here too because a wheel holds no recipes."""
+
+
+def add(verbs: Verbs) -> None:
+    """Declare the commands."""
+    demo = command(
+        verbs,
+        "demo",
+        run_demo,
+        "make synthetic clips of a phrase, train on them and show the report, in minutes",
+        "demo",
+        'demo "okay computer" --no-app',
+    )
+    demo.add_argument("phrase", nargs="?", default=PHRASE, help=f"the wake word ({PHRASE})")
+    demo.add_argument("--no-app", action="store_true", help="lines instead of the app")
+    synth = command(
+        verbs,
+        "synth",
+        run_synth,
+        "make a data folder of a phrase with synthetic voices, noise and rooms",
+        'synth "hey jarvis" --out voices',
+        'synth "hey jarvis" --out voices --voices 400 --minutes 30',
+    )
+    synth.add_argument("phrase", metavar="PHRASE", help="the wake word")
+    synth.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    synth.add_argument("--voices", type=int, default=800, metavar="N", help="how many voices (800)")
+    synth.add_argument(
+        "--minutes", type=float, default=60.0, metavar="M", help="minutes of running speech (60)"
+    )
+    synth.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same clips (0)")
+
+
+def run_synth(args: argparse.Namespace) -> int:
+    """Make a data folder and say what is in it."""
+    from engine.synth import Amounts
+
+    amounts = Amounts(voices=args.voices, speech_minutes=args.minutes)
+    say(str(spoken(workspace(args), args.phrase, args.out, amounts, args.seed)))
+    return 0
+
+
+def spoken(
+    home: Workspace, phrase: str, out: Path, amounts: "Amounts", seed: int = 0
+) -> "Synthesised":
+    """Make a data folder as a job."""
+
+    def verb(emit: Emit, control: Control) -> "Synthesised":
+        from engine.synth import synth
+
+        return synth(phrase, out, amounts=amounts, seed=seed, emit=emit, control=control)
+
+    return perform(home, "synth", verb, lane="background")
+
+
+def run_demo(args: argparse.Namespace) -> int:
+    """Make the data if it is not there, train, and show the report: in the app where it can be."""
+    home = workspace(args)
+    recipe = demo_recipe(demo_data(home, args.phrase))
+    if sys.stdin.isatty() and sys.stdout.isatty() and not args.no_app:
+        from wakeword_tui.app import run_app
+
+        return run_app(home, recipe)
+    from wakeword_tui.commands.report import SYNTHETIC
+    from wakeword_tui.commands.train import finish, trained
+
+    code = finish(trained(home, recipe), as_json=False)
+    say(f"\n{SYNTHETIC}")
+    return code
+
+
+def demo_data(home: Workspace, phrase: str) -> Path:
+    """The data folder of a phrase in the workspace, spoken now if it is not there."""
+    from engine.phonetics import slug
+    from engine.synth import Amounts
+
+    folder = home.root / "demo-data" / slug(phrase)
+    if not (folder / "manifest.csv").exists():
+        small = Amounts(voices=300, takes=1, confusables=500, partials=200, speech_minutes=30.0)
+        note(f"speaking {phrase!r} with synthetic voices")
+        note(str(spoken(home, phrase, folder, small)))
+    return folder / "manifest.csv"
+
+
+def demo_recipe(manifest: Path) -> Recipe:
+    """The quick start on a data folder."""
+    label = manifest.parent.name
+    return override(Recipe(), QUICKSTART | {"data.manifest": str(manifest), "data.wakeword": label})

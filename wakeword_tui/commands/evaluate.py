@@ -1,0 +1,84 @@
+"""`evaluate`: test a checkpoint again, on its own test split or on somebody else's data."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.errors import CheckpointError
+from engine.events import Emit
+from engine.jobs import Control
+from engine.runs import Run, Workspace, write_atomic
+from wakeword_tui.commands.arguments import Verbs, add_json, command, workspace
+from wakeword_tui.commands.output import note
+from wakeword_tui.commands.progress import perform
+
+if TYPE_CHECKING:
+    from engine.report import Report
+
+
+def add(verbs: Verbs) -> None:
+    """Declare the command."""
+    parser = command(
+        verbs,
+        "evaluate",
+        run_evaluate,
+        "test a checkpoint at its frozen threshold",
+        "evaluate 3                                test run 3 again on its own test split",
+        "evaluate 3 --data theirs/manifest.csv     on somebody else's clips and streams, whole",
+        "evaluate --pool 3 4 5 6 7                 five folds as one table",
+        "evaluate 3 --plots plots                  DET curve, scores and training as PNG and SVG",
+    )
+    parser.add_argument("target", nargs="?", metavar="RUN|CHECKPOINT", help="what is tested")
+    parser.add_argument("--data", type=Path, metavar="MANIFEST", help="a manifest or data folder")
+    parser.add_argument("--pool", nargs="+", metavar="RUN", help="finished runs to pool instead")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="draw into this folder")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the report as JSON here")
+    add_json(parser)
+
+
+def run_evaluate(args: argparse.Namespace) -> int:
+    """Test, print the report, and draw."""
+    if (args.target is None) == (args.pool is None):
+        args.usage_error("give a run or a checkpoint, or --pool RUN...")
+    home = workspace(args)
+    if args.pool:
+        from wakeword_tui.commands.report import show_pooled
+
+        return show_pooled([home.find(reference) for reference in args.pool], args.json)
+    return _test(args, home)
+
+
+def _test(args: argparse.Namespace, home: Workspace) -> int:
+    from wakeword_tui.commands.report import show
+
+    checkpoint, run = find_checkpoint(home, args.target)
+    data: Path | None = args.data and args.data.absolute()
+
+    def verb(emit: Emit, control: Control) -> "Report":
+        from engine.evaluate import evaluate
+
+        return evaluate(checkpoint, data, home, emit=emit, control=control)
+
+    report = perform(home, "evaluate", verb)
+    show(report, args.json)
+    if args.out:
+        write_atomic(args.out, report.to_json().encode())
+    if args.plots:
+        from wakeword_tui.plots import draw
+
+        for path in draw(report, run, args.plots):
+            note(f"drew {path}")
+    return 0
+
+
+def find_checkpoint(home: Workspace, reference: str) -> tuple[Path, Run | None]:
+    """Return the checkpoint file that a path or a run names, and the run if there is one."""
+    if Path(reference).is_file():
+        return Path(reference).absolute(), None
+    run = home.find(reference)
+    if not run.best.exists():
+        raise CheckpointError(
+            f"{run.name} has no best checkpoint yet",
+            f"wakeword-tui train --resume {run.number}",
+        )
+    return run.best, run

@@ -1,0 +1,203 @@
+"""Runs a verb as a job and tells on stderr how it goes: a bar in a terminal, else plain lines."""
+
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TextIO, TypeVar
+
+from engine.events import (
+    Emit,
+    Event,
+    JobStarted,
+    PhaseChanged,
+    Progressed,
+    Record,
+    Stepped,
+    Validated,
+    Warned,
+)
+from engine.jobs import Control, Job, Jobs, Lane
+from engine.runs import EventLog, Workspace
+from wakeword_tui.commands.output import write
+from wakeword_tui.numbers import brief, duration, percent, span
+
+Result = TypeVar("Result")
+DRAIN_EVERY_S = 0.2
+PLAIN_EVERY_S = 15.0
+BAR_CELLS = 24
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupted(Exception):
+    """A signal stopped the job, and what it had is saved."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+
+
+def perform(
+    workspace: Workspace,
+    name: str,
+    verb: Callable[[Emit, Control], Result],
+    log: EventLog | None = None,
+    lane: Lane = "gpu",
+) -> Result:
+    """Run a verb in a thread of its own, tell how it goes, and return what it returns.
+
+    Raises what the verb raised, Interrupted after SIGINT, SIGTERM or SIGHUP, and BusyError.
+    """
+    results: list[Result] = []
+    with _signals() as received:
+        job = Jobs(workspace).start(
+            name, lambda emit, control: results.append(verb(emit, control)), log, lane
+        )
+        _watch(job, received)
+    if job.error is not None:
+        raise job.error
+    if not results:
+        raise Interrupted(received[0])
+    return results[0]
+
+
+def _watch(job: Job, received: list[int]) -> None:
+    """Tell what a job does until it has ended; stop it once a signal came."""
+    teller = Teller(sys.stderr, live=sys.stderr.isatty())
+    while job.thread.is_alive():
+        teller.tell(job.bus.drain())
+        if received and not job.control.stopping:
+            teller.line("stopping at the next step; ctrl+c again ends at once")
+            job.control.stop()
+        job.thread.join(DRAIN_EVERY_S)
+    teller.tell(job.bus.drain())
+    teller.wipe()
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect the signals that ask to stop; after the first, a SIGINT kills."""
+    received: list[int] = []
+
+    def receive(signum: int, frame: FrameType | None) -> None:
+        received.append(signum)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    # a signal that the shell or nohup has us ignore stays ignored
+    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, receive) for number in heard}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Teller:
+    """Tells the events of one job. Live, the last line is a bar that is painted over."""
+
+    def __init__(
+        self, stream: TextIO, live: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.stream = stream
+        self.live = live
+        self.clock = clock
+        self._total_steps = 0
+        self._phase = ""
+        self._phase_began_s = self._told_s = clock()
+
+    def tell(self, records: list[Record]) -> None:
+        """Tell what came since the last call: each line once, and the newest state."""
+        state = ""
+        for record in records:
+            if line := told(record.event):
+                self.line(line)
+                state = ""
+            state = self._state(record.event) or state
+        if state:
+            self._show(state)
+
+    def line(self, text: str) -> None:
+        """Write a line that stays."""
+        self.wipe()
+        write(self.stream, text + "\n")
+
+    def wipe(self) -> None:
+        """Take the bar away."""
+        if self.live:
+            write(self.stream, "\r\x1b[K")
+
+    def _show(self, state: str) -> None:
+        if self.live:
+            columns = shutil.get_terminal_size().columns
+            write(self.stream, f"\r\x1b[K{state[: columns - 1]}")  # a wrapped bar cannot be wiped
+        elif self.clock() - self._told_s >= PLAIN_EVERY_S:
+            self._told_s = self.clock()
+            write(self.stream, state + "\n")
+
+    def _state(self, event: Event) -> str:
+        match event:
+            case JobStarted():
+                self._total_steps = event.total_steps
+            case Progressed(total=total) if total:
+                return self._progressed(event)
+            case Stepped():
+                return self._stepped(event)
+        return ""
+
+    def _progressed(self, event: Progressed) -> str:
+        if event.phase != self._phase:
+            self._phase, self._phase_began_s = event.phase, self.clock()
+        spent_s = self.clock() - self._phase_began_s
+        count = f"{event.done}/{event.total} {event.unit}".rstrip()
+        state = f"{event.phase:<9}{bar(event.done, event.total)} {count}"
+        if spent_s == 0 or event.done == 0:
+            return state
+        return f"{state}  {left(spent_s / event.done * (event.total - event.done))}"
+
+    def _stepped(self, event: Stepped) -> str:
+        share = bar(event.step, max(self._total_steps, 1))
+        numbers = f"loss {event.loss:.4f}  {brief(event.clips_per_s)} clips/s"
+        count = f"{event.step}/{self._total_steps}"
+        return f"{'train':<9}{share} {count}  {numbers}  {left(event.eta_s)}"
+
+
+def told(event: Event) -> str:
+    """Say the events that are worth a line of their own."""
+    match event:
+        case JobStarted():
+            steps = f", {event.total_steps} steps" if event.total_steps else ""
+            resumed = f", resumed at step {event.resumed_step}" if event.resumed_step else ""
+            return f"{event.job} {event.run} on {event.device}{steps}{resumed}"
+        case PhaseChanged():
+            return f"{event.phase} ..."
+        case Validated():
+            return validated(event)
+        case Warned():
+            return f"warning: {event.message}" + (f"\n  hint: {event.hint}" if event.hint else "")
+    return ""
+
+
+def validated(event: Validated) -> str:
+    """Say a validation in one line."""
+    return (
+        f"epoch {event.epoch:>3}  "
+        f"FRR {percent(event.frr)} ({span(event.frr_low, event.frr_high)}) "
+        f"at FAH <= {event.target_fah:g} on {event.hours:.2f} h  pAUC {event.pauc:.3f}"
+        + ("  * best" if event.best else "")
+    )
+
+
+def bar(done: int, total: int) -> str:
+    """Draw a share as a bar of ASCII, with its percentage."""
+    share = min(done / total, 1.0)
+    cells = round(share * BAR_CELLS)
+    return f"[{'#' * cells}{'.' * (BAR_CELLS - cells)}] {share:4.0%}"
+
+
+def left(seconds: float) -> str:
+    """Say how long it will take still."""
+    return f"{duration(seconds)} left"

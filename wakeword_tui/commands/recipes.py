@@ -1,0 +1,138 @@
+"""`recipe check|show|schema|docs`: look at a recipe without training."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from engine.recipe import Recipe, dump, fields, override, schema, to_tables
+from wakeword_tui.commands.arguments import (
+    Verbs,
+    add_json,
+    add_settings,
+    command,
+    family,
+    recipe,
+    settings,
+    workspace,
+)
+from wakeword_tui.commands.output import say, say_json
+
+INTRODUCTION = """\
+# Recipe
+
+A recipe is a TOML file; every key has a default, and an unknown key is an error. Paths are
+relative to the file; those of `--set` to the working directory.
+
+This page is made from the types: `wakeword-tui recipe docs > docs/recipe.md`.
+"""
+
+HEADER = ("| key | default | allowed | |", "|---|---|---|---|")
+
+
+def add(verbs: Verbs) -> None:
+    """Declare the commands."""
+    summary = "check a recipe, show it, or print its schema"
+    verbs = family(verbs, "recipe", summary, "check", "show", "schema", "docs")
+    checks = command(
+        verbs, "check", check, "name every mistake in a recipe", "recipe check my.toml"
+    )
+    checks.add_argument("recipe", metavar="RECIPE", help="a TOML file")
+    add_settings(checks)
+    shows = command(
+        verbs,
+        "show",
+        show,
+        "print a recipe with every key, or that of a run",
+        "recipe show > my.toml",
+        "recipe show 3 --set train.lr=0.001",
+    )
+    shows.add_argument("recipe", nargs="?", metavar="RECIPE|RUN", help="else the defaults")
+    add_settings(shows)
+    add_json(shows)
+    command(verbs, "schema", print_schema, "print the JSON schema", "recipe schema > recipe.json")
+    command(verbs, "docs", print_docs, "print docs/recipe.md", "recipe docs > docs/recipe.md")
+
+
+def check(args: argparse.Namespace) -> int:
+    """Read a recipe; the error that it raises lists every problem."""
+    found = recipe(args)
+    say(f"{args.recipe} is a good recipe: {found.name}, {found.model.arch}")
+    return 0
+
+
+def show(args: argparse.Namespace) -> int:
+    """Print every key of a recipe."""
+    shown = _named(args)
+    if args.json:
+        say_json(to_tables(shown))
+    else:
+        say(dump(shown).rstrip())
+    return 0
+
+
+def _named(args: argparse.Namespace) -> Recipe:
+    """The recipe of a file or a run, or the defaults, with the settings on top."""
+    if args.recipe is None:
+        return override(Recipe(), settings(args))
+    if Path(args.recipe).is_file():
+        return recipe(args)
+    return override(workspace(args).find(args.recipe).recipe(), settings(args))
+
+
+def print_schema(args: argparse.Namespace) -> int:
+    """Print the JSON schema, for an editor that completes and checks."""
+    say_json(schema())
+    return 0
+
+
+def print_docs(args: argparse.Namespace) -> int:
+    """Print the page of all keys."""
+    say(docs().rstrip())
+    return 0
+
+
+def docs() -> str:
+    """Render docs/recipe.md from the types."""
+    lines = [INTRODUCTION]
+    section = ""
+    for path, field in fields():
+        table, _, key = path.rpartition(".")
+        if table != section:
+            section = table
+            lines += [f"\n## {table}\n", _about(table), "", *HEADER]
+        elif not table:
+            lines += HEADER
+        lines.append(f"| `{key}` | {_default(field)} | {_allowed(path)} | {_help(field)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _about(section: str) -> str:
+    return (getattr(Recipe(), section).__doc__ or "").strip()
+
+
+def _default(field: FieldInfo) -> str:
+    value: Any = field.default
+    return "" if value is None else f"`{json.dumps(value)}`"
+
+
+def _allowed(path: str) -> str:
+    """The choices or the limits of a key, as the schema has them."""
+    table, _, key = path.rpartition(".")
+    owner = type(getattr(Recipe(), table)) if table else Recipe
+    facts = owner.model_json_schema()["properties"][key]
+    if "enum" in facts:
+        return ", ".join(f"`{choice}`" for choice in facts["enum"])
+    words = {
+        "exclusiveMinimum": "above",
+        "minimum": "from",
+        "exclusiveMaximum": "below",
+        "maximum": "to",
+    }
+    return " ".join(f"{word} {facts[limit]:g}" for limit, word in words.items() if limit in facts)
+
+
+def _help(field: FieldInfo) -> str:
+    return " ".join((field.description or "").split())

@@ -1,0 +1,134 @@
+"""A report as plain text: first what a person would ask, each rate with its interval."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from engine.errors import DataError
+from engine.metrics import hours_to_prove, proved_fah
+from engine.report import Measured, Report, Share, pool
+from engine.runs import Run
+from wakeword_tui.commands.output import say, say_json, table
+from wakeword_tui.numbers import percent, rate, span
+
+WORST_GROUPS = 5
+SYNTHETIC = (
+    "These voices are synthetic: they are for a start, not for a claim. What the numbers say of"
+    "\nreal people, only recordings of real people can show."
+)
+
+
+def render(report: Report) -> str:
+    """Render the report of a run."""
+    point = report.operating_point
+    blocks = [
+        f"Test of fold {report.fold}, opened once; threshold {point.threshold:.4f} frozen on "
+        f"validation for FAH <= {point.target_fah:g}",
+        render_measured(report.test, point.target_fah),
+        f"{_label('on validation')}FAH {rate(report.validation.fah)}  "
+        f"FRR {percent(report.validation.frr)}  pAUC {report.validation.pauc:.4f}",
+        _model(report),
+    ]
+    return "\n".join(blocks)
+
+
+def render_measured(measured: Measured, target_fah: float) -> str:
+    """Render one split: false alarms, misses, ranking, cohorts, and the worst groups."""
+    blocks = [_alarms(measured, target_fah), _misses(measured), _ranking(measured)]
+    if len(measured.cohorts) > 1:
+        blocks.append(_shares("cohort", measured.cohorts))
+    if worst := _worst(measured.groups):
+        blocks.append(_shares("worst group", worst))
+    return "\n".join(blocks)
+
+
+def _alarms(measured: Measured, target_fah: float) -> str:
+    count, hours = measured.false_alarms, measured.hours
+    if not hours:
+        return f"{_label('false alarms')}not measured: there is no stream"
+    missing_h = hours_to_prove(target_fah, count) - hours
+    proof = f"proved <= {rate(proved_fah(count, hours))}/h at 95 %"
+    if missing_h > 0:
+        proof += f"; {missing_h:.1f} h more without an alarm would prove {target_fah:g}/h"
+    return (
+        f"{_label('false alarms')}{rate(measured.fah)} per hour "
+        f"({rate(measured.fah_low)} to {rate(measured.fah_high)})  {count} in {hours:.2f} h (FAH)\n"
+        f"{_label('')}{proof}"
+    )
+
+
+def _misses(measured: Measured) -> str:
+    return (
+        f"{_label('missed')}{percent(measured.frr)} ({span(measured.frr_low, measured.frr_high)})  "
+        f"{measured.missed} of {measured.clips} wake words (FRR); "
+        f"by group {span(measured.frr_group_low, measured.frr_group_high)}"
+    )
+
+
+def _ranking(measured: Measured) -> str:
+    return (
+        f"{_label('ranking')}pAUC {measured.pauc:.4f} (max_fpr {measured.max_fpr:g})  "
+        f"EER {percent(measured.eer)}  DET area {percent(measured.det_area)}"
+    )
+
+
+def _model(report: Report) -> str:
+    latency = report.latency_ms
+    return (
+        f"{_label('model')}{report.parameters:,} parameters  {report.macs / 1e6:.2f} M MACs  "
+        f"latency p50 {latency['p50']:.2f} ms, p95 {latency['p95']:.2f} ms a hop on one CPU thread"
+    )
+
+
+def _worst(groups: dict[str, Share]) -> dict[str, Share]:
+    """The groups with the most misses; by rate a group of one clip would always be worst."""
+    wrong = {name: share for name, share in groups.items() if share.wrong}
+    ranked = sorted(wrong.items(), key=lambda item: (-item[1].wrong, -item[1].rate, item[0]))
+    return dict(ranked[:WORST_GROUPS])
+
+
+def _shares(title: str, shares: dict[str, Share]) -> str:
+    rows = [
+        (name, str(share.wrong), str(share.clips), percent(share.rate), span(share.low, share.high))
+        for name, share in shares.items()
+    ]
+    return "\n" + table((title, "wrong", "clips", "rate", "95 % interval"), rows) + "\n"
+
+
+def _label(text: str) -> str:
+    return f"{text:<15}"
+
+
+def read(run: Run) -> Report:
+    """Read the report of a finished run. Raises DataError."""
+    if not run.finished():
+        hint = f"wakeword-tui train --resume {run.number}"
+        raise DataError(f"{run.name} has no report: it is not finished", hint)
+    return Report.from_json(run.report.read_text(encoding="utf-8"))
+
+
+def show(report: Report, as_json: bool) -> None:
+    """Print a report."""
+    say(report.to_json() if as_json else render(report))
+
+
+def show_pooled(runs: Sequence[Run], as_json: bool) -> int:
+    """Print what the tests of several folds give together."""
+    _refuse_repeats(runs)
+    reports = [read(run) for run in runs]
+    pooled = pool([report.test for report in reports])
+    if as_json:
+        say_json(asdict(pooled))
+        return 0
+    target_fah = reports[0].operating_point.target_fah
+    say(f"Pooled tests of {', '.join(run.name for run in runs)}, each at its own frozen threshold")
+    say(render_measured(pooled, target_fah))
+    return 0
+
+
+def _refuse_repeats(runs: Sequence[Run]) -> None:
+    """Raise DataError if a clip would be counted twice: pooled intervals would be too narrow."""
+    tested = [(run.recipe().data.wakeword, run.recipe().data.fold) for run in runs]
+    twice = next((test for test in tested if tested.count(test) > 1), None)
+    if twice is not None:
+        message = f"two of the runs tested fold {twice[1]} of {twice[0]!r}"
+        raise DataError(message, "pool runs of different folds or wake words")

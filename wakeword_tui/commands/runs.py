@@ -1,0 +1,79 @@
+"""`runs` lists what is in the workspace, `runs prune` makes room, `runs stop` ends the training."""
+
+import argparse
+from typing import Any
+
+from engine.runs import Run
+from wakeword_tui.commands.arguments import Verbs, add_json, command, workspace
+from wakeword_tui.commands.output import say, say_json, table
+from wakeword_tui.numbers import percent, rate
+
+
+def add(verbs: Verbs) -> None:
+    """Declare the commands."""
+    runs = command(verbs, "runs", list_runs, "list the runs, prune them, stop one", "runs")
+    add_json(runs)
+    verbs = runs.add_subparsers(metavar="list|prune|stop")
+    listed = command(verbs, "list", list_runs, "list the runs, oldest first", "runs list --json")
+    add_json(listed)
+    prune = command(
+        verbs,
+        "prune",
+        prune_runs,
+        "remove unfinished runs and all but the newest finished ones",
+        "runs prune --keep 5",
+    )
+    prune.add_argument("--keep", type=int, default=10, metavar="N", help="how many stay (10)")
+    command(
+        verbs, "stop", stop_run, "ask the running training to stop after a checkpoint", "runs stop"
+    )
+
+
+def list_runs(args: argparse.Namespace) -> int:
+    """List the runs with what their tests gave."""
+    runs = workspace(args).runs()
+    if args.json:
+        say_json([_facts(run) for run in runs])
+    elif not runs:
+        say(f"no runs in {workspace(args).root}; make one with: wakeword-tui demo")
+    else:
+        say(table(("run", "state", "FRR", "FAH", "pAUC", "hours"), map(_row, runs)))
+    return 0
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    report = run.report_json()
+    return {
+        "run": run.name,
+        "path": str(run.path),
+        "finished": run.finished(),
+        "resumable": run.last.exists(),
+        "test": report["test"] if report else None,
+    }
+
+
+def _row(run: Run) -> tuple[str, ...]:
+    report = run.report_json()
+    if report is None:
+        return run.name, "resumable" if run.last.exists() else "unfinished", *"----"
+    test = report["test"]
+    numbers = percent(test["frr"]), rate(test["fah"]), f"{test['pauc']:.4f}"
+    return run.name, "finished", *numbers, f"{test['hours']:.2f}"
+
+
+def prune_runs(args: argparse.Namespace) -> int:
+    """Remove runs and say which."""
+    if args.keep < 0:
+        args.usage_error("--keep takes 0 or more")
+    gone = workspace(args).prune(args.keep)
+    for run in gone:
+        say(f"removed {run.path}")
+    say(f"{len(gone)} removed, {len(workspace(args).runs())} left")
+    return 0
+
+
+def stop_run(args: argparse.Namespace) -> int:
+    """Stop the process that trains in this workspace."""
+    pid = workspace(args).stop_holder()
+    say("nothing is running" if pid is None else f"asked process {pid} to stop after a checkpoint")
+    return 0

@@ -1,0 +1,110 @@
+"""`train`: one run, five folds, or the rest of a run that was stopped."""
+
+import argparse
+
+from engine.events import Emit
+from engine.jobs import Control
+from engine.recipe import Recipe, override
+from engine.runs import EventLog, Run, Workspace
+from wakeword_tui.commands.arguments import (
+    Verbs,
+    add_json,
+    add_settings,
+    command,
+    recipe,
+    workspace,
+)
+from wakeword_tui.commands.output import note, say
+from wakeword_tui.commands.progress import Interrupted, perform
+
+FOLDS = range(5)
+
+
+def add(verbs: Verbs) -> None:
+    """Declare the command."""
+    train = command(
+        verbs,
+        "train",
+        run_train,
+        "train a detector, test it, and export it",
+        "train recipes/tinyconv.toml --set data.manifest=clips/manifest.csv "
+        "--set data.wakeword=jarvis",
+        "train my.toml --folds     five runs, each tested on voices it never heard",
+        "train --resume 3          go on from the last checkpoint, bit for bit",
+    )
+    train.add_argument("recipe", nargs="?", metavar="RECIPE", help="a TOML file")
+    train.add_argument("--resume", metavar="RUN", help="number, name or path of a stopped run")
+    train.add_argument("--folds", action="store_true", help="train all five folds and pool them")
+    add_settings(train)
+    add_json(train)
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """Train what the arguments ask for and print the report."""
+    if args.resume and (args.recipe or args.settings or args.folds):
+        args.usage_error("--resume goes on with the run's own recipe; give nothing beside it")
+    if not args.resume and args.recipe is None:
+        args.usage_error("give a recipe, or --resume RUN")
+    home = workspace(args)
+    if args.resume:
+        return finish(resumed(home, home.find(args.resume)), args.json)
+    if args.folds:
+        return _folds(home, recipe(args), args.json)
+    return finish(trained(home, recipe(args)), args.json)
+
+
+def trained(home: Workspace, chosen: Recipe) -> Run:
+    """Train a recipe in a new run."""
+    with home.lock():
+        pass  # refused here, a busy workspace gets no empty run
+    run = home.create(chosen)
+    _train(home, run, EventLog(run.events), resume=False)
+    return run
+
+
+def resumed(home: Workspace, run: Run) -> Run:
+    """Train the rest of a run; a finished one is left as it is."""
+    if run.finished():
+        note(f"{run.name} is finished already")
+        return run
+    from engine.train import resume_log
+
+    _train(home, run, resume_log(run), resume=True)
+    return run
+
+
+def _train(home: Workspace, run: Run, log: EventLog, *, resume: bool) -> None:
+    def verb(emit: Emit, control: Control) -> None:
+        from engine.train import train
+
+        train(run.recipe(), run, home, emit=emit, control=control, resume=resume)
+
+    try:
+        perform(home, "train", verb, log)
+    except Interrupted:
+        note(f"go on with: wakeword-tui --workspace {home.root} train --resume {run.number}")
+        raise
+    finally:
+        log.close()
+
+
+def _folds(home: Workspace, chosen: Recipe, as_json: bool) -> int:
+    """Train the five folds one after the other and print what they give together."""
+    from wakeword_tui.commands.report import show_pooled
+
+    runs = []
+    for fold in FOLDS:
+        note(f"fold {fold} of {len(FOLDS)}")
+        changes = {"data.fold": fold, "name": f"{chosen.name}-f{fold}"}
+        runs.append(trained(home, override(chosen, changes)))
+    return show_pooled(runs, as_json)
+
+
+def finish(run: Run, as_json: bool) -> int:
+    """Print the report of a run and where its files are."""
+    from wakeword_tui.commands.report import read, show
+
+    show(read(run), as_json)
+    if not as_json:
+        say(f"\n{run.name}: {run.path}")
+    return 0

@@ -1,0 +1,99 @@
+"""Curves as files, PNG and SVG: the DET curve, score histograms, and the training.
+
+The only importer of matplotlib (extra `plots`), and only once something is drawn. Figures are made
+without pyplot: no window, no global state.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engine.errors import DataError
+from engine.events import Stepped, Validated
+from engine.report import Report
+from engine.runs import Run, read_events
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FORMATS = ("png", "svg")
+SIZE_INCHES = (6.4, 4.2)
+
+
+def draw(report: Report, run: Run | None, folder: Path) -> list[Path]:
+    """Draw what there is of a report and its run into a folder; return the files."""
+    figures = [("det", det(report))]
+    if run is not None:
+        figures += [("training", training(run))]
+    if run is not None and (run.path / "scores.npz").exists():
+        figures += [("scores", scores(run, report.operating_point.threshold))]
+    folder.mkdir(parents=True, exist_ok=True)
+    return [path for name, figure in figures for path in _save(figure, folder / name)]
+
+
+def det(report: Report) -> "Figure":
+    """FAH on a log axis against FRR, test over validation, the operating point marked."""
+    figure, axes = _figure("False alarms per hour", "Missed wake words (FRR), %")
+    for name, split in (("validation", report.validation), ("test", report.test)):
+        if split.det:
+            fah, frr = np.asarray(split.det).T
+            axes.step(fah, 100 * frr, where="post", label=name)
+    test = report.test
+    least = 1 / test.hours if test.hours else 1.0
+    axes.plot(max(test.fah, least), 100 * test.frr, "o", color="black", label="frozen threshold")
+    axes.set_xscale("log")
+    axes.set_title(f"DET curve, {test.clips} wake words, {test.hours:.2f} h of streams")
+    axes.legend()
+    return figure
+
+
+def scores(run: Run, threshold: float) -> "Figure":
+    """How the clips of the test split score: wake words against everything else."""
+    figure, axes = _figure("Clip score", "Clips")
+    with np.load(run.path / "scores.npz") as arrays:
+        for name, label in (("negative", "other"), ("positive", "wake word")):
+            bins = np.linspace(0, 1, 51).tolist()
+            axes.hist(arrays[name], bins=bins, alpha=0.6, label=label, log=True)
+    axes.axvline(threshold, color="black", linestyle="--", label="threshold")
+    axes.set_title(f"Clip scores of the test split, {run.name}")
+    axes.legend()
+    return figure
+
+
+def training(run: Run) -> "Figure":
+    """The loss of training, and FRR at the FAH target on validation."""
+    events = [record.event for record in read_events(run.events)]
+    steps = [event for event in events if isinstance(event, Stepped)]
+    checks = [event for event in events if isinstance(event, Validated)]
+    figure, axes = _figure("Step", "Loss")
+    axes.plot([e.step for e in steps], [e.loss for e in steps], label="loss")
+    axes.set_yscale("log")
+    axes.set_title(f"Training of {run.name}")
+    right = axes.twinx()
+    right.plot([e.step for e in checks], [100 * e.frr for e in checks], "o-", color="tab:orange")
+    right.set_ylabel("FRR at the FAH target on validation, %", color="tab:orange")
+    right.set_ylim(0, 100)
+    return figure
+
+
+def _figure(x: str, y: str) -> "tuple[Figure, Axes]":
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise DataError("plots need matplotlib", "pip install 'wakeword-tui[plots]'") from error
+    figure = Figure(figsize=SIZE_INCHES, layout="constrained")
+    axes = figure.subplots()
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(visible=True, alpha=0.3)
+    return figure, axes
+
+
+def _save(figure: "Figure", stem: Path) -> Iterator[Path]:
+    for format_ in FORMATS:
+        path = stem.with_suffix(f".{format_}")
+        figure.savefig(path, dpi=150)
+        yield path
