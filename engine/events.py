@@ -66,7 +66,6 @@ class Validated(Event):
 
     step: int
     epoch: int
-    loss: float
     pauc: float
     eer: float
     frr: float

@@ -148,7 +148,7 @@ class Train(Section):
     positive_share: Annotated[float, Field(gt=0, lt=1)] = 0.3
     """Share of a batch that holds the wake word."""
     hard_share: Share = 0.3
-    """Share of a batch's negatives drawn from where the model scores highest in training streams."""
+    """Share of a batch's negatives drawn from the highest scores on training streams."""
     lr: Annotated[float, Field(gt=0, le=1)] = 3e-3
     """Highest learning rate."""
     warmup: Share = 0.05
@@ -163,7 +163,7 @@ class Train(Section):
     """auto takes the GPU if there is one."""
     threads: Annotated[int, Field(ge=0, le=256)] = 0
     """CPU threads of torch; 0 chooses. An exact resume needs the same number."""
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic on a GPU; auto takes bfloat16 where the GPU has it. The CPU uses float32."""
     compile: bool = False
     """Compile the student with torch.compile: minutes at the start, faster steps on a GPU."""

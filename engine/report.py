@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.detector import firings
 from engine.errors import DataError
 from engine.metrics import (
     OperatingPoint,
@@ -21,7 +22,7 @@ from engine.metrics import (
     pauc,
     poisson_interval,
 )
-from engine.recipe import DetectorSettings
+from engine.recipe import DetectorSettings, Evaluate
 
 SCHEMA = 1
 CLEAN = "clean"
@@ -66,7 +67,9 @@ class Measured:
 
     `frr_low, frr_high` are Clopper-Pearson; `frr_group_low, frr_group_high` come from drawing whole
     groups, and repeat the former where there are fewer than ten or all clips fare alike.
-    `cohorts` and `groups` are shares by name.
+    `cohorts` and `groups` are shares by name. `sweep` is [threshold, false alarms, missed] over
+    thresholds chosen on validation, the same in both splits, so that another target can be chosen
+    later without looking at the test set.
     """
 
     pauc: float
@@ -85,8 +88,19 @@ class Measured:
     clips: int
     missed: int
     det: list[list[float]]
+    det_area: float
+    sweep: list[list[float]]
     cohorts: dict[str, Share]
     groups: dict[str, Share]
+
+    def to_json(self) -> str:
+        """Strict JSON; the infinite upper FAH of a split without streams becomes null."""
+        return json.dumps(_plain(asdict(self)), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Measured":
+        """Read what `to_json` wrote."""
+        return _measured(json.loads(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +109,8 @@ class _Ranking:
     max_fpr: float
     eer: float
     det: list[list[float]]
+    det_area: float
+    sweep: list[list[float]]
 
 
 def measure(
@@ -103,21 +119,32 @@ def measure(
     point: OperatingPoint,
     settings: DetectorSettings,
     hop_s: float,
-    max_fpr: float = 0.01,
+    rules: Evaluate,
+    thresholds: Iterable[float] | None = None,
 ) -> Measured:
     """Everything about one split at a threshold that was chosen elsewhere.
 
     The headline numbers, the curve and the groups are of the `CLEAN` cohort. A cohort is judged by
-    its positives, or by its negatives where it has no positive.
+    its positives, or by its negatives where it has no positive. The sweep runs over `thresholds`,
+    or over those of the split's own DET curve.
     """
     clean = [clip for clip in clips if clip.cohort == CLEAN]
     words = [clip for clip in clean if clip.positive]
     scores = [clip.score for clip in words], [clip.score for clip in clean if not clip.positive]
-    hours, det = hours_of(streams), []
-    if any(stream.levels.size for stream in streams):
-        det = det_curve([clip.peak for clip in words], streams, settings, hop_s).points(hours)
+    peaks, hours = [clip.peak for clip in words], hours_of(streams)
+    heard = any(stream.levels.size for stream in streams)
+    curve = det_curve(peaks, streams, settings, hop_s) if heard else None
+    swept = thresholds if thresholds is not None else curve.thresholds if curve else []
+    ranking = _Ranking(
+        pauc=pauc(*scores, rules.max_fpr),
+        max_fpr=rules.max_fpr,
+        eer=eer(*scores),
+        det=curve.points(hours) if curve else [],
+        det_area=curve.area(*rules.det_fah) if curve else 1.0,
+        sweep=[_at(float(t), peaks, streams, settings, hop_s) for t in swept],
+    )
     return _assemble(
-        _Ranking(pauc(*scores, max_fpr), max_fpr, eer(*scores), det),
+        ranking,
         sum(map(len, count_alarms(streams, point.threshold, settings, hop_s))),
         hours,
         _share(words, point.threshold),
@@ -126,18 +153,31 @@ def measure(
     )
 
 
+def _at(
+    threshold: float,
+    peaks: Sequence[float],
+    streams: Sequence[StreamScores],
+    settings: DetectorSettings,
+    hop_s: float,
+) -> list[float]:
+    """One row of a sweep."""
+    alarms = sum(firings(s.levels, threshold, settings, hop_s).size for s in streams)
+    return [threshold, alarms, int(np.count_nonzero(np.less(peaks, threshold)))]
+
+
 def pool(parts: Sequence[Measured]) -> Measured:
     """The out-of-fold tests as one: counts are added and every interval is computed afresh.
 
-    pAUC and EER are means weighted by clips, since scores of different models share no scale. For
-    the same reason there is no pooled DET curve: `det` is empty.
+    pAUC, EER and DET area are means weighted by clips, since scores of different models share no
+    scale. For the same reason there is no pooled DET curve or sweep: both are empty.
     """
     if len({part.max_fpr for part in parts}) != 1:
         raise DataError("reports can be pooled only if there are some, all with the same max_fpr")
     weights = [max(part.clips, 1e-9) for part in parts]
-    mean_pauc, mean_eer = np.average([(p.pauc, p.eer) for p in parts], axis=0, weights=weights)
+    values = [(part.pauc, part.eer, part.det_area) for part in parts]
+    mean_pauc, mean_eer, area = np.average(values, axis=0, weights=weights).tolist()
     return _assemble(
-        _Ranking(float(mean_pauc), parts[0].max_fpr, float(mean_eer), det=[]),
+        _Ranking(mean_pauc, parts[0].max_fpr, mean_eer, det=[], det_area=area, sweep=[]),
         sum(part.false_alarms for part in parts),
         sum(part.hours for part in parts),
         Share.of(sum(part.missed for part in parts), sum(part.clips for part in parts)),
@@ -221,9 +261,8 @@ class Report:
     def to_json(self) -> str:
         """Strict JSON; the infinite upper FAH of a split without streams becomes null."""
         data = asdict(self)
-        for split in (data["validation"], data["test"]):
-            split["fah_high"] = split["fah_high"] if split["hours"] else None
-        return json.dumps(data, indent=2, allow_nan=False)
+        data |= {split: _plain(data[split]) for split in ("validation", "test")}
+        return json.dumps(data, indent=1, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> "Report":
@@ -238,6 +277,10 @@ class Report:
         except (ValueError, TypeError, KeyError, AttributeError) as problem:
             raise DataError(f"the report cannot be read: {problem}") from problem
         return cls(**values)
+
+
+def _plain(split: dict[str, Any]) -> dict[str, Any]:
+    return split | {"fah_high": split["fah_high"] if split["hours"] else None}
 
 
 def _measured(data: dict[str, Any]) -> Measured:

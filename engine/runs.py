@@ -26,6 +26,7 @@ from engine.events import Event, Record, Stepped, from_line, to_line
 from engine.recipe import Recipe, dump, load
 
 STEPPED_EVERY_S = 1.0
+LONGEST_LINE = 65_536
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -111,6 +112,17 @@ def read_events(path: Path) -> Iterator[Record]:
             record = from_line(line)
             if record is not None:
                 yield record
+
+
+def last_number(path: Path) -> int:
+    """Number of the last event that is on the disk, 0 before the first."""
+    if not path.exists():
+        return 0
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LONGEST_LINE))
+        lines = file.read().decode(errors="replace").splitlines()
+    numbers = [record.n for record in map(from_line, lines) if record is not None]
+    return numbers[-1] if numbers else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import pytest
 
 from engine.errors import DataError
 from engine.metrics import OperatingPoint, StreamScores, binomial_interval, poisson_interval
-from engine.recipe import DetectorSettings
+from engine.recipe import DetectorSettings, Evaluate
 from engine.report import ClipScore, Measured, Report, Share, measure, pool
 
 RULES = DetectorSettings(smooth_hops=1, votes=1, of=1, hysteresis=0.1, refractory_s=0.4)
@@ -23,7 +23,7 @@ def other(peak: float, cohort: str = "clean") -> ClipScore:
 
 
 def measured(*clips: ClipScore, streams: tuple[StreamScores, ...] = (STREAM,)) -> Measured:
-    return measure(clips, streams, POINT, RULES, 0.08)
+    return measure(clips, streams, POINT, RULES, 0.08, Evaluate())
 
 
 def report(test: Measured) -> Report:
@@ -90,7 +90,7 @@ def test_pooling_adds_counts_and_computes_intervals_afresh():
 
 
 def test_what_was_measured_differently_is_not_pooled():
-    loose = measure([word(0.9)], [STREAM], POINT, RULES, 0.08, max_fpr=0.1)
+    loose = measure([word(0.9)], [STREAM], POINT, RULES, 0.08, Evaluate(max_fpr=0.1))
     with pytest.raises(DataError, match="max_fpr"):
         pool([measured(word(0.9)), loose])
     with pytest.raises(DataError):

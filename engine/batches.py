@@ -1,0 +1,214 @@
+"""Balanced, augmented batches on the device, the same for the same (seed, epoch, step).
+
+Packed audio stays int16; a window is cut by index arithmetic, so nothing is copied twice. What a
+window covers beyond its clip is filled by the background that is mixed under all of it.
+
+    clip            |--------[ word ]----|
+    window   [===================|==]            ends 0 to shift_ms after the word
+             ~~~~~~~~~~~~~~~~~~~~~~~~            background under all of the window
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from engine.audio import SAMPLE_RATE
+from engine.augment import Speed, apply_rooms, draw_snr_db, gain, mix, prepare_rooms
+from engine.dataset import Pack, PackedClip, Selection
+from engine.features import grid
+from engine.recipe import Recipe
+
+# Shares of the negatives that are not hard ones: other words, then noise; the rest is speech.
+WORD_SHARE = 0.35
+NOISE_SHARE = 0.15
+SPEECH_BACKGROUND = 0.25
+RESIDENT_SHARE = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """Where clips lie in the packed audio and where a window may end, in samples, `(K,)` each."""
+
+    begin: Tensor
+    end: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __len__(self) -> int:
+        return len(self.begin)
+
+
+def word_spans(clips: tuple[PackedClip, ...], shift: int) -> Spans:
+    """Windows of words end 0 to `shift` samples after the word does."""
+    ends = [clip.offset + round(clip.end_s * SAMPLE_RATE) for clip in clips]
+    return _spans(clips, ends, [end + shift for end in ends])
+
+
+def free_spans(clips: tuple[PackedClip, ...], window: int) -> Spans:
+    """Windows of speech and noise lie anywhere, up to half a window beyond the clip's edges."""
+    lows = [clip.offset + min(clip.samples, window // 2) for clip in clips]
+    highs = [clip.offset + clip.samples + min(window // 4, clip.samples // 2) for clip in clips]
+    return _spans(clips, lows, highs)
+
+
+def _spans(clips: tuple[PackedClip, ...], lows: list[int], highs: list[int]) -> Spans:
+    begin = torch.tensor([clip.offset for clip in clips], dtype=torch.int64)
+    samples = torch.tensor([clip.samples for clip in clips], dtype=torch.int64)
+    low = torch.tensor(lows, dtype=torch.int64)
+    return Spans(begin, begin + samples, low, torch.tensor(highs, dtype=torch.int64).maximum(low))
+
+
+def step_generator(seed: int, epoch: int, step: int, purpose: str = "batch") -> torch.Generator:
+    """A CPU generator that depends on its arguments alone."""
+    digest = hashlib.sha256(f"{purpose}:{seed}:{epoch}:{step}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+class Batches:
+    """Draws training batches; `hard` holds where in the audio the model was fooled last."""
+
+    def __init__(
+        self, pack: Pack, selection: Selection, recipe: Recipe, device: torch.device
+    ) -> None:
+        self.recipe, self.device = recipe, device
+        self.grid = grid(recipe.features)
+        window = self.grid.window_samples
+        shift = recipe.augment.shift_ms * SAMPLE_RATE // 1000
+        self.positives = word_spans(selection.positives, shift)
+        self.words = word_spans(selection.negatives, shift)
+        self.speech = free_spans(selection.speech, window)
+        self.noise = free_spans(selection.noise, window)
+        self.hard = Spans(*(torch.zeros(0, dtype=torch.int64) for _ in range(4)))
+        self.audio = _resident(pack.audio, device)
+        self.speed = Speed(recipe.augment)
+        responses = [self._clip(room) for room in selection.rooms]
+        self.rooms = prepare_rooms(responses, window, device)
+
+    def _clip(self, clip: PackedClip) -> Tensor:
+        return self.audio[clip.offset : clip.offset + clip.samples].cpu().float() / 32768
+
+    def draw(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+        """Give the batch of a step: waveforms `(B, N)` and labels `(B,)`, augmented."""
+        generator = step_generator(self.recipe.train.seed, epoch, step)
+        spans, labels = self._choose(generator)
+        waveform = self._cut(spans, generator)
+        return self._augment(waveform, generator), labels.to(self.device)
+
+    def plain(self, count: int) -> Tensor:
+        """Give `(count, N)` windows without augmentation, to fit the feature statistics on."""
+        generator = step_generator(self.recipe.train.seed, 0, 0, "statistics")
+        half = [self._pick(self.positives, count // 2, generator)]
+        rest = self.speech if len(self.speech) else self.noise
+        half.append(self._pick(rest, count - count // 2, generator))
+        begin, end, stop = (torch.cat(parts) for parts in zip(*half, strict=True))
+        window = self.grid.window_samples
+        waveform = self._gather(begin, end, stop - window, window)
+        return mix(waveform, self._background(count, generator), torch.full((count,), 25.0))
+
+    def _choose(self, generator: torch.Generator) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+        """Pick the clips of a batch and where each window stops."""
+        train = self.recipe.train
+        positives = max(1, round(train.batch_size * train.positive_share))
+        negatives = train.batch_size - positives
+        hard = round(negatives * train.hard_share) if len(self.hard) else 0
+        words, speech, noise = self._shares(negatives - hard)
+        counts = (positives, hard, words, speech, noise)
+        sources = (self.positives, self.hard, self.words, self.speech, self.noise)
+        drawn = [self._pick(s, n, generator) for s, n in zip(sources, counts, strict=True) if n]
+        labels = torch.zeros(train.batch_size)
+        labels[:positives] = 1.0
+        begin, end, stop = (torch.cat(parts) for parts in zip(*drawn, strict=True))
+        return (begin, end, stop), labels
+
+    def _shares(self, count: int) -> tuple[int, int, int]:
+        """Divide negatives into words, speech and noise, of what there is."""
+        words = round(count * WORD_SHARE) if len(self.words) else 0
+        noise = round(count * NOISE_SHARE) if len(self.noise) else 0
+        if len(self.speech):
+            return words, count - words - noise, noise
+        return (words, 0, count - words) if noise else (count, 0, 0)
+
+    @staticmethod
+    def _pick(
+        spans: Spans, count: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw clips and the sample at which each window stops, `(count,)` each.
+
+        Free spans are drawn by length, so that every second of a stream is as likely as another.
+        """
+        room = (spans.high - spans.low).double() + 1
+        weights = room if room.max() > 2 * SAMPLE_RATE else torch.ones_like(room)
+        row = torch.multinomial(weights, count, replacement=True, generator=generator)
+        spread = torch.rand(count, generator=generator, dtype=torch.float64)
+        stop = spans.low[row] + (spread * room[row]).long()
+        return spans.begin[row], spans.end[row], stop
+
+    def _gather(self, begin: Tensor, end: Tensor, start: Tensor, samples: int) -> Tensor:
+        """Cut `(B, samples)` from the packed audio; what lies outside of the clip is silent."""
+        home = self.audio.device
+        begin, end, start = (x.to(home)[:, None] for x in (begin, end, start))
+        index = start + torch.arange(samples, device=home)
+        inside = (index >= begin) & (index < end)
+        cut = self.audio[index.clamp(0, len(self.audio) - 1)] * inside
+        return cut.to(self.device).float().mul_(1 / 32768)
+
+    def _cut(self, spans: tuple[Tensor, Tensor, Tensor], generator: torch.Generator) -> Tensor:
+        """Cut the batch's windows, some of them at another speed."""
+        begin, end, stop = spans
+        window, count = self.grid.window_samples, len(begin)
+        bank = self.speed.bank
+        faster = torch.rand(count, generator=generator) < self.recipe.augment.speed
+        chosen = torch.randint(max(len(bank), 1), (count,), generator=generator)
+        chosen[~faster] = -1
+        waveform = torch.empty(count, window, device=self.device)
+        for index in range(-1, len(bank)):
+            rows = (chosen == index).nonzero()[:, 0]
+            if not len(rows):
+                continue
+            samples = self.speed.source_samples(bank[index], window) if index >= 0 else window
+            cut = self._gather(begin[rows], end[rows], stop[rows] - samples, samples)
+            played = self.speed(cut, bank[index], window) if index >= 0 else cut
+            waveform[rows.to(self.device)] = played
+        return waveform
+
+    def _background(self, count: int, generator: torch.Generator) -> Tensor:
+        """Cut `(count, N)` of noise, some of it speech; white noise where there is neither."""
+        window = self.grid.window_samples
+        sources = [spans for spans in (self.noise, self.speech) if len(spans)]
+        if not sources:
+            return torch.randn(count, window, generator=generator).mul_(0.01).to(self.device)
+        speech = round(count * SPEECH_BACKGROUND) if len(sources) == 2 else 0
+        drawn = [self._pick(sources[0], count - speech, generator)]
+        if speech:
+            drawn.append(self._pick(sources[1], speech, generator))
+        begin, end, stop = (torch.cat(parts) for parts in zip(*drawn, strict=True))
+        order = torch.randperm(count, generator=generator)
+        return self._gather(begin[order], end[order], stop[order] - window, window)
+
+    def _augment(self, waveform: Tensor, generator: torch.Generator) -> Tensor:
+        """Room, background and gain for `(B, N)`."""
+        augment, count = self.recipe.augment, len(waveform)
+        if self.rooms is not None and augment.room > 0:
+            rows = (torch.rand(count, generator=generator) < augment.room).nonzero()[:, 0]
+            rooms = torch.randint(len(self.rooms.spectra), (len(rows),), generator=generator)
+            rows, rooms = rows.to(self.device), rooms.to(self.device)
+            waveform[rows] = apply_rooms(waveform[rows], self.rooms, rooms)
+        background = self._background(count, generator)
+        snr_db = draw_snr_db(augment, count, generator)
+        waveform = mix(waveform, background, snr_db.to(self.device))
+        level = (torch.rand(count, generator=generator) * 2 - 1) * augment.gain_db
+        return gain(waveform, level.to(self.device))
+
+
+def _resident(audio: npt.NDArray[np.int16], device: torch.device) -> Tensor:
+    """Put the packed audio on the device if it takes little of its memory; else map it."""
+    mapped = torch.from_numpy(np.asarray(audio))
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if audio.nbytes < RESIDENT_SHARE * free:
+            return mapped.to(device)
+    return mapped

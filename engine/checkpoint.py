@@ -1,0 +1,137 @@
+"""One self-describing file: a SHA-256, then a dict that `torch.load(weights_only=True)` reads.
+
+Neither torch nor safetensors notices a flipped bit, so the hash stands before the data and is
+checked before anything is unpacked. Files are replaced whole (`write_atomic`).
+"""
+
+import hashlib
+import io
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine.errors import CheckpointError, RecipeError
+from engine.features import LogMel, restore
+from engine.metrics import OperatingPoint
+from engine.models import build
+from engine.recipe import Recipe, loads
+from engine.report import Measured
+from engine.runs import write_atomic
+
+VERSION = 1
+HASH_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a detector is: recipe, numbers, threshold, and where they came from."""
+
+    recipe: str
+    """The recipe as TOML."""
+    statistics: dict[str, Tensor]
+    """Mean and deviation `(M,)` of the training features."""
+    weights: dict[str, Tensor]
+    """The model's state; in `best` the averaged one that was measured."""
+    operating_point: dict[str, float] | None
+    """`threshold` and `target_fah`, frozen on validation."""
+    provenance: dict[str, str]
+    """Version of the engine, sources and licences of the data, the run."""
+    event_number: int
+    """Number of the last event before this checkpoint; a resume cuts the log here."""
+    ema: dict[str, Tensor] | None = None
+    """Moving average of the weights."""
+    trainer: dict[str, Any] | None = None
+    """Optimiser, schedule, random state and position; absent in `best`."""
+    validation: str = ""
+    """The measurement that chose it, as JSON; in `best` only."""
+    version: int = VERSION
+
+    def settings(self) -> Recipe:
+        """The recipe it was made with."""
+        return loads(self.recipe, Path("/"), name="the checkpoint's recipe")
+
+    def model(self) -> nn.Module:
+        """The model with its weights, ready to score."""
+        model = build(self.settings())
+        load_weights(model, self.weights)
+        return model.eval()
+
+    def features(self) -> LogMel:
+        """The front end with its statistics."""
+        return restore(self.settings().features, self.statistics)
+
+    def validated(self) -> Measured:
+        """How it measured on its validation split. Raises CheckpointError in `last`."""
+        if not self.validation:
+            raise CheckpointError("the checkpoint was not measured", "use the run's best.ckpt")
+        return Measured.from_json(self.validation)
+
+    def threshold(self) -> OperatingPoint:
+        """The frozen operating point. Raises CheckpointError before the first validation."""
+        if self.operating_point is None:
+            raise CheckpointError(
+                "the checkpoint has no operating point", "train until the first validation ends"
+            )
+        return OperatingPoint(**self.operating_point)
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint whole or not at all. A full disk leaves the old file, as a DataError."""
+    buffer = io.BytesIO()
+    torch.save(
+        {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}, buffer
+    )
+    data = buffer.getvalue()
+    write_atomic(path, hashlib.sha256(data).hexdigest().encode() + data)
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint and check its hash. Raises CheckpointError."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        hint = "train first, or give the path of a .ckpt file"
+        raise CheckpointError(f"cannot read {path}: {error.strerror}", hint) from error
+    digest, data = raw[:HASH_BYTES], raw[HASH_BYTES:]
+    if hashlib.sha256(data).hexdigest().encode() != digest:
+        hint = "use another copy; last.ckpt and best.ckpt are written apart"
+        raise CheckpointError(f"{path} is damaged: its hash does not hold", hint)
+    content = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    if content.get("version") != VERSION:
+        message = f"{path} is of version {content.get('version')}, this engine reads {VERSION}"
+        raise CheckpointError(message, "use the version of wakeword-tui that made it")
+    return Checkpoint(**content)
+
+
+def sha256(path: Path) -> str:
+    """The hash of a checkpoint file's content, as it stands at its head."""
+    with path.open("rb") as file:
+        return file.read(HASH_BYTES).decode()
+
+
+def load_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Put weights into a model of the same shape. Raises CheckpointError naming what differs."""
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1:2]
+        message = f"the weights are of another model: {' '.join(first).strip()}"
+        raise CheckpointError(message, "use the recipe they were trained with") from error
+
+
+def set_operating_point(path: Path, threshold: float, target_fah: float) -> None:
+    """Store another operating point, chosen by a person on the validation curve."""
+    point = {"threshold": threshold, "target_fah": target_fah}
+    save(path, replace(load(path), operating_point=point))
+
+
+def is_recipe_of(checkpoint: Checkpoint, recipe: Recipe) -> bool:
+    """Whether a checkpoint's features and model are those of a recipe."""
+    try:
+        made = checkpoint.settings()
+    except RecipeError:
+        return False
+    return made.features == recipe.features and made.model == recipe.model

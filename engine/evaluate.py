@@ -1,0 +1,277 @@
+"""The benchmark: scores of a split, its report, the cost of a model, folds pooled.
+
+A wake-word clip is heard after 2.3 s of real background of its own split, and 1 s of it follows:
+
+    |~~~ background 2.3 s ~~~|---- clip [ word ] ----|~~ 1 s ~~|
+                                        [ start, end + 0.5 s ]     where a detection is a hit
+"""
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from engine.audio import SAMPLE_RATE, Waveform
+from engine.checkpoint import Checkpoint, load, sha256
+from engine.dataset import Pack, PackedClip, Selection, everything, pack, read, select
+from engine.detector import Detector, smooth, vote_levels
+from engine.errors import CheckpointError
+from engine.events import Emit, PhaseChanged
+from engine.features import grid
+from engine.jobs import Control
+from engine.metrics import GRACE_S, StreamScores, peak_within
+from engine.models import build
+from engine.onnx_graph import write_onnx
+from engine.recipe import Data, Recipe
+from engine.report import ClipScore, Measured, Report, measure
+from engine.runs import Workspace
+from engine.scorer import Exported, Scorer, Scores
+
+LEAD_S = 2.3
+TAIL_S = 1.0
+CUT_S = 3.0
+EXPORT_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What the metrics need of a split."""
+
+    clips: tuple[ClipScore, ...]
+    streams: tuple[StreamScores, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a model takes: its parameters, multiply-accumulates of a window, float32 file size."""
+
+    parameters: int
+    macs: int
+    kilobytes: float
+
+
+class Heard:
+    """The audio of a split, cut the way it is measured; made once, scored as often as needed."""
+
+    def __init__(self, packed: Pack, selection: Selection, recipe: Recipe) -> None:
+        self.packed, self.selection, self.recipe = packed, selection, recipe
+
+    def stream(self) -> Waveform:
+        """The split's speech, then its noise, as one stream `(N,)`."""
+        clips = [*self.selection.speech, *self.selection.noise]
+        parts = [self.waveform(clip) for clip in clips]
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
+
+    def clip(self, clip: PackedClip) -> Waveform:
+        """A clip between its backgrounds `(N,)`."""
+        before, after = round(LEAD_S * SAMPLE_RATE), round(TAIL_S * SAMPLE_RATE)
+        background = self._background(clip, before + after)
+        return np.concatenate([background[:before], self.waveform(clip), background[before:]])
+
+    def waveform(self, clip: PackedClip) -> Waveform:
+        """The samples of a packed clip `(N,)`."""
+        cut = self.packed.audio[clip.offset : clip.offset + clip.samples]
+        return np.asarray(cut, dtype=np.float32) / np.float32(32768)
+
+    def _background(self, clip: PackedClip, samples: int) -> Waveform:
+        """Background of the clip's own split, chosen by hash of its path."""
+        long = [c for c in self.selection.noise if c.samples > samples]
+        sources = long or [c for c in self.selection.speech if c.samples > samples]
+        if not sources:
+            return np.zeros(samples, dtype=np.float32)
+        digest = hashlib.sha256(str(clip.clip.path.name).encode()).digest()
+        source = sources[int.from_bytes(digest[:4], "big") % len(sources)]
+        start = int.from_bytes(digest[4:8], "big") % (source.samples - samples)
+        return self.waveform(source)[start : start + samples]
+
+
+def score_split(scorer: Scorer, heard: Heard, control: Control | None = None) -> Scored:
+    """Score every clip and stream of a split, resetting the scorer between them."""
+    selection = heard.selection
+    clips = []
+    for positive, group in ((True, selection.positives), (False, selection.negatives)):
+        for clip in group:
+            if control is not None:
+                control.tick()
+            clips.append(_score_clip(scorer, heard, clip, positive=positive))
+    scores = scorer.score(heard.stream())
+    cuts = _cut_scores(scores, heard.recipe, scorer.grid.hop_s)
+    clips += [ClipScore(score, score, False, "speech") for score in cuts]
+    return Scored(tuple(clips), _streams(scores, heard, scorer))
+
+
+def _score_clip(scorer: Scorer, heard: Heard, clip: PackedClip, *, positive: bool) -> ClipScore:
+    settings = heard.recipe.detector
+    scores = scorer.score(heard.clip(clip))
+    hop_s, first_s = scorer.grid.hop_s, scorer.grid.window_s
+    end_s = LEAD_S + clip.seconds
+    score = peak_within(smooth(scores, settings.smooth_hops), first_s, hop_s, LEAD_S, end_s)
+    span = (clip.start_s, clip.end_s) if positive else (0.0, clip.seconds)
+    levels = vote_levels(scores, settings)
+    peak = peak_within(levels, first_s, hop_s, LEAD_S + span[0], LEAD_S + span[1])
+    return ClipScore(score, peak, positive, clip.clip.group)
+
+
+def _cut_scores(scores: Scores, recipe: Recipe, hop_s: float) -> list[float]:
+    """Highest smoothed score of each 3 s cut of a stream."""
+    hops = round(CUT_S / hop_s)
+    smoothed = smooth(scores, recipe.detector.smooth_hops)
+    whole = smoothed[: len(smoothed) // hops * hops].reshape(-1, hops)
+    return [float(score) for score in whole.max(axis=1)] if whole.size else []
+
+
+def _streams(scores: Scores, heard: Heard, scorer: Scorer) -> tuple[StreamScores, ...]:
+    clips = [*heard.selection.speech, *heard.selection.noise]
+    seconds = sum(clip.samples for clip in clips) / SAMPLE_RATE
+    levels = vote_levels(scores, heard.recipe.detector)
+    return (StreamScores(levels, seconds, scorer.grid.window_s),) if seconds else ()
+
+
+def measured(
+    scored: Scored, checkpoint: Checkpoint, thresholds: list[float] | None = None
+) -> Measured:
+    """Measure a split at the checkpoint's frozen threshold; sweep over validation's thresholds."""
+    recipe = checkpoint.settings()
+    return measure(
+        scored.clips,
+        scored.streams,
+        checkpoint.threshold(),
+        recipe.detector,
+        grid(recipe.features).hop_s,
+        recipe.evaluate,
+        thresholds,
+    )
+
+
+def cost(recipe: Recipe) -> Cost:
+    """Count the parameters and multiply-accumulates of a recipe's student."""
+    model = build(recipe).eval()
+    parameters = sum(p.numel() for p in model.parameters())
+    frames = torch.zeros(1, recipe.features.mels, grid(recipe.features).window_frames)
+    return Cost(parameters, _macs(model, frames), parameters * 4 / 1024)
+
+
+def _macs(model: nn.Module, frames: Tensor) -> int:
+    """Multiply-accumulates of the convolutions and linear layers for one window."""
+    total = 0
+
+    def count(layer: nn.Module, _: tuple[Tensor, ...], out: Tensor) -> None:
+        nonlocal total
+        weight = layer.weight
+        assert isinstance(weight, Tensor)
+        total += out[0].numel() * weight[0].numel()
+
+    layers = [m for m in model.modules() if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Linear)]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    with torch.inference_mode():
+        model(frames)
+    for hook in hooks:
+        hook.remove()
+    return total
+
+
+def latency_ms(exported: Exported, checkpoint: Checkpoint) -> dict[str, float]:
+    """Time one hop through features, model and detector on one CPU thread: p50 and p95 in ms."""
+    recipe = checkpoint.settings()
+    lattice = grid(recipe.features)
+    detector = Detector(recipe.detector, checkpoint.threshold().threshold, lattice.hop_s)
+    noise = np.random.default_rng(0).standard_normal(lattice.window_samples)
+    window = (0.01 * noise).astype(np.float32)
+    times = []
+    for run in range(20 + recipe.evaluate.latency_runs):
+        began = time.perf_counter()
+        detector.push(exported.score(window), run * lattice.hop_s)
+        times.append(1000 * (time.perf_counter() - began))
+    p50, p95 = np.quantile(times[20:], [0.5, 0.95])
+    return {"p50": float(p50), "p95": float(p95)}
+
+
+def features_ms(checkpoint: Checkpoint) -> float:
+    """Median time in ms of the front end alone, one window."""
+    features = checkpoint.features()
+    window = torch.zeros(1, features.grid.window_samples)
+    times = []
+    with torch.inference_mode():
+        for _ in range(60):
+            began = time.perf_counter()
+            features(window)
+            times.append(1000 * (time.perf_counter() - began))
+    return float(np.median(times[10:]))
+
+
+def export_and_compare(checkpoint: Checkpoint, path: Path, heard: Heard) -> Exported:
+    """Write the ONNX file, run it on windows of the split and compare; raise if it differs."""
+    write_onnx(checkpoint, path)
+    exported, scorer = Exported(path), Scorer.of(checkpoint)
+    for window in _windows(heard, scorer.grid.window_samples):
+        expected, got = float(scorer.score(window)[0]), exported.score(window)
+        if abs(expected - got) > EXPORT_TOLERANCE:
+            path.rename(path.with_suffix(".rejected"))
+            message = (
+                f"the exported model scores {got:.4f} where the checkpoint scores {expected:.4f}"
+            )
+            raise CheckpointError(message, f"{path.with_suffix('.rejected')} is kept for a report")
+    return exported
+
+
+def _windows(heard: Heard, samples: int, count: int = 24) -> Iterator[Waveform]:
+    """A window around the word of some clips of the split."""
+    for clip in heard.selection.positives[:count]:
+        audio = heard.clip(clip)
+        stop = round((LEAD_S + clip.end_s + GRACE_S / 2) * SAMPLE_RATE)
+        yield audio[max(0, stop - samples) : max(0, stop - samples) + samples]
+
+
+def make_report(
+    checkpoint_path: Path, test: Heard, onnx_path: Path, *, emit: Emit, control: Control
+) -> tuple[Report, Scored]:
+    """Open the test set, once, at the frozen threshold, and put everything into a report."""
+    checkpoint = load(checkpoint_path)
+    recipe = checkpoint.settings()
+    emit(PhaseChanged("test"))
+    scored = score_split(Scorer.of(checkpoint), test, control)
+    emit(PhaseChanged("export"))
+    exported = export_and_compare(checkpoint, onnx_path, test)
+    size, validation = cost(recipe), checkpoint.validated()
+    report = Report(
+        recipe_sha256=hashlib.sha256(checkpoint.recipe.encode()).hexdigest(),
+        fold=recipe.data.fold,
+        parameters=size.parameters,
+        macs=size.macs,
+        latency_ms=latency_ms(exported, checkpoint),
+        features_ms=features_ms(checkpoint),
+        checkpoint_sha256=sha256(checkpoint_path),
+        operating_point=checkpoint.threshold(),
+        validation=validation,
+        test=measured(scored, checkpoint, [row[0] for row in validation.sweep]),
+    )
+    return report, scored
+
+
+def evaluate(
+    checkpoint_path: Path, data: Path | None, workspace: Workspace, *, emit: Emit, control: Control
+) -> Report:
+    """Measure a checkpoint at its frozen threshold and return its report.
+
+    Without `data`, on the test split of its own recipe; with it, on somebody else's clips and
+    streams, whole.
+    """
+    checkpoint = load(checkpoint_path)
+    recipe = checkpoint.settings()
+    settings = recipe.data
+    if data is not None:
+        settings = Data(manifest=data.absolute(), wakeword=recipe.data.wakeword)
+    emit(PhaseChanged("pack"))
+    packed = pack(read(settings), workspace.cache, emit=emit, control=control)
+    chosen = select(packed, settings, "test") if data is None else everything(packed, settings)
+    heard = Heard(packed, chosen, recipe)
+    with tempfile.TemporaryDirectory() as folder:
+        onnx_path = Path(folder) / "model.onnx"
+        report, _ = make_report(checkpoint_path, heard, onnx_path, emit=emit, control=control)
+    return report

@@ -1,0 +1,53 @@
+"""Models. A model takes features `(B, M, T)` and gives a logit `(B,)`; `embed` gives its layers.
+
+`build` makes the student of a recipe; everything about its size is derived from the recipe.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from engine.features import grid
+from engine.models.mobilenetv3 import MobileNetV3
+from engine.models.tinyconv import TinyConv
+from engine.recipe import Recipe
+
+STUDENTS: dict[str, Callable[..., nn.Module]] = {
+    "tinyconv": TinyConv,
+    "mobilenetv3": MobileNetV3,
+}
+
+
+def build(recipe: Recipe) -> nn.Module:
+    """Make the student of a recipe, with fresh weights."""
+    window = grid(recipe.features).window_frames
+    return STUDENTS[recipe.model.arch](recipe.model, recipe.features.mels, window)
+
+
+def slide(model: nn.Module, frames: Tensor, window: int, hop: int) -> Tensor:
+    """Score every window of a stream `(M, T)`, hop by hop: logits `(H,)`.
+
+    A model whose convolutions are not padded in time shares the work between windows; any other
+    is run on the windows one by one, with the same result.
+    """
+    if isinstance(model, TinyConv) and hop % model.stride == 0:
+        return model.slide(frames[None])[0, :: hop // model.stride]
+    windows = frames.unfold(1, window, hop).permute(1, 0, 2)
+    parts = [model(part) for part in torch.split(windows, 256)]
+    return torch.cat(parts)
+
+
+def checkpoint_blocks(model: nn.Module) -> None:
+    """Recompute the activations of each block on the way back instead of keeping them.
+
+    The second pass moves the running statistics of BatchNorm once more, so the momentum m becomes
+    1 - sqrt(1 - m): two such moves towards the same batch are one move with m.
+    """
+    for block in model.get_submodule("blocks").children():
+        for layer in block.modules():
+            if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and layer.momentum is not None:
+                layer.momentum = 1 - (1 - layer.momentum) ** 0.5
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)

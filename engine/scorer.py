@@ -1,0 +1,107 @@
+"""Scorer: audio in blocks of any size -> one score per hop. Everything that scores uses it.
+
+samples   |--------------- window ---------------|
+score 0   [======================================]
+score 1        [======================================]      one hop later
+time of a score: the end of its window
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+import torch
+from torch import nn
+
+from engine.audio import SAMPLE_RATE, Waveform
+from engine.checkpoint import Checkpoint
+from engine.features import LogMel
+from engine.models import slide
+
+BLOCK_SAMPLES = 60 * SAMPLE_RATE
+Scores = npt.NDArray[np.float32]
+
+
+class Scorer:
+    """Streams audio through the front end and a model; reset it between clips."""
+
+    def __init__(
+        self, features: LogMel, model: nn.Module, device: torch.device | None = None
+    ) -> None:
+        self.grid = features.grid
+        self.device = device or torch.device("cpu")
+        self.features = features.to(self.device).eval()
+        self.model = model.to(self.device).eval()
+        self.reset()
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, device: torch.device | None = None) -> "Scorer":
+        """The scorer of a checkpoint."""
+        return cls(checkpoint.features(), checkpoint.model(), device)
+
+    def reset(self) -> None:
+        """Forget the audio heard so far."""
+        mels = len(self.features.mean)
+        self._samples = torch.zeros(0, device=self.device)
+        self._frames = torch.zeros(mels, 0, device=self.device)
+
+    @torch.inference_mode()
+    def push(self, block: Waveform) -> Scores:
+        """Hear a block `(N,)`; give the scores `(K,)` of the windows that it completes."""
+        new = torch.from_numpy(np.ascontiguousarray(block)).to(self.device)
+        self._samples = torch.cat([self._samples, new])
+        self._take_frames()
+        return self._take_scores()
+
+    def _take_frames(self) -> None:
+        """Turn the samples that fill whole frames into frames; keep the rest."""
+        grid = self.grid
+        count = (len(self._samples) - grid.frame_samples) // grid.step_samples + 1
+        if count < 1:
+            return
+        used = (count - 1) * grid.step_samples + grid.frame_samples
+        frames = self.features(self._samples[None, :used])[0]
+        self._frames = torch.cat([self._frames, frames], dim=1)
+        self._samples = self._samples[count * grid.step_samples :]
+
+    def _take_scores(self) -> Scores:
+        """Score the windows that are whole; keep the frames that later windows need."""
+        grid = self.grid
+        count = (self._frames.shape[1] - grid.window_frames) // grid.hop_frames + 1
+        if count < 1:
+            return np.zeros(0, dtype=np.float32)
+        used = (count - 1) * grid.hop_frames + grid.window_frames
+        logits = slide(self.model, self._frames[:, :used], grid.window_frames, grid.hop_frames)
+        self._frames = self._frames[:, count * grid.hop_frames :]
+        scores: Scores = torch.sigmoid(logits.float()).cpu().numpy()
+        return scores
+
+    def score(self, waveform: Waveform) -> Scores:
+        """Score a whole waveform `(N,)` from silence, `(H,)`."""
+        self.reset()
+        return np.concatenate([self.push(block) for block in blocks(waveform)])
+
+
+def blocks(waveform: Waveform) -> Iterator[Waveform]:
+    """Cut a waveform into blocks that keep memory flat."""
+    for start in range(0, max(len(waveform), 1), BLOCK_SAMPLES):
+        yield waveform[start : start + BLOCK_SAMPLES]
+
+
+class Exported:
+    """An exported window graph, waveform `(1, N)` -> score, on one thread of onnxruntime."""
+
+    def __init__(self, path: Path) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"]
+        )
+
+    def score(self, window: Waveform) -> float:
+        """Score one window `(N,)`."""
+        (score,) = self._session.run(None, {"waveform": window[None]})
+        return float(score[0])

@@ -1,0 +1,291 @@
+"""The training verb: packs, trains, validates each epoch, tests once; resumes exactly."""
+
+import math
+import os
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from engine.augment import mean_snr_db
+from engine.checkpoint import load, save
+from engine.dataset import pack, read, require, select
+from engine.errors import DeviceError, RecipeError
+from engine.evaluate import Heard, Scored, make_report, measured, score_split
+from engine.events import (
+    CheckpointSaved,
+    Emit,
+    JobStarted,
+    PhaseChanged,
+    Reported,
+    Stepped,
+    Validated,
+    Warned,
+)
+from engine.features import grid
+from engine.jobs import Control, Stopped
+from engine.metrics import choose_operating_point, det_curve
+from engine.recipe import Recipe
+from engine.report import Measured, Report
+from engine.runs import EventLog, Run, Workspace, last_number, write_atomic
+from engine.scorer import Scorer
+from engine.trainer import Trainer
+
+CHECK_EVERY_STEPS = 10
+LOWERED = 0.3
+SHOW_EVERY_S = 0.1
+
+
+def train(
+    recipe: Recipe,
+    run: Run,
+    workspace: Workspace,
+    *,
+    emit: Emit,
+    control: Control,
+    resume: bool = False,
+) -> None:
+    """Train the recipe's student in `run` and write its report.
+
+    With `resume`, go on from the run's last checkpoint and end as if never interrupted. Raises
+    Stopped, after a checkpoint, when told to stop.
+    """
+    device = _device(recipe)
+    _set_threads(recipe)
+    stored = load(run.last) if resume and run.last.exists() else None
+    begun = stored.trainer["position"]["step"] if stored and stored.trainer else 0
+    total = recipe.train.epochs * recipe.train.steps_per_epoch
+    emit(JobStarted("train", run.name, _describe(device), total, begun))
+    emit(PhaseChanged("pack"))
+    packed = pack(read(recipe.data), workspace.cache, emit=emit, control=control)
+    for path, reason in packed.unreadable:
+        emit(Warned(f"skipped {path}: {reason}", "`wakeword-tui data check` lists what is wrong"))
+    require(packed, recipe.data)
+    with _memory_errors(recipe):
+        trainer = Trainer(recipe, packed, device)
+        if stored is not None:
+            trainer.restore(stored)
+        _Loop(trainer, run, emit, control).go()
+    test = Heard(packed, select(packed, recipe.data, "test"), recipe)
+    _test(run, test, emit=emit, control=control)
+
+
+class _Loop:
+    """Steps, validations and checkpoints of one run, until its last step."""
+
+    def __init__(self, trainer: Trainer, run: Run, emit: Emit, control: Control) -> None:
+        self.trainer, self.run, self.emit, self.control = trainer, run, emit, control
+        self.losses: list[torch.Tensor] = []
+        self.saved_s = self.shown_s = self.counted_s = time.monotonic()
+        self.counted_steps = 0
+
+    def go(self) -> None:
+        """Train to the end. On Stopped a checkpoint is written first."""
+        trainer, steps = self.trainer, self.trainer.recipe.train.steps_per_epoch
+        if not self.run.last.exists():
+            self.save()
+        self.emit(PhaseChanged("train"))
+        try:
+            while trainer.position.step < trainer.total_steps:
+                self.control.tick()
+                self.losses.append(trainer.step())
+                self._after_step()
+                if trainer.position.step % steps == 0:
+                    self._after_epoch()
+        except Stopped:
+            self.save()
+            raise
+
+    def _after_step(self) -> None:
+        trainer, now = self.trainer, time.monotonic()
+        self.counted_steps += 1
+        if trainer.position.step % CHECK_EVERY_STEPS == 0 and not self._finite():
+            self._go_back()
+        if now - self.shown_s >= SHOW_EVERY_S:
+            self._show(now)
+        wanted = self.control.take_checkpoint_request()
+        if wanted or now - self.saved_s >= trainer.recipe.train.checkpoint_every_s:
+            if self._finite():
+                self.save()
+            else:
+                self._go_back()
+
+    def _finite(self) -> bool:
+        return not self.losses or bool(torch.stack(self.losses).isfinite().all())
+
+    def _go_back(self) -> None:
+        """Restore the last good state and lower the rate, once; the second time, stop."""
+        trainer = self.trainer
+        if trainer.position.lr_scale < 1.0:
+            raise RecipeError(
+                "the loss is not a finite number, at the lowered learning rate too",
+                hint=f"try train.lr = {trainer.recipe.train.lr * LOWERED / 3:.1g}",
+            )
+        step = trainer.position.step
+        trainer.restore(load(self.run.last))
+        trainer.position.lr_scale = LOWERED
+        self.losses.clear()
+        self.save()
+        message = f"the loss was not finite at step {step}; back to step {trainer.position.step}"
+        self.emit(Warned(message, f"the learning rate is now {LOWERED:.0%} of the recipe's"))
+
+    def _show(self, now: float) -> None:
+        trainer, train = self.trainer, self.trainer.recipe.train
+        pace = self.counted_steps / max(now - self.counted_s, 1e-6)
+        mean = float(torch.stack(self.losses).mean()) if self.losses else math.nan
+        position = trainer.position
+        self.emit(
+            Stepped(
+                step=position.step,
+                epoch=trainer.epoch,
+                loss=mean,
+                lr=trainer.learning_rate(),
+                clips_per_s=pace * train.batch_size,
+                snr_db=mean_snr_db(trainer.recipe.augment),
+                memory_mb=_memory_mb(trainer.device),
+                eta_s=(trainer.total_steps - position.step) / max(pace, 1e-6),
+            )
+        )
+        self.losses.clear()
+        self.shown_s = now
+
+    def _after_epoch(self) -> None:
+        """Validate the averaged weights, keep the best, look for hard negatives, checkpoint."""
+        if not self._finite():
+            return self._go_back()
+        self._show(time.monotonic())
+        self.emit(PhaseChanged("validate"))
+        trainer = self.trainer
+        scorer = Scorer(trainer.features, trainer.averaged, trainer.device)
+        self._validate(score_split(scorer, trainer.validation, self.control))
+        if trainer.position.step < trainer.total_steps and trainer.recipe.train.hard_share > 0:
+            trainer.hard.search(scorer, trainer.epoch)
+            trainer.batches.hard = trainer.hard.spans()
+        self.save()
+        self.emit(PhaseChanged("train"))
+        self.counted_s, self.counted_steps = time.monotonic(), 0
+        return None
+
+    def _validate(self, scored: Scored) -> None:
+        """Choose the operating point; FRR there decides what is best, the DET area breaks ties."""
+        trainer, recipe = self.trainer, self.trainer.recipe
+        hop_s = grid(recipe.features).hop_s
+        rules, target = recipe.detector, recipe.evaluate.target_fah
+        point = choose_operating_point(scored.streams, target, rules, hop_s)
+        peaks = [clip.peak for clip in scored.clips if clip.positive]
+        area = det_curve(peaks, scored.streams, rules, hop_s).area(*recipe.evaluate.det_fah)
+        frr = float(np.mean(np.array(peaks) < point.threshold))
+        position = trainer.position
+        best = (frr, area) <= (position.best_frr, position.best_area)
+        if best:
+            position.best_frr, position.best_area = frr, area
+        shipped = trainer.shipped(point)
+        result = measured(scored, shipped)
+        if best:
+            save(self.run.best, replace(shipped, validation=result.to_json()))
+        self.emit(_validated(trainer, result, point.threshold, area, best=best))
+
+    def save(self) -> None:
+        """Write `last`, from which a resume goes on."""
+        save(self.run.last, self.trainer.checkpoint(last_number(self.run.events)))
+        self.saved_s = time.monotonic()
+        self.emit(CheckpointSaved(self.trainer.position.step, "last"))
+
+
+def _validated(
+    trainer: Trainer, result: Measured, threshold: float, area: float, *, best: bool
+) -> Validated:
+    return Validated(
+        step=trainer.position.step,
+        epoch=trainer.epoch,
+        pauc=result.pauc,
+        eer=result.eer,
+        frr=result.frr,
+        frr_low=result.frr_low,
+        frr_high=result.frr_high,
+        clips=result.clips,
+        fah=result.fah,
+        hours=result.hours,
+        target_fah=trainer.recipe.evaluate.target_fah,
+        threshold=threshold,
+        det_area=area,
+        best=best,
+    )
+
+
+def _test(run: Run, test: Heard, *, emit: Emit, control: Control) -> None:
+    """Measure the best checkpoint on the test set and write the report last."""
+    run.export.mkdir(exist_ok=True)
+    report, scored = make_report(
+        run.best, test, run.export / "model.onnx", emit=emit, control=control
+    )
+    np.savez(
+        run.path / "scores.npz",
+        positive=[clip.score for clip in scored.clips if clip.positive],
+        negative=[clip.score for clip in scored.clips if not clip.positive],
+    )
+    write_atomic(run.report, report.to_json().encode())
+    emit(reported(run.name, report))
+
+
+def reported(name: str, report: Report) -> Reported:
+    """The headline of a report as an event."""
+    test = report.test
+    return Reported(
+        run=name,
+        frr=test.frr,
+        frr_low=test.frr_low,
+        frr_high=test.frr_high,
+        fah=test.fah,
+        fah_low=test.fah_low,
+        fah_high=test.fah_high,
+        threshold=report.operating_point.threshold,
+    )
+
+
+def resume_log(run: Run) -> EventLog:
+    """Open a run's event file cut back to its last checkpoint: what came later happens again."""
+    keep = load(run.last).event_number if run.last.exists() else 0
+    return EventLog(run.events, keep=keep)
+
+
+def _device(recipe: Recipe) -> torch.device:
+    wanted = recipe.train.device
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise DeviceError(
+            "there is no GPU that torch can use", 'set train.device = "cpu", or see doctor'
+        )
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _describe(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} threads"
+
+
+def _set_threads(recipe: Recipe) -> None:
+    torch.set_num_threads(recipe.train.threads or os.cpu_count() or 1)
+
+
+def _memory_mb(device: torch.device) -> float:
+    """Memory in use: of the GPU, or the largest this process has had."""
+    if device.type == "cuda":
+        return torch.cuda.memory_reserved(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+@contextmanager
+def _memory_errors(recipe: Recipe) -> Iterator[None]:
+    """Turn running out of memory into a sentence that names a batch size."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise DeviceError(
+            f"out of memory with train.batch_size = {recipe.train.batch_size}",
+            f"try --set train.batch_size={max(2, recipe.train.batch_size // 2)}",
+        ) from error

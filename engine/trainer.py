@@ -1,0 +1,211 @@
+"""Trainer: the student, its moving average and optimiser, and one step of training.
+
+Everything random in a step is drawn from (seed, epoch, step), and the learning rate is a function
+of the step, so a checkpoint needs no random state: it holds weights, moving average, optimiser,
+position, and where in the audio the model was fooled.
+"""
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import engine
+from engine.augment import spec_augment
+from engine.batches import Batches, step_generator
+from engine.checkpoint import Checkpoint, is_recipe_of, load, load_weights
+from engine.dataset import Pack, Selection, select
+from engine.errors import CheckpointError
+from engine.evaluate import Heard
+from engine.features import LogMel, statistics
+from engine.hard import HardNegatives
+from engine.losses import loss
+from engine.metrics import OperatingPoint
+from engine.models import build, checkpoint_blocks
+from engine.recipe import Recipe, dump
+
+STATISTICS_WINDOWS = 512
+
+
+@dataclass(slots=True)
+class Position:
+    """Where training is; all of it goes into the checkpoint."""
+
+    step: int = 0
+    lr_scale: float = 1.0
+    best_frr: float = math.inf
+    best_area: float = math.inf
+
+
+class Trainer:
+    """The things a step works on: student, moving average, optimiser, batches, position."""
+
+    def __init__(self, recipe: Recipe, packed: Pack, device: torch.device) -> None:
+        self.recipe, self.device = recipe, device
+        self.train_set = select(packed, recipe.data, "train")
+        self.validation = Heard(packed, select(packed, recipe.data, "validation"), recipe)
+        torch.manual_seed(recipe.train.seed)
+        self.model = build(recipe).to(device)
+        self.batches = Batches(packed, self.train_set, recipe, device)
+        self.features = LogMel(recipe.features).to(device)
+        self.features.fit(self.batches.plain(STATISTICS_WINDOWS))
+        if recipe.train.init is not None:
+            self._start_from(load(recipe.train.init))
+        self.averaged = build(recipe).to(device).eval()
+        self.averaged.load_state_dict(self.model.state_dict())
+        self.optimiser = _optimiser(self.model, recipe)
+        self.hard = HardNegatives(packed, self.train_set, recipe)
+        self.position = Position()
+        self.provenance = _provenance(self.train_set)
+        if recipe.train.gradient_checkpointing:
+            checkpoint_blocks(self.model)
+        if recipe.train.compile:
+            self.model.compile()
+
+    def _start_from(self, checkpoint: Checkpoint) -> None:
+        if not is_recipe_of(checkpoint, self.recipe):
+            raise CheckpointError(
+                f"{self.recipe.train.init} has other features or another model than the recipe",
+                "use its recipe's [features] and [model], or drop train.init",
+            )
+        load_weights(self.model, checkpoint.weights)
+        self.features.mean.copy_(checkpoint.statistics["mean"])
+        self.features.std.copy_(checkpoint.statistics["std"])
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run."""
+        return self.recipe.train.epochs * self.recipe.train.steps_per_epoch
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the next step, from 0."""
+        return self.position.step // self.recipe.train.steps_per_epoch
+
+    def learning_rate(self) -> float:
+        """Linear warm-up, then a cosine down to zero (Loshchilov and Hutter 2017)."""
+        train, step = self.recipe.train, self.position.step
+        warm = max(1, round(train.warmup * self.total_steps))
+        if step < warm:
+            factor = (step + 1) / warm
+        else:
+            factor = 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, self.total_steps - warm)))
+        return train.lr * self.position.lr_scale * factor
+
+    def step(self) -> Tensor:
+        """One optimiser step; gives the loss, a scalar that stays on the device."""
+        recipe, position = self.recipe, self.position
+        torch.manual_seed(int(step_generator(recipe.train.seed, 0, position.step).initial_seed()))
+        waveform, labels = self.batches.draw(self.epoch, position.step)
+        masks = step_generator(recipe.train.seed, self.epoch, position.step, "masks")
+        with torch.no_grad():
+            frames = self.features(waveform)
+            frames = spec_augment(frames, recipe.augment, recipe.features.step_ms, masks)
+        self.model.train()
+        with _autocast(self.device, recipe.train.precision):
+            logits = self.model(frames)
+        value = loss(logits, labels, recipe.loss)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.learning_rate()
+        self.optimiser.zero_grad(set_to_none=True)
+        value.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), recipe.train.clip_norm)
+        self.optimiser.step()
+        self._average()
+        position.step += 1
+        return value.detach()
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Move the averaged weights; at the start they follow closely."""
+        steps = self.position.step
+        decay = min(self.recipe.train.ema_decay, (1 + steps) / (10 + steps))
+        ours, theirs = self.averaged.state_dict(), self.model.state_dict()
+        for name, value in ours.items():
+            if value.is_floating_point():
+                value.lerp_(theirs[name], 1 - decay)
+            else:
+                value.copy_(theirs[name])
+
+    def checkpoint(self, event_number: int) -> Checkpoint:
+        """Everything a resume needs."""
+        trainer = {
+            "optimiser": self.optimiser.state_dict(),
+            "position": asdict(self.position),
+            "hard": self.hard.state(),
+            "threads": torch.get_num_threads(),
+        }
+        return Checkpoint(
+            recipe=dump(self.recipe),
+            statistics=statistics(self.features),
+            weights=self.model.state_dict(),
+            ema=self.averaged.state_dict(),
+            operating_point=None,
+            provenance=self.provenance,
+            event_number=event_number,
+            trainer=trainer,
+        )
+
+    def shipped(self, point: OperatingPoint) -> Checkpoint:
+        """The averaged weights with a threshold: what is measured, and shipped if it is best."""
+        return Checkpoint(
+            recipe=dump(self.recipe),
+            statistics=statistics(self.features),
+            weights={k: v.detach().cpu().clone() for k, v in self.averaged.state_dict().items()},
+            operating_point=asdict(point),
+            provenance=self.provenance,
+            event_number=0,
+        )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go back to a checkpoint, exactly."""
+        state: dict[str, Any] = checkpoint.trainer or {}
+        load_weights(self.model, checkpoint.weights)
+        load_weights(self.averaged, checkpoint.ema or checkpoint.weights)
+        self.features.mean.copy_(checkpoint.statistics["mean"])
+        self.features.std.copy_(checkpoint.statistics["std"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.position = Position(**state["position"])
+        self.hard.restore(state["hard"])
+        self.batches.hard = self.hard.spans()
+
+
+def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter 2019); norms and biases are not decayed."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    free = [p for p in model.parameters() if p.ndim <= 1]
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=recipe.train.lr, weight_decay=recipe.train.weight_decay)
+
+
+def _autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """bfloat16 on a GPU that has it, unless the recipe says otherwise; the CPU uses float32."""
+    if device.type != "cuda" or precision == "float32":
+        return nullcontext()
+    if precision == "auto" and not torch.cuda.is_bf16_supported():
+        return nullcontext()
+    return torch.autocast("cuda", dtype=torch.bfloat16)
+
+
+def _provenance(selection: Selection) -> dict[str, str]:
+    """Where the training audio came from, and under which licences."""
+    clips = [
+        clip.clip
+        for part in (
+            selection.positives,
+            selection.negatives,
+            selection.speech,
+            selection.noise,
+            selection.rooms,
+        )
+        for clip in part
+    ]
+    return {
+        "engine": engine.__version__,
+        "torch": str(torch.__version__),
+        "sources": "; ".join(sorted({clip.source for clip in clips if clip.source})),
+        "licences": "; ".join(sorted({clip.licence for clip in clips if clip.licence})),
+    }
