@@ -5,9 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic.fields import FieldInfo
-
-from engine.recipe import Recipe, dump, fields, override, schema, to_tables
+from engine.recipe import Recipe, dump, override, schema, to_tables
 from wakeword_tui.commands.arguments import (
     Verbs,
     add_json,
@@ -30,6 +28,12 @@ This page is made from the types: `wakeword-tui recipe docs > docs/recipe.md`.
 """
 
 HEADER = ("| key | default | allowed | |", "|---|---|---|---|")
+LIMITS = {
+    "exclusiveMinimum": "above",
+    "minimum": "from",
+    "exclusiveMaximum": "below",
+    "maximum": "to",
+}
 
 
 def add(verbs: Verbs) -> None:
@@ -95,44 +99,28 @@ def print_docs(args: argparse.Namespace) -> int:
 
 
 def docs() -> str:
-    """Render docs/recipe.md from the types."""
-    lines = [INTRODUCTION]
-    section = ""
-    for path, field in fields():
-        table, _, key = path.rpartition(".")
-        if table != section:
-            section = table
-            lines += [f"\n## {table}\n", _about(table), "", *HEADER]
-        elif not table:
-            lines += HEADER
-        lines.append(f"| `{key}` | {_default(field)} | {_allowed(path)} | {_help(field)} |")
-    return "\n".join(lines) + "\n"
+    """Render docs/recipe.md from the schema, which has every help, default and limit."""
+    whole = schema()
+    lines, own = [INTRODUCTION], []
+    for name, facts in whole["properties"].items():
+        if "$ref" not in facts:
+            own.append(_row(name, facts))
+            continue
+        section = whole["$defs"][facts["$ref"].rpartition("/")[2]]
+        rows = [_row(key, inner) for key, inner in section["properties"].items()]
+        lines += [f"\n## {name}\n", section["description"], "", *HEADER, *rows]
+    return "\n".join([lines[0], *HEADER, *own, *lines[1:]]) + "\n"
 
 
-def _about(section: str) -> str:
-    return (getattr(Recipe(), section).__doc__ or "").strip()
+def _row(key: str, facts: dict[str, Any]) -> str:
+    default = "" if facts["default"] is None else f"`{json.dumps(facts['default'])}`"
+    help_ = " ".join(facts["description"].split())
+    return f"| `{key}` | {default} | {_allowed(facts)} | {help_} |"
 
 
-def _default(field: FieldInfo) -> str:
-    value: Any = field.default
-    return "" if value is None else f"`{json.dumps(value)}`"
-
-
-def _allowed(path: str) -> str:
-    """The choices or the limits of a key, as the schema has them."""
-    table, _, key = path.rpartition(".")
-    owner = type(getattr(Recipe(), table)) if table else Recipe
-    facts = owner.model_json_schema()["properties"][key]
+def _allowed(facts: dict[str, Any]) -> str:
+    """The choices or the limits of a key."""
     if "enum" in facts:
         return ", ".join(f"`{choice}`" for choice in facts["enum"])
-    words = {
-        "exclusiveMinimum": "above",
-        "minimum": "from",
-        "exclusiveMaximum": "below",
-        "maximum": "to",
-    }
-    return " ".join(f"{word} {facts[limit]:g}" for limit, word in words.items() if limit in facts)
-
-
-def _help(field: FieldInfo) -> str:
-    return " ".join((field.description or "").split())
+    limits = [(word, facts[limit]) for limit, word in LIMITS.items() if limit in facts]
+    return " ".join(f"{word} {value:g}" for word, value in limits)
