@@ -1,0 +1,362 @@
+"""The data: which clips there are, which split they are in, and all of them packed in one array.
+
+    read      manifests and folders           -> clips
+    pack      clips                           -> one int16 array and an index, cached
+    select    a pack and the fold of a recipe -> the clips of a split
+
+A clip is in the split of its *group* (speaker, session, file, room), by a hash of the group's name,
+so adding files never moves old ones; `take` marks copies of one recording, which stay together.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections import deque
+from collections.abc import Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import BinaryIO, Literal, cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.audio import SAMPLE_RATE, to_int16
+from engine.audio import read as read_audio
+from engine.errors import DataError
+from engine.events import Emit, Progressed
+from engine.jobs import Control
+from engine.manifest import WORDLESS, Clip, Split, clips_at
+from engine.recipe import Data
+from engine.runs import disk_error
+from engine.words import SILENCE_DB, UNUSABLE, inspect
+
+Kind = Literal["positive", "negative", "speech", "noise", "rir", "false_trigger"]
+Int16 = npt.NDArray[np.int16]
+
+FOLDS = 5
+VERSION = 1  # of what `pack` computes: another number packs everything anew
+PROGRESS_EVERY_S = 0.2
+MOST_UNREADABLE, MOST_UNREADABLE_SHARE = 20, 0.05
+TRAINABLE_DB = -60.0
+
+
+@dataclass(frozen=True, slots=True)
+class PackedClip:
+    """A clip in the packed audio: `samples` from `offset`; `level_db` is the RMS of its loud part.
+
+    `doubt` says why the clip or the place of its word is doubtful; `content` is the SHA-256 of
+    the samples.
+    """
+
+    clip: Clip
+    offset: int
+    samples: int
+    peak_db: float
+    level_db: float
+    start_s: float
+    end_s: float
+    doubt: str
+    content: str
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return self.samples / SAMPLE_RATE
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """All clips as one int16 array `(total samples,)` on the disk, 16 kHz, 32767 at full scale."""
+
+    audio: Int16
+    clips: tuple[PackedClip, ...]
+    unreadable: tuple[tuple[Path, str], ...]
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The clips of a split by what they are used for, each sorted by path."""
+
+    positives: tuple[PackedClip, ...]
+    negatives: tuple[PackedClip, ...]
+    speech: tuple[PackedClip, ...]
+    noise: tuple[PackedClip, ...]
+    rooms: tuple[PackedClip, ...]
+
+
+# --- which clips there are
+
+
+def read(settings: Data) -> list[Clip]:
+    """List the clips of `data.manifest` and `data.sources`, sorted by path.
+
+    Raises DataError where there are none, or where a manifest cannot be understood.
+    """
+    places = [p for p in (settings.manifest, *settings.sources) if p is not None]
+    if not places:
+        raise DataError("no data: data.manifest is not set", "name a manifest.csv or a folder")
+    clips: dict[tuple[str, float | None], Clip] = {}
+    for place in places:
+        for clip in clips_at(place.absolute(), settings.wakeword):
+            clips.setdefault((str(clip.path), clip.start_s), clip)
+    return [clips[key] for key in sorted(clips, key=lambda key: (key[0], key[1] or 0.0))]
+
+
+# --- which split they are in
+
+
+def kind_of(clip: Clip, wakeword: str) -> Kind:
+    """What a clip is good for: any word but the wake word is a negative."""
+    if clip.label == wakeword:
+        return "positive"
+    return cast(Kind, clip.label) if clip.label in WORDLESS else "negative"
+
+
+def fold_of(group: str) -> int:
+    """The fold of a group, 0 to 4: its name alone decides."""
+    return int.from_bytes(hashlib.sha256(group.encode()).digest()[:8], "big") % FOLDS
+
+
+def split_of(clip: Clip, fold: int) -> Split:
+    """The split of a clip: `fold` tests, the next fold validates, the other three train.
+
+    A manifest's own `split` wins; recordings of this machine (`user:`) only ever train.
+    """
+    if clip.split:
+        return cast(Split, clip.split)
+    if clip.group.startswith("user:"):
+        return "train"
+    distance = (fold_of(clip.group) - fold) % FOLDS
+    return "test" if distance == 0 else "validation" if distance == 1 else "train"
+
+
+def splits_of(clips: Iterable[PackedClip], fold: int) -> list[Split]:
+    """The split of each clip; all copies of a take are where the first of them by path is."""
+    homes: dict[tuple[str, str], Split] = {}
+    for packed in clips:
+        key = (packed.clip.label, packed.clip.take)
+        homes.setdefault(key, split_of(packed.clip, fold))
+    return [homes[packed.clip.label, packed.clip.take] for packed in clips]
+
+
+def select(pack: Pack, settings: Data, split: Split) -> Selection:
+    """Choose the clips of a split.
+
+    Validation and test keep one wake word of a take. Training leaves out wake words that are too
+    soft (below -60 dBFS) or not found; measuring keeps them, all but digital silence.
+    """
+    homes = splits_of(pack.clips, settings.fold)
+    clips = [clip for clip, home in zip(pack.clips, homes, strict=True) if home == split]
+    if split != "train":
+        return _select(_one_per_take(clips), settings.wakeword)
+    return _select((c for c in clips if _trainable(c)), settings.wakeword)
+
+
+def everything(pack: Pack, settings: Data) -> Selection:
+    """Choose all clips as a test set, of data that nothing was trained on."""
+    return _select(_one_per_take(pack.clips), settings.wakeword)
+
+
+def _trainable(packed: PackedClip) -> bool:
+    wordless = packed.clip.label in WORDLESS
+    return wordless or (packed.peak_db >= TRAINABLE_DB and UNUSABLE not in packed.doubt)
+
+
+def _one_per_take(clips: Iterable[PackedClip]) -> list[PackedClip]:
+    first: dict[tuple[str, str], PackedClip] = {}
+    for packed in clips:
+        first.setdefault((packed.clip.label, packed.clip.take), packed)
+    return list(first.values())
+
+
+def _select(clips: Iterable[PackedClip], wakeword: str) -> Selection:
+    kinds: dict[Kind, list[PackedClip]] = {kind: [] for kind in get_args(Kind)}
+    for packed in clips:
+        if packed.peak_db > SILENCE_DB:
+            kinds[kind_of(packed.clip, wakeword)].append(packed)
+    names: tuple[Kind, ...] = ("positive", "negative", "speech", "noise", "rir")
+    return Selection(*(tuple(kinds[name]) for name in names))
+
+
+def require(pack: Pack, settings: Data) -> None:
+    """Raise DataError where the clips are not enough to train, validate and test on."""
+    labels = sorted({packed.clip.label for packed in pack.clips} - WORDLESS)
+    if settings.wakeword not in labels:
+        named = f"no clips of the wake word {settings.wakeword!r}"
+        message = named if settings.wakeword else "data.wakeword is not set"
+        raise DataError(message, f"the words here: {', '.join(labels) or 'none'}")
+    missing = _missing(pack, settings)
+    if not missing:
+        return
+    groups = {c.clip.group for c in pack.clips if c.clip.label == settings.wakeword}
+    if len(groups) == 1 and "wake word" in missing:
+        message = f"all {settings.wakeword} clips are of one group, {groups.pop()}"
+        raise DataError(message, "record other speakers, or set the column `split` of the manifest")
+    others = (settings.model_copy(update={"fold": fold}) for fold in range(FOLDS))
+    folds = [str(other.fold) for other in others if not _missing(pack, other)]
+    hint = f"data.fold {', '.join(folds)} would do; or add " if folds else "add "
+    raise DataError(missing, hint + "clips of other groups, or set the column `split`")
+
+
+def _missing(pack: Pack, settings: Data) -> str:
+    """What a split lacks, in words; empty if nothing."""
+    for split in get_args(Split):
+        selection = select(pack, settings, split)
+        if not selection.positives:
+            return f"the {split} split has no clips of the wake word {settings.wakeword}"
+        if split != "train" and not (selection.speech or selection.noise):
+            return f"the {split} split has no streams: no speech and no noise"
+    return ""
+
+
+# --- packed
+
+
+def pack(clips: list[Clip], cache: Path, *, emit: Emit, control: Control) -> Pack:
+    """Decode all clips once into `cache/<key>/{audio.npy,index.json}`, or open what is there.
+
+    The folder appears whole or not at all. A file that cannot be read is listed and left out; more
+    than 20 of them and more than 5 % raise DataError, and so does a full disk.
+    """
+    folder = cache / _key(clips)
+    found = _open(folder, clips)
+    if found is None:
+        _build(clips, folder, emit, control)
+        found = _open(folder, clips)
+    if found is None:
+        raise DataError(f"{folder} is damaged though just written", "check the disk")
+    emit(Progressed("pack", len(clips), len(clips), "files"))
+    return found
+
+
+def _key(clips: list[Clip]) -> str:
+    digest = hashlib.sha256(str(VERSION).encode())
+    for clip in clips:
+        try:
+            stat = clip.path.stat()
+            state = f"{stat.st_size} {stat.st_mtime_ns}"
+        except OSError:
+            state = "missing"
+        digest.update(f"{clip.path}|{state}|{clip.label}|{clip.start_s} {clip.end_s}\n".encode())
+    return digest.hexdigest()
+
+
+def _open(folder: Path, clips: list[Clip]) -> Pack | None:
+    """Map a pack into memory; None where there is none, or it is damaged."""
+    try:
+        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        audio: Int16 = np.load(folder / "audio.npy", mmap_mode="r")
+        if audio.shape != (index["samples"],):
+            return None
+        packed = tuple(PackedClip(clips[row.pop("n")], **row) for row in index["clips"])
+        unreadable = tuple((clips[n].path, reason) for n, reason in index["unreadable"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Pack(audio, packed, unreadable, folder)
+
+
+def _build(clips: list[Clip], folder: Path, emit: Emit, control: Control) -> None:
+    try:
+        part = _part_folder(folder.parent)
+        try:
+            _write(clips, part, emit, control)
+            shutil.rmtree(folder, ignore_errors=True)
+            part.rename(folder)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    except OSError as error:
+        raise disk_error(folder, error) from error
+
+
+def _part_folder(cache: Path) -> Path:
+    """Make a folder to build in, named after this process; remove those of dead processes."""
+    cache.mkdir(parents=True, exist_ok=True)
+    for left in cache.glob(".part-*"):
+        if not Path("/proc", left.name.split("-")[1]).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(dir=cache, prefix=f".part-{os.getpid()}-"))
+
+
+def _write(clips: list[Clip], part: Path, emit: Emit, control: Control) -> None:
+    rows, unreadable, samples, due_s = [], list[tuple[int, str]](), 0, 0.0
+    with (part / "audio.npy").open("wb") as file, closing(_decoded(clips)) as decoded:
+        _header(file, 0)
+        for n, result in enumerate(decoded):
+            control.tick()
+            if isinstance(result, DataError):
+                unreadable.append((n, result.message))
+                _stop_if_too_many(unreadable, len(clips))
+            else:
+                packed, audio = result
+                file.write(audio.tobytes())
+                rows.append({"n": n, **_facts(replace(packed, offset=samples))})
+                samples += len(audio)
+            if time.monotonic() >= due_s:
+                due_s = time.monotonic() + PROGRESS_EVERY_S
+                emit(Progressed("pack", n + 1, len(clips), "files"))
+        file.seek(0)
+        _header(file, samples)
+    index = {"samples": samples, "clips": rows, "unreadable": unreadable}
+    (part / "index.json").write_text(json.dumps(index), encoding="utf-8")
+
+
+def _header(file: BinaryIO, samples: int) -> None:
+    """Write the head of an .npy file; numpy leaves room in it for the array to grow."""
+    head = {"descr": "<i2", "fortran_order": False, "shape": (samples,)}
+    np.lib.format.write_array_header_1_0(file, head)
+
+
+def _facts(packed: PackedClip) -> dict[str, object]:
+    """The fields of a packed clip that are computed from its audio."""
+    return {f.name: getattr(packed, f.name) for f in fields(packed) if f.name != "clip"}
+
+
+def _stop_if_too_many(unreadable: list[tuple[int, str]], total: int) -> None:
+    if len(unreadable) > max(MOST_UNREADABLE, MOST_UNREADABLE_SHARE * total):
+        first = "\n".join(f"  {reason}" for _, reason in unreadable[:10])
+        message = f"too many of the {total} files cannot be read; the first are\n{first}"
+        raise DataError(message, "convert them to WAV, or take them out of the manifest")
+
+
+Decoded = tuple[PackedClip, Int16] | DataError
+
+
+def _decoded(clips: list[Clip]) -> Generator[Decoded]:
+    """Decode in threads, in order, with only a few files in memory; libsndfile frees the GIL."""
+    workers = os.cpu_count() or 1
+    waiting: deque[Future[Decoded]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for clip in clips:
+            waiting.append(pool.submit(_decode, clip))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _decode(clip: Clip) -> Decoded:
+    try:
+        audio = to_int16(read_audio(clip.path))
+    except DataError as error:
+        return error
+    given = None if clip.start_s is None or clip.end_s is None else (clip.start_s, clip.end_s)
+    facts = inspect(audio, has_word=clip.label not in WORDLESS, given=given)
+    content = hashlib.sha256(audio.tobytes()).hexdigest()
+    packed = PackedClip(
+        clip,
+        offset=0,
+        samples=len(audio),
+        peak_db=facts.peak_db,
+        level_db=facts.level_db,
+        start_s=facts.start_s,
+        end_s=facts.end_s,
+        doubt=facts.doubt,
+        content=content,
+    )
+    return packed, audio

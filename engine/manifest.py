@@ -1,0 +1,114 @@
+"""Where clips come from: a `manifest.csv`, or folders named after what is in them.
+
+A manifest has the columns `path,label,group[,take,split,start_s,end_s,source,licence]` in any
+order; paths are relative to it. Without one, `positive/ negative/ streams/ noise/ rir/` hold audio,
+with one sub-folder per speaker where known.
+"""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal, get_args
+
+from engine.audio import SUFFIXES
+from engine.errors import DataError
+
+Split = Literal["train", "validation", "test"]
+
+WORDLESS: frozenset[str] = frozenset({"speech", "noise", "rir", "false_trigger"})
+FOLDERS = {"negative": "negative", "streams": "speech", "noise": "noise", "rir": "rir"}
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A recording and what a manifest says of it; `start_s` to `end_s` is where its word is.
+
+    `take` names the recording that this is a copy of, unique among manifests; `group` its
+    speaker, session, file or room.
+    """
+
+    path: Path
+    label: str
+    group: str
+    take: str = ""
+    split: str = ""
+    start_s: float | None = None
+    end_s: float | None = None
+    source: str = ""
+    licence: str = ""
+
+
+def clips_at(place: Path, wakeword: str) -> list[Clip]:
+    """List the clips of a manifest or a folder; `positive/` takes the wake word as its label.
+
+    Raises DataError where there are none, or where a manifest cannot be understood.
+    """
+    manifest = place / "manifest.csv" if place.is_dir() else place
+    if manifest.exists():
+        clips = _read_manifest(manifest)
+    elif place.is_dir():
+        clips = list(_read_folders(place, wakeword))
+    else:
+        raise DataError(f"{place} does not exist", "check data.manifest and data.sources")
+    if not clips:
+        hint = "put audio into positive/ negative/ streams/ noise/ rir/, or write a manifest.csv"
+        raise DataError(f"no clips in {place}", hint)
+    return clips
+
+
+def _read_manifest(path: Path) -> list[Clip]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file)
+            missing = {"path", "label"} - set(rows.fieldnames or ())
+            if missing:
+                hint = "its first line names the columns: path,label,group"
+                raise DataError(f"{path} has no column {', '.join(sorted(missing))}", hint)
+            return [_clip(row, path, number) for number, row in enumerate(rows, 2)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"cannot read {path}: {error}", "save it as CSV in UTF-8") from error
+
+
+def _clip(row: dict[str, str | None], manifest: Path, number: int) -> Clip:
+    """One row; a column that is not there is as good as an empty one."""
+    cells = {key: (row.get(key) or "").strip() for key in (f.name for f in fields(Clip))}
+    where = f"{manifest}, row {number}"
+    if not cells["path"] or not cells["label"]:
+        raise DataError(f"{where} has no path or no label", "fill both in, or remove the row")
+    if cells["split"] not in ("", *get_args(Split)):
+        raise DataError(f"{where}: split {cells['split']!r}", "write train, validation or test")
+    path = manifest.parent / cells["path"]
+    return Clip(
+        path=path,
+        label=cells["label"],
+        group=cells["group"] or cells["path"],
+        take=str(manifest.parent / (cells["take"] or cells["path"])),
+        split=cells["split"],
+        start_s=_seconds(cells["start_s"], where),
+        end_s=_seconds(cells["end_s"], where),
+        source=cells["source"],
+        licence=cells["licence"],
+    )
+
+
+def _seconds(cell: str, where: str) -> float | None:
+    try:
+        return float(cell) if cell else None
+    except ValueError:
+        raise DataError(f"{where}: {cell!r} is not a time", "write seconds: 0.35") from None
+
+
+def _read_folders(root: Path, wakeword: str) -> Iterator[Clip]:
+    """`positive/anna/1.wav` is a clip of the speaker anna; without `anna/` it is its own group."""
+    for folder, label in {"positive": wakeword or "positive", **FOLDERS}.items():
+        for path in audio_files(root / folder):
+            inside = path.relative_to(root / folder)
+            group = inside.parts[0] if len(inside.parts) > 1 else f"{folder}/{inside}"
+            yield Clip(path, label, group, take=str(path))
+
+
+def audio_files(place: Path) -> list[Path]:
+    """The audio files of a folder and those below, sorted; hidden ones are left out."""
+    found = (p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
+    return sorted(path for path in found if path.is_file())
