@@ -1,0 +1,345 @@
+"""The app: screens over one store, one ticker, and the job they show.
+
+Nothing here waits for the engine. A job's thread puts events on its bus; the ticker takes them five
+times a second into a `Store`, and the screen in front paints from that.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from multiprocessing import forkserver, resource_tracker
+from pathlib import Path
+from types import FrameType
+from typing import Any, ClassVar
+
+from textual import work
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from engine.errors import RecipeError, WakewordError
+from engine.jobs import Job
+from engine.recipe import Recipe
+from engine.runs import Run, Workspace
+from wakeword_tui import verbs
+from wakeword_tui.config import Config, clashes, config_path, log_path, read_config
+from wakeword_tui.desk import Desk
+from wakeword_tui.draft import Draft
+from wakeword_tui.driver import HangupDriver, Signals, backed_up, shield_terminal
+from wakeword_tui.screens.bench import BenchScreen
+from wakeword_tui.screens.dialogs import Choice, Help
+from wakeword_tui.screens.log import LogScreen
+from wakeword_tui.screens.page import TABS, Page
+from wakeword_tui.screens.setup import SetupScreen
+from wakeword_tui.screens.train import TrainScreen
+from wakeword_tui.theme import ANSI, DARK, THEMES
+from wakeword_tui.verbs import Live
+
+TICK_S = 0.2
+SAVE_WITHIN_S = 30.0
+QUICK_SWITCH_S = 0.001
+"""Threads take turns this often while a job runs, so that a key never waits long for the GIL."""
+KEEP_RUNNING = -1
+"""What the app returns when its job is to go on without a window."""
+
+
+class WakewordApp(App[int]):
+    """The terminal app."""
+
+    TITLE = "wakeword"
+    CSS_PATH = "app.tcss"
+    ENABLE_COMMAND_PALETTE = True
+    MODES: ClassVar[dict[str, Any]] = {
+        "setup": SetupScreen,
+        "train": TrainScreen,
+        "bench": BenchScreen,
+        "log": LogScreen,
+    }
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(
+            Binding(digit, f"go('{title.lower()}')", title, show=False, id=f"app.{title.lower()}")
+            for digit, title in TABS
+        ),
+        Binding("left_square_bracket", "step(-1)", "Screen before", show=False, id="app.before"),
+        Binding("right_square_bracket", "step(1)", "Screen after", show=False, id="app.after"),
+        Binding("T", "theme", "Theme", show=False, id="app.theme"),
+        Binding("f8", "picture", "Screenshot", show=False, id="app.picture"),
+        Binding("ctrl+l", "redraw", "Repaint", show=False, id="app.repaint"),
+        Binding("ctrl+p", "command_palette", "Palette", show=False, id="app.palette"),
+        Binding("question_mark", "help", "Help", key_display="?", id="app.help"),
+        Binding("q", "leave", "Quit", id="app.quit"),
+    ]
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        recipe_path: Path | None = None,
+        run: Run | None = None,
+        start: tuple[Recipe, Run] | None = None,
+        config: Config | None = None,
+    ) -> None:
+        super().__init__(driver_class=HangupDriver)
+        self.animation_level = "none"
+        self.desk = Desk(workspace)
+        self.config = config or Config()
+        self.leaving = False
+        self._opening = (recipe_path, run, start)
+        self._look()
+        self.set_keymap(self.config.keys)
+
+    def _look(self) -> None:
+        for theme in THEMES:
+            self.register_theme(theme)
+        known = self.config.theme in self.available_themes
+        few_colours = self.console.color_system == "standard"
+        self.theme = self.config.theme if known else (ANSI if few_colours else DARK).name
+
+    def on_mount(self) -> None:
+        """Open what was asked for, and begin to tick."""
+        recipe_path, run, start = self._opening
+        for problem in (*self.config.problems, *clashes(self.config.keys, scopes())):
+            self.complain(problem)
+        if recipe_path is not None:
+            with self.complaining():
+                self.desk.draft = Draft.open(recipe_path)
+        if run is not None:
+            self.desk.open(run)
+        self.switch_mode("train" if run or start else "setup")
+        if start is not None:
+            self.begin(*start)
+        self.set_interval(TICK_S, self._tick)
+
+    # What the screens ask for.
+
+    def open_run(self, name: str) -> None:
+        """Show a run on Train and Log."""
+        with self.complaining():
+            self.desk.open(self.desk.workspace.find(name))
+        self._paint()
+
+    def begin(self, recipe: Recipe, run: Run | None = None) -> None:
+        """Start a training and show it."""
+        with self.complaining():
+            self.follow(verbs.start_training(self.desk.jobs, recipe, run))
+
+    def start_or_stop(self) -> None:
+        """Train the recipe in Setup, or stop the job after a checkpoint."""
+        job = self.desk.training()
+        if job is not None:
+            job.control.stop()
+            self.notify("stopping after a checkpoint", timeout=2)
+        elif self.desk.draft.problems:
+            self.complain("the recipe has problems", "\n".join(self.desk.draft.problems))
+        else:
+            self.begin(self.desk.draft.recipe)
+
+    @work
+    async def resume_run(self, name: str) -> None:
+        """Go on with an unfinished run."""
+        self.desk.note("info", f"opening the checkpoint of {name}")
+        with self.complaining():
+            run = self.desk.workspace.find(name)
+            if run.finished():
+                raise WakewordError(f"{name} is finished", "start a new run with s")
+            self.follow(await asyncio.to_thread(verbs.resume_training, self.desk.jobs, run))
+
+    def follow(self, live: Live) -> None:
+        """Show a job that has begun."""
+        self.desk.follow(live)
+        sys.setswitchinterval(QUICK_SWITCH_S)
+        self.switch_mode("train")
+        self.refresh_bindings()
+
+    def check_data(self) -> None:
+        """Look over the data of the recipe in Setup."""
+        if self.desk.health is None or not self.desk.health.job.alive:
+            self.desk.health = verbs.check_data(self.desk.jobs, self.desk.draft.recipe)
+
+    def complain(self, message: str, hint: str = "") -> None:
+        """Say what went wrong, now and in the log."""
+        self.desk.note("error", message, hint)
+        self.notify(f"{message}\n{hint}".rstrip(), severity="error", markup=False)
+
+    @contextlib.contextmanager
+    def complaining(self) -> Iterator[None]:
+        """Turn an error that a person can mend into a message."""
+        try:
+            yield
+        except RecipeError as error:
+            self.complain(str(error))
+        except WakewordError as error:
+            self.complain(error.message, error.hint)
+
+    # The ticker.
+
+    def _tick(self) -> None:
+        if self.desk.live is not None and not self.desk.live.drain():
+            self._ended(self.desk.live)
+        if self.desk.health is not None:
+            self.desk.health.drain()
+        if not backed_up(self):
+            self._paint()
+
+    def _paint(self) -> None:
+        if isinstance(self.screen, Page) and self.screen.is_mounted:
+            self.screen.repaint()
+
+    def _ended(self, live: Live) -> None:
+        """Tell once how a job ended."""
+        self.desk.live = None
+        sys.setswitchinterval(0.005)
+        self.refresh_bindings()
+        name = live.run.name if live.run else live.job.name
+        failed = live.store.failed
+        if self.leaving:
+            self.exit(0)
+        elif failed is not None:
+            self.notify(
+                f"{failed.message}\n{failed.hint}".rstrip(),
+                title=f"{name} failed",
+                severity="error",
+                timeout=20,
+                markup=False,
+            )
+        else:
+            self.notify(f"{name}: {live.store.outcome}", timeout=5)
+
+    # Keys.
+
+    def action_go(self, mode: str) -> None:
+        """Bring a screen to the front."""
+        self.switch_mode(mode)
+
+    def action_step(self, step: int) -> None:
+        """Go to the screen beside this one."""
+        names = list(self.MODES)
+        self.switch_mode(names[(names.index(self.current_mode) + step) % len(names)])
+
+    def action_theme(self) -> None:
+        """Take the next theme."""
+        names = [theme.name for theme in THEMES]
+        at = names.index(self.theme) if self.theme in names else -1
+        self.theme = names[(at + 1) % len(names)]
+
+    def action_picture(self) -> None:
+        """Save the screen as an SVG in the working directory."""
+        path = self.save_screenshot(f"wakeword-{time.strftime('%Y%m%d-%H%M%S')}.svg")
+        self.notify(f"saved {path}", timeout=3)
+
+    def action_redraw(self) -> None:
+        """Send every cell again."""
+        self.screen.refresh(layout=True)
+
+    def action_help(self) -> None:
+        """Show the keys."""
+        self.push_screen(Help(self.screen))
+
+    @work
+    async def action_leave(self) -> None:
+        """Quit; with a job, ask what becomes of it."""
+        if self.desk.training() is None:
+            self.exit(0)
+            return
+        answers = [
+            ("s", "stop, save a checkpoint, and quit"),
+            ("k", "keep running without the window"),
+            ("c", "cancel"),
+        ]
+        answer = await self.push_screen_wait(Choice("a job is running", answers))
+        job = self.desk.training()
+        if answer == "s":
+            self.leaving = True
+            if job is not None:
+                job.control.stop()
+            self.notify("saving a checkpoint …", timeout=SAVE_WITHIN_S)
+        elif answer == "k":
+            self.exit(KEEP_RUNNING)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterator[SystemCommand]:
+        """Everything a key can do, and every run."""
+        for active in screen.active_bindings.values():
+            binding = active.binding
+            if binding.id and binding.description and active.enabled:
+                yield SystemCommand(
+                    binding.description,
+                    f"{binding.id.split('.')[0]}  {self.get_key_display(binding)}",
+                    lambda a=active: self.call_later(self.run_action, a.binding.action, a.node),
+                )
+        for run in self.desk.runs():
+            yield SystemCommand(
+                f"Open run {run.name}", "train", lambda name=run.name: self._open_in_train(name)
+            )
+
+    def _open_in_train(self, name: str) -> None:
+        self.switch_mode("train")
+        self.open_run(name)
+
+
+def scopes() -> dict[str, list[Binding]]:
+    """All bindings that are active together, by the screen they belong to."""
+    from wakeword_tui.widgets.form import Form
+    from wakeword_tui.widgets.menu import Menu
+
+    shared = [*WakewordApp.BINDINGS, *Page.BINDINGS, *Menu.BINDINGS]
+    found = {}
+    for name, screen in WakewordApp.MODES.items():
+        own = [*screen.BINDINGS, *(Form.BINDINGS if screen is SetupScreen else [])]
+        found[name] = [binding for binding in (*shared, *own) if isinstance(binding, Binding)]
+    return found
+
+
+def run_app(
+    workspace: Workspace,
+    recipe_path: Path | None = None,
+    run: Run | None = None,
+    start: tuple[Recipe, Run] | None = None,
+) -> int:
+    """Open the app and return its exit code.
+
+    It opens on Setup with a recipe file, on Train with an old `run` replayed, or on Train with a
+    job begun for `start`, a recipe and the run directory that was made for it. A job that is kept
+    running without the window is told line by line until it ends.
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise WakewordError("the app needs a terminal", "`wakeword-tui train` works without one")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle torch threads must not spin
+    shield_terminal(log_path())
+    resource_tracker.ensure_running()  # cannot start any more once Textual has the terminal
+    forkserver.ensure_running()
+    app = WakewordApp(workspace, recipe_path, run, start, read_config(config_path()))
+    Signals(app, app.desk.jobs)
+    try:
+        result = app.run()
+        if result == KEEP_RUNNING and app.desk.jobs.gpu is not None:
+            return _without_window(app.desk.jobs.gpu)
+    finally:
+        app.desk.jobs.stop_all(SAVE_WITHIN_S)
+    return app.return_code or 0
+
+
+def _without_window(job: Job) -> int:
+    """Tell a job's progress in plain lines; the terminal may be closed meanwhile."""
+    from wakeword_tui.commands.progress import Teller
+
+    received: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        job.control.stop()
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    teller = Teller(sys.stderr, live=True)
+    while job.thread.is_alive():
+        teller.tell(job.bus.drain())
+        job.thread.join(TICK_S)
+    teller.tell(job.bus.drain())
+    teller.wipe()
+    if job.error is not None:
+        raise job.error
+    return 128 + received[0] if received else 0

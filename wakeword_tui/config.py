@@ -1,0 +1,80 @@
+"""Where the app keeps its own things, and the keys a person has changed.
+
+`$XDG_CONFIG_HOME/wakeword-tui/config.toml` may hold
+
+    theme = "wakeword-light"
+    [keys]
+    "train.pause" = "P"
+"""
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from textual.binding import Binding
+
+APP = "wakeword-tui"
+
+
+def config_path() -> Path:
+    """The file a person writes."""
+    return _home("XDG_CONFIG_HOME", ".config") / APP / "config.toml"
+
+
+def log_path() -> Path:
+    """Where everything goes that would else be printed over the screen."""
+    folder = _home("XDG_STATE_HOME", ".local/state") / APP
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / "terminal.log"
+
+
+def _home(variable: str, default: str) -> Path:
+    return Path(os.environ.get(variable) or Path.home() / default)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What the config file says; `problems` is what could not be used."""
+
+    theme: str = ""
+    keys: Mapping[str, str] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+
+def read_config(path: Path) -> Config:
+    """Read the config file; a missing one is empty, a wrong one says so and is left out."""
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Config()
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return Config(problems=(f"{path}: {error}",))
+    problems = [f"{path}: no such key {key!r}" for key in tables.keys() - {"theme", "keys"}]
+    theme, keys = tables.get("theme", ""), tables.get("keys", {})
+    if not isinstance(theme, str):
+        theme = ""
+        problems.append(f"{path}: theme must be a name")
+    if not (isinstance(keys, dict) and all(isinstance(key, str) for key in keys.values())):
+        keys = {}
+        problems.append(f"{path}: [keys] must map names of bindings to keys")
+    return Config(theme, keys, tuple(problems))
+
+
+def clashes(keys: Mapping[str, str], scopes: Mapping[str, Iterable[Binding]]) -> list[str]:
+    """What is wrong with changed keys: unknown names, and two bindings of a scope on one key.
+
+    A scope is all the bindings that are active together, by its name.
+    """
+    known = {binding.id for bindings in scopes.values() for binding in bindings}
+    found = [f"[keys] {name}: there is no such binding" for name in keys if name not in known]
+    for scope, bindings in scopes.items():
+        taken: dict[str, str] = {}
+        for binding in bindings:
+            name = binding.id or binding.action
+            for key in keys.get(name, binding.key).split(","):
+                other = taken.setdefault(key.strip(), name)
+                if other != name and {other, name} & keys.keys():
+                    found.append(f"[keys] {key.strip()} is both {other} and {name} in {scope}")
+    return list(dict.fromkeys(found))

@@ -1,0 +1,128 @@
+"""Desk: the state that all screens share, without a widget in it."""
+
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from textual.content import Content
+
+from engine.errors import WakewordError
+from engine.jobs import Job, Jobs, State
+from engine.runs import Run, Workspace
+from wakeword_tui.draft import Draft
+from wakeword_tui.numbers import duration, percent
+from wakeword_tui.store import Entry, Level, Store
+from wakeword_tui.verbs import Live
+
+
+class Desk:
+    """The workspace, the jobs, the recipe in the form, and the run in front."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.jobs = Jobs(workspace)
+        self.draft = Draft()
+        self.store = Store()
+        self.shown: Run | None = None
+        self.live: Live | None = None
+        self.health: Live | None = None
+        self.notes: list[Entry] = []
+        self._reports: dict[Path, tuple[int, dict[str, Any] | None]] = {}
+        self._epochs: dict[Path, int] = {}
+
+    def open(self, run: Run) -> None:
+        """Put a run in front: the live one as it goes on, another one from its event file."""
+        live = self.live if self.live is not None and self.live.run == run else None
+        self.store = live.store if live is not None else Store.replay(run)
+        self.shown = run
+
+    def follow(self, live: Live) -> None:
+        """Put a job that has begun in front."""
+        self.live, self.store, self.shown = live, live.store, live.run
+
+    def note(self, level: Level, text: str, detail: str = "") -> None:
+        """Write a line of the app's own to the log."""
+        self.notes.append(Entry(time.time(), level, "app", text, detail))
+
+    def runs(self) -> list[Run]:
+        """All runs of the workspace, newest first."""
+        return self.workspace.runs()[::-1]
+
+    def report(self, run: Run) -> dict[str, Any] | None:
+        """The report of a run, read again only when its file is another."""
+        stamp = run.report.stat().st_mtime_ns if run.finished() else 0
+        known = self._reports.get(run.path)
+        if known is None or known[0] != stamp:
+            known = self._reports[run.path] = (stamp, run.report_json())
+        return known[1]
+
+    def run_rows(self) -> list[tuple[str, str, str]]:
+        """(name, sign, miss rate on test) of every run."""
+        rows = []
+        for run in self.runs():
+            live = self.training() if self.live and self.live.run == run else None
+            report = self.report(run)
+            missed = percent(report["test"]["frr"]) if report else "-"
+            sign = sign_of(live.state if live else None, finished=report is not None)
+            rows.append((run.name, sign, missed))
+        return rows
+
+    def epochs(self) -> int:
+        """Epochs of the run in front, 0 if its recipe cannot be read."""
+        if self.shown is not None and self.shown.path not in self._epochs:
+            with contextlib.suppress(WakewordError):
+                self._epochs[self.shown.path] = self.shown.recipe().train.epochs
+        return self._epochs.get(self.shown.path, 0) if self.shown else 0
+
+    def entries(self) -> list[Entry]:
+        """The log of the run in front and the notes of the app, oldest first."""
+        return sorted([*self.store.entries, *self.notes], key=lambda entry: entry.time_s)
+
+    def training(self) -> Job | None:
+        """The job that holds the GPU, if there is one."""
+        return self.live.job if self.live is not None and self.live.job.alive else None
+
+    def status(self) -> Content:
+        """The right end of the top bar."""
+        job = self.training()
+        if job is None or self.live is None:
+            return Content.assemble((lost_without_tmux(), "$warning"))
+        store = self.live.store
+        done, total, _ = store.done()
+        share = f" {done * 100 // total} %" if total else ""
+        eta_s = store.eta_s(time.time())
+        left = f"  {duration(eta_s)}" if eta_s is not None else ""
+        word = job.name if job.state is State.RUNNING else job.state.value
+        device = f"  {store.started.device}" if store.started else ""
+        return Content.assemble(
+            (f"{sign_of(job.state, finished=False)} ", "$now"), f"{word}{share}{left}", device
+        )
+
+    def health_lines(self) -> list[Content]:
+        """What the check of the data found, or how far it is."""
+        if self.health is None:
+            return [Content.assemble(("h looks over the data", "$dim"))]
+        store = self.health.store
+        if store.failed is not None:
+            return [Content.assemble(("✗ ", "$error"), store.failed.message)]
+        if not self.health.result:
+            done, total, unit = store.done()
+            return [
+                Content.assemble(("· ", "$now"), f"looking over the data {done}/{total} {unit}")
+            ]
+        return [Content(str(self.health.result[0]))]
+
+
+def sign_of(state: State | None, *, finished: bool) -> str:
+    """One character for where a run is."""
+    if state is not None:
+        return "‖" if state in (State.PAUSED, State.PAUSING) else "●"
+    return "✓" if finished else "·"
+
+
+def lost_without_tmux() -> str:
+    """A warning for those who would lose the window with the connection."""
+    remote, kept = "SSH_CONNECTION" in os.environ, {"TMUX", "STY"} & os.environ.keys()
+    return "not in tmux: a lost connection ends the app" if remote and not kept else ""

@@ -1,0 +1,162 @@
+"""Draft: the recipe in the Setup form, changed field by field, right or wrong."""
+
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import annotated_types as at
+
+from engine.errors import RecipeError
+from engine.recipe import Recipe, dump, field_at, fields, load, override, parse_setting
+from engine.runs import write_atomic
+
+
+@dataclass(slots=True)
+class Draft:
+    """A recipe, the file it came from, and the texts that were typed over its fields."""
+
+    path: Path | None = None
+    saved: Recipe = field(default_factory=Recipe)
+    texts: dict[str, str] = field(default_factory=dict)
+    recipe: Recipe = field(init=False)
+    """The recipe with every change in it, or the last one that was sound."""
+    problems: tuple[str, ...] = field(init=False, default=())
+
+    def __post_init__(self) -> None:
+        self.recipe = self.saved
+        self._check()
+
+    @classmethod
+    def open(cls, path: Path) -> "Draft":
+        """Read a recipe file. Raises RecipeError."""
+        return cls(path, load(path))
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is something to save."""
+        return bool(self.texts)
+
+    def text(self, path: str) -> str:
+        """What a field shows."""
+        return self.texts[path] if path in self.texts else show(value_at(self.saved, path))
+
+    def set(self, path: str, text: str) -> None:
+        """Type over a field; `problems` says what is wrong with it then."""
+        self.texts.pop(path, None)
+        if text.strip() != self.text(path):
+            self.texts[path] = text.strip()
+        self._check()
+
+    def reset(self, path: str) -> None:
+        """Put a field back to what the file says, or, if it is that already, to its default."""
+        if self.texts.pop(path, None) is None:
+            self.set(path, show(value_at(Recipe(), path)))
+        self._check()
+
+    def problem(self, path: str) -> str:
+        """What is wrong with one field, without its name; empty if nothing is."""
+        return next((p[len(path) + 2 :] for p in self.problems if p.startswith(f"{path}: ")), "")
+
+    def save(self, path: Path) -> None:
+        """Write the recipe. Raises RecipeError while it has problems."""
+        if self.problems:
+            raise RecipeError("the recipe was not saved", self.problems, "mend it first")
+        write_atomic(path, dump(self.recipe).encode())
+        self.path, self.saved = path, self.recipe
+        self.texts.clear()
+
+    def _check(self) -> None:
+        try:
+            changes = {path: parse(path, text) for path, text in self.texts.items()}
+            self.recipe, self.problems = override(self.saved, changes), ()
+        except RecipeError as error:
+            self.problems = error.problems
+
+
+def value_at(recipe: Recipe, path: str) -> Any:
+    """The value of a field by its dotted path."""
+    value: Any = recipe
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def show(value: Any) -> str:
+    """A value as a person types it."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case float():
+            return repr(value).removesuffix(".0")
+        case tuple():
+            return ", ".join(show(item) for item in value)
+    return str(value)
+
+
+def parse(path: str, text: str) -> Any:
+    """A field's value from what was typed; lists are separated by commas."""
+    if typing.get_origin(annotation(path)) is tuple:
+        items = [item.strip() for item in text.split(",") if item.strip()]
+        text = f"[{', '.join(map(_toml_item, items))}]"
+    return parse_setting(f"{path}={text}", Path.cwd())[1]
+
+
+def _toml_item(text: str) -> str:
+    try:
+        return repr(float(text))
+    except ValueError:
+        return "'" + text.replace("'", "") + "'"
+
+
+def annotation(path: str) -> Any:
+    """The type of a field."""
+    info = field_at(path)
+    return info.annotation if info is not None else None
+
+
+def choices(path: str) -> tuple[str, ...]:
+    """The values a field can only have, if they are few."""
+    kind = annotation(path)
+    if kind is bool:
+        return ("true", "false")
+    return typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+
+
+def sections() -> dict[str, list[str]]:
+    """The dotted paths of all fields by section; a field without one is in `recipe`."""
+    by_section: dict[str, list[str]] = {}
+    for path, _ in fields():
+        by_section.setdefault(path.split(".")[0] if "." in path else "recipe", []).append(path)
+    return by_section
+
+
+def limits(path: str) -> str:
+    """What a field accepts, in a few words: `0 to 0.9`, `above 0`, `path`."""
+    info, kind = field_at(path), _plain(annotation(path))
+    bounds = info.metadata if info is not None and kind in ("whole number", "number") else []
+    least, above = _bound(bounds, at.Ge, "ge"), _bound(bounds, at.Gt, "gt")
+    most, below = _bound(bounds, at.Le, "le"), _bound(bounds, at.Lt, "lt")
+    if least and most:
+        return f"{least} to {most}"
+    words = {"at least": least, "above": above, "at most": most, "below": below}
+    return ", ".join(f"{word} {value}" for word, value in words.items() if value) or kind
+
+
+def _bound(bounds: list[Any], kind: type, name: str) -> str:
+    values = [getattr(bound, name) for bound in bounds if isinstance(bound, kind)]
+    return show(values[-1]) if values and values[-1] is not None else ""
+
+
+def _plain(kind: Any) -> str:
+    """A type in plain words."""
+    if typing.get_origin(kind) is Literal:
+        return ""
+    if typing.get_origin(kind) is tuple:
+        return "paths" if Path in typing.get_args(kind) else "numbers"
+    if typing.get_origin(kind) is types.UnionType:
+        kind = typing.get_args(kind)[0]
+    return {bool: "", Path: "path", str: "text", int: "whole number"}.get(kind, "number")

@@ -1,0 +1,1 @@
+"""The screens, one file each; each answers one question at a glance."""

@@ -1,0 +1,215 @@
+"""Bench answers "can I ship it?"."""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+from textual import on, work
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.content import Content
+from textual.widget import Widget
+
+from engine.runs import Run
+from wakeword_tui import verbs
+from wakeword_tui.numbers import brief, percent, rate, span
+from wakeword_tui.operating import PER_DAY, Answer, answer, nearest_step
+from wakeword_tui.screens.page import Page
+from wakeword_tui.widgets.chart import Chart
+from wakeword_tui.widgets.menu import Menu
+from wakeword_tui.widgets.panels import Lines
+from wakeword_tui.widgets.raster import Axis, Plot, Series
+
+Line = Content | str | tuple[str, str]
+EMPTY = (
+    ("No run has a report yet.", "bold"),
+    "",
+    "A report is written at the end of a training:",
+    "2  go to Train, and start one there with s",
+)
+
+
+class BenchScreen(Page):
+    """Runs with a report; one wish, its threshold, and what that threshold does."""
+
+    TITLE = "Bench"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left", "wish(-1)", "Fewer false wakes", key_display="←", id="bench.fewer"),
+        Binding("right", "wish(1)", "More", key_display="→", id="bench.more"),
+    ]
+
+    def body(self) -> Iterable[Widget]:
+        """The panels."""
+        yield Horizontal(
+            Menu("runs", id="reports"),
+            Lines("how many false wakes a day?", id="question"),
+            id="upper",
+        )
+        yield Horizontal(
+            Chart("missed % against false wakes per hour, test", id="det"),
+            Menu("groups", id="groups"),
+            id="lower",
+        )
+
+    def on_mount(self) -> None:
+        """Begin in the list of runs."""
+        self._runs: dict[str, Run] = {}
+        self._report: Mapping[str, Any] | None = None
+        self._step = 0
+        self.query_one("#reports", Menu).focus()
+
+    def copyable(self) -> str:
+        """The question and the answer."""
+        return self.query_one("#question", Lines).text
+
+    def paint(self) -> None:
+        """Look for new reports."""
+        reported = [run for run in self.desk.runs() if run.finished()]
+        if [run.name for run in reported] != list(self._runs):
+            self._runs = {run.name: run for run in reported}
+            menu = self.query_one("#reports", Menu)
+            menu.show([_report_line(run, self.desk.report(run)) for run in reported])
+            menu.go_to(self.desk.shown.name if self.desk.shown else reported[-1].name)
+            self._show_run()
+        if not self._runs:
+            self.query_one("#question", Lines).show(*EMPTY)
+
+    @on(Menu.OptionHighlighted, "#reports")
+    def _show_run(self) -> None:
+        run = self._current()
+        self._report = self.desk.report(run) if run else None
+        if self._report is not None:
+            self._step = nearest_step(self._report["operating_point"]["target_fah"])
+            point = self._report["operating_point"]
+            groups = self.query_one("#groups", Menu)
+            groups.border_title = f"groups at {point['threshold']:.3f}, as reported"
+            groups.show(list(group_lines(self._report["test"])))
+            self._show_answer()
+
+    def _current(self) -> Run | None:
+        name = self.query_one("#reports", Menu).current
+        return self._runs.get(name) if name else None
+
+    def _show_answer(self) -> None:
+        assert self._report is not None
+        given = answer(self._report, PER_DAY[self._step])
+        lines = [*slider(self._step), "", *answer_lines(given), *cost_lines(self._report)]
+        self.query_one("#question", Lines).show(*lines)
+        self.query_one("#det", Chart).show(det_plot(self._report["test"], given))
+
+    def action_wish(self, step: int) -> None:
+        """Wish for another number of false wakes a day."""
+        if self._report is not None:
+            self._step = min(max(self._step + step, 0), len(PER_DAY) - 1)
+            self._show_answer()
+
+    @on(Menu.OptionSelected, "#reports")
+    def _chosen(self) -> None:
+        run = self._current()
+        if run is not None and self._report is not None:
+            self._set(run, answer(self._report, PER_DAY[self._step]))
+
+    @work
+    async def _set(self, run: Run, given: Answer) -> None:
+        """Store the threshold in the checkpoint; torch is imported in the thread."""
+        threshold = given.tested.threshold
+        self.notify(f"setting {run.name} to {threshold:.3f} …", timeout=2)
+        with self.house.complaining():
+            await asyncio.to_thread(verbs.set_operating_point, run, threshold, given.target_fah)
+            self.notify(f"{run.name} now wakes at {threshold:.3f}")
+
+
+def _report_line(run: Run, report: Mapping[str, Any] | None) -> tuple[str, Content]:
+    missed = percent(report["test"]["frr"]) if report else "-"
+    return run.name, Content.assemble(f"{run.name[:15]:<15} ", (f"{missed:>7}", "$dim"))
+
+
+def slider(step: int) -> Iterable[Line]:
+    """The steps around the wish, the wish marked."""
+    first = min(max(step - 4, 0), len(PER_DAY) - 9)
+    parts: list[tuple[str, str]] = [("◂", "$dim" if step else "$grid")]
+    for number in range(first, first + 9):
+        text = f" {PER_DAY[number]:g} "
+        parts.append((text, "bold $background on $now" if number == step else "$dim"))
+    parts.append(("▸", "$dim" if step < len(PER_DAY) - 1 else "$grid"))
+    yield Content.assemble(*parts)
+
+
+def answer_lines(given: Answer) -> Iterable[Line]:
+    """The threshold, and what it does on test."""
+    tested, target = given.tested, given.target_fah
+    yield Content.assemble(
+        ("threshold ", "$dim"),
+        (f"{tested.threshold:.3f}", "bold"),
+        (f"   for at most {rate(target)} an hour on validation", "$dim"),
+    )
+    yield _measure("missed", percent(tested.frr), f"{tested.missed} of {tested.clips}",
+                   span(*tested.frr_span))  # fmt: skip
+    low, high = tested.fah_span
+    yield _measure(
+        "false wakes",
+        f"{rate(tested.fah)} /h",
+        f"{tested.false_alarms} in {tested.hours:.1f} h",
+        f"{rate(low)} to {rate(high)} /h",
+    )
+    yield from verdicts(given)
+
+
+def _measure(name: str, value: str, of: str, interval: str) -> Content:
+    return Content.assemble(
+        (f"{name:<12}", "$dim"), (f"{value:>8}", "bold"), f"  {of:<13}", (interval, "$dim")
+    )
+
+
+def verdicts(given: Answer) -> Iterable[Line]:
+    """What the hours prove, and what they cannot."""
+    tested, target = given.tested, given.target_fah
+    missing = tested.hours_missing(target)
+    if missing == 0:
+        yield Content.assemble(("✓ ", "$success"), f"proved: at most {rate(target)} /h, at 95 %")
+    else:
+        proved = f"proved ≤ {rate(tested.proved_fah)} /h at 95 %"
+        more = f"{missing:.1f} h more without an alarm"
+        yield Content.assemble(("· ", "$now"), f"{proved}; {rate(target)} needs {more}")
+    if not given.kept:
+        yield Content.assemble(("✗ ", "$error"), "no threshold kept that on validation")
+    elif not given.showable:
+        yield Content.assemble(("✗ ", "$error"), "validation has too few hours to show so few")
+
+
+def cost_lines(report: Mapping[str, Any]) -> Iterable[Line]:
+    """What the model costs."""
+    latency = report["latency_ms"]
+    size = f"{brief(report['parameters'])} parameters  {brief(report['macs'])} MACs"
+    yield (f"{size}  p50 {latency['p50']:.2f}  p95 {latency['p95']:.2f} ms", "$dim")
+
+
+def group_lines(test: Mapping[str, Any]) -> Iterable[tuple[str, Content]]:
+    """Cohorts, then groups with the worst first."""
+    groups = sorted(test["groups"].items(), key=lambda item: -_share(item[1])[0])
+    for kind, shares in (("cohort", test["cohorts"].items()), ("group", groups)):
+        for name, share in shares:
+            wrong, text = _share(share)
+            style = "$error" if wrong > 0.1 else ""
+            label = f"{name[:16]:<16} "
+            yield f"{kind}:{name}", Content.assemble(label, (text, style))
+
+
+def _share(share: Mapping[str, Any]) -> tuple[float, str]:
+    wrong = float(share["rate"])
+    return wrong, f"{percent(wrong):>7} {share['wrong']:>4}/{share['clips']}"
+
+
+def det_plot(test: Mapping[str, Any], given: Answer) -> Plot | None:
+    """The DET curve of the test, the wish as an upright line, and where the threshold lands."""
+    if not test["det"]:
+        return None
+    fah, frr = zip(*test["det"], strict=True)
+    tested, target = given.tested, given.target_fah
+    here = max(tested.fah, 1 / tested.hours), tested.frr * 100
+    x = Axis.around([*fah, target, here[0]], log=True)
+    y = Axis.around([*(value * 100 for value in frr), here[1], 5.0], low=0.0)
+    curve = Series("test", fah, [value * 100 for value in frr])
+    now = Series("this threshold", [here[0]], [here[1]], mark="◆")
+    wish = Series("wish", [target, target], [y.low, y.high])
+    return Plot([curve, now, wish], x, y)

@@ -1,0 +1,167 @@
+"""Small questions in the middle of the screen: choose, type, pick, and the help."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen, Screen
+from textual.widgets import Input, Label, Static
+
+from wakeword_tui.widgets.menu import Menu
+
+CLOSE = Binding("escape", "dismiss(None)", "Cancel", id="dialog.cancel")
+
+
+class Choice(ModalScreen[str | None]):
+    """One of a few answers, by its letter or with enter; None when nothing was chosen."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [CLOSE]
+
+    def __init__(self, question: str, answers: Sequence[tuple[str, str]]) -> None:
+        """`answers` are (letter, text); the letter is the result."""
+        super().__init__()
+        self._question = question
+        self._answers = answers
+
+    def compose(self) -> ComposeResult:
+        """The question and the answers."""
+        with Vertical(classes="dialog") as dialog:
+            dialog.border_title = self._question
+            yield Menu(id="answers")
+
+    def on_mount(self) -> None:
+        """Lay the answers out."""
+        self.query_one(Menu).show(
+            [
+                (letter, Content.assemble((f" {letter} ", "$primary"), f" {text}"))
+                for letter, text in self._answers
+            ]
+        )
+
+    def on_key(self, event: object) -> None:
+        """Take an answer by its letter."""
+        letter = getattr(event, "character", None)
+        if letter in [known for known, _ in self._answers]:
+            self.dismiss(letter)
+
+    @on(Menu.OptionSelected)
+    def _chosen(self, event: Menu.OptionSelected) -> None:
+        self.dismiss(event.option_id)
+
+
+class Ask(ModalScreen[str | None]):
+    """A line of text; None when nothing was typed."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [CLOSE]
+
+    def __init__(self, question: str, text: str = "") -> None:
+        super().__init__()
+        self._question = question
+        self._text = text
+
+    def compose(self) -> ComposeResult:
+        """The question and the line."""
+        with Vertical(classes="dialog") as dialog:
+            dialog.border_title = self._question
+            dialog.border_subtitle = "enter  esc"
+            yield Input(self._text, compact=True)
+
+    @on(Input.Submitted)
+    def _typed(self, event: Input.Submitted) -> None:
+        self.dismiss(event.value.strip() or None)
+
+
+class PickFile(ModalScreen[Path | None]):
+    """A recipe file: one of those lying about, or a path that is typed."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        CLOSE,
+        Binding("down", "app.focus_next", "List", show=False, id="dialog.list"),
+    ]
+
+    def __init__(self, question: str, paths: Sequence[Path]) -> None:
+        super().__init__()
+        self._question = question
+        self._paths = [str(path) for path in paths]
+
+    def compose(self) -> ComposeResult:
+        """A line to type in, and the files below."""
+        with Vertical(classes="dialog -tall") as dialog:
+            dialog.border_title = self._question
+            dialog.border_subtitle = "type to filter, or a path"
+            yield Input(compact=True)
+            yield Menu(id="paths")
+
+    def on_mount(self) -> None:
+        """Show every file."""
+        self._filter("")
+
+    @on(Input.Changed)
+    def _typed(self, event: Input.Changed) -> None:
+        self._filter(event.value)
+
+    def _filter(self, text: str) -> None:
+        kept = [path for path in self._paths if text.lower() in path.lower()]
+        self.query_one(Menu).show([(path, Content(path)) for path in kept])
+
+    @on(Input.Submitted)
+    def _entered(self, event: Input.Submitted) -> None:
+        typed = Path(event.value.strip()).expanduser()
+        chosen = str(typed) if typed.is_file() else self.query_one(Menu).current
+        if chosen is not None:
+            self.dismiss(Path(chosen))
+
+    @on(Menu.OptionSelected)
+    def _chosen(self, event: Menu.OptionSelected) -> None:
+        assert event.option_id is not None
+        self.dismiss(Path(event.option_id))
+
+
+class Help(ModalScreen[None]):
+    """Every key that does something here, made from the bindings that are active."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        CLOSE,
+        Binding("question_mark,q", "dismiss(None)", "Close", show=False, id="dialog.close"),
+    ]
+
+    def __init__(self, behind: Screen[object]) -> None:
+        super().__init__()
+        self._keys = active_keys(behind)
+
+    def compose(self) -> ComposeResult:
+        """The keys, screen first."""
+        with VerticalScroll(classes="dialog -help") as dialog:
+            dialog.border_title = "keys"
+            dialog.border_subtitle = "esc"
+            for group, lines in groupby(self._keys, key=lambda item: item[0]):
+                yield Label(group, classes="group")
+                yield Static(Content("\n").join(_key_line(key, text) for _, key, text in lines))
+
+
+def _key_line(key: str, text: str) -> Content:
+    return Content.assemble((f"{key:>12}  ", "$primary"), text)
+
+
+def active_keys(screen: Screen[object]) -> list[tuple[str, str, str]]:
+    """(group, key, what it does) for the bindings active on a screen, each action once."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for active in screen.active_bindings.values():
+        binding = active.binding
+        if binding.id and active.enabled and binding.description:
+            key = screen.app.get_key_display(binding)
+            found.setdefault((binding.id.split(".")[0], binding.description), []).append(key)
+    groups = list(dict.fromkeys(group for group, _ in found))
+    groups.sort(key=lambda group: (group in ("list", "page", "app"), groups.index(group)))
+    return [
+        (group, " ".join(keys), text)
+        for wanted in groups
+        for (group, text), keys in found.items()
+        if group == wanted
+    ]

@@ -1,0 +1,214 @@
+"""Setup answers "what will be trained, on what?"."""
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on, work
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.timer import Timer
+from textual.widget import Widget
+
+from engine.errors import WakewordError
+from engine.recipe import Recipe, field_at
+from wakeword_tui import verbs
+from wakeword_tui.draft import Draft, choices, limits, sections, show
+from wakeword_tui.numbers import brief
+from wakeword_tui.screens.dialogs import Ask, PickFile
+from wakeword_tui.screens.page import Page
+from wakeword_tui.widgets.form import Form
+from wakeword_tui.widgets.menu import Menu
+from wakeword_tui.widgets.panels import Lines
+
+COST_AFTER_S = 0.6
+"""A student is built to be counted only when typing has rested this long."""
+
+
+class SetupScreen(Page):
+    """Sections, the fields of one, what the field means, and what the whole amounts to."""
+
+    TITLE = "Setup"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("s", "start", "Start training", id="setup.start"),
+        Binding("ctrl+s", "save", "Save", id="setup.save"),
+        Binding("o", "open", "Open", id="setup.open"),
+        Binding("e", "edit", "$EDITOR", id="setup.edit"),
+        Binding("h", "health", "Check data", id="setup.health"),
+    ]
+
+    def body(self) -> Iterable[Widget]:
+        """The panels."""
+        yield Menu("recipe", id="sections")
+        yield Form(id="form")
+        yield Lines("help", id="help")
+        yield Lines("check", id="check")
+
+    def on_mount(self) -> None:
+        """Begin in the fields of the data."""
+        self._sections = sections()
+        self._cost = ""
+        self._counted: Recipe | None = None
+        self._rest: Timer | None = None
+        self.query_one("#sections", Menu).show(self._section_lines())
+        self.query_one("#sections", Menu).go_to("data")
+        self.show_section()
+        self.query_one(Form).menu.focus()
+        self._cost_soon()
+
+    def copyable(self) -> str:
+        """The recipe as TOML."""
+        from engine.recipe import dump
+
+        return dump(self.desk.draft.recipe)
+
+    def paint(self) -> None:
+        """Show the state of the draft around the form."""
+        draft = self.desk.draft
+        sections_menu = self.query_one("#sections", Menu)
+        name = draft.path.name if draft.path else "new recipe"
+        sections_menu.border_title = f"{name} *" if draft.changed else name
+        sections_menu.show(self._section_lines())
+        self.query_one("#check", Lines).show(*self._check_lines())
+
+    def show_section(self) -> None:
+        """Show the section under the cursor in the form."""
+        section = self.query_one("#sections", Menu).current or "data"
+        self.query_one(Form).show(self.desk.draft, section, self._sections[section])
+        self._show_help()
+
+    def _section_lines(self) -> list[tuple[str, Content]]:
+        draft = self.desk.draft
+        lines = []
+        for section, paths in self._sections.items():
+            wrong = any(draft.problem(path) for path in paths)
+            edited = any(path in draft.texts for path in paths)
+            sign = ("✗", "$error") if wrong else ("*", "$now") if edited else (" ", "")
+            lines.append((section, Content.assemble(sign, f" {section}")))
+        return lines
+
+    def _check_lines(self) -> list[Content | str | tuple[str, str]]:
+        draft, health = self.desk.draft, self.desk.health_lines()
+        lines: list[Content | str | tuple[str, str]] = []
+        if draft.problems:
+            lines += [Content.assemble(("✗ ", "$error"), text) for text in draft.problems]
+        else:
+            lines.append(Content.assemble(("✓ ", "$success"), "the recipe is sound"))
+        return [*lines, self._cost or ("counting the model …", "$dim"), *health]
+
+    def _show_help(self) -> None:
+        path = self.query_one(Form).path
+        info = field_at(path) if path else None
+        if path is None or info is None:
+            return
+        options = ", ".join(choices(path))
+        self.query_one("#help", Lines).show(
+            Content.assemble((path, "bold"), (f"   {options or limits(path)}", "$dim")),
+            info.description or "",
+            Content.assemble(("default ", "$dim"), show(info.default) or "none"),
+        )
+
+    @on(Menu.OptionHighlighted, "#sections")
+    def _section_moved(self) -> None:
+        self.show_section()
+
+    @on(Menu.OptionSelected, "#sections")
+    def _into_section(self) -> None:
+        self.query_one(Form).menu.focus()
+
+    @on(Form.Moved)
+    def _field_moved(self) -> None:
+        self._show_help()
+
+    @on(Form.Changed)
+    def _field_changed(self) -> None:
+        self.paint()
+        self._cost_soon()
+
+    def _cost_soon(self) -> None:
+        if self._rest is not None:
+            self._rest.stop()
+        self._rest = self.set_timer(COST_AFTER_S, self._count_cost)
+
+    @work(thread=True, exclusive=True, group="cost")
+    def _count_cost(self) -> None:
+        """Build the student once to count it; torch is first imported here."""
+        recipe = self.desk.draft.recipe
+        if self._counted is not None and _same_model(recipe, self._counted):
+            return
+        self._counted = recipe
+        try:
+            parameters, macs, kilobytes = verbs.cost(recipe)
+            self._cost = f"{brief(parameters)} parameters   {brief(macs)} MACs a window"
+            self._cost += f"   {kilobytes:.0f} kB float32, {kilobytes / 4:.0f} kB int8"
+        except WakewordError as error:
+            self._cost = error.message
+
+    def action_start(self) -> None:
+        """Train this recipe."""
+        self.house.start_or_stop()
+
+    def action_health(self) -> None:
+        """Look over the data in the background."""
+        self.house.check_data()
+
+    @work
+    async def action_save(self) -> None:
+        """Write the recipe, asking where if it has no file yet."""
+        draft = self.desk.draft
+        path = draft.path
+        if path is None:
+            typed = await self.app.push_screen_wait(Ask("save as", f"{draft.recipe.name}.toml"))
+            path = Path(typed).expanduser() if typed else None
+        if path is not None:
+            self._save(path)
+
+    def _save(self, path: Path) -> bool:
+        with self.house.complaining():
+            self.desk.draft.save(path)
+            self.notify(f"saved {path}", timeout=2)
+            self.show_section()
+            return True
+        return False
+
+    @work
+    async def action_open(self) -> None:
+        """Read another recipe."""
+        found = sorted({*Path.cwd().glob("*.toml"), *Path.cwd().glob("recipes/*.toml")})
+        shown = [path.relative_to(Path.cwd()) for path in found if path.name != "pyproject.toml"]
+        path = await self.app.push_screen_wait(PickFile("open a recipe", shown))
+        if path is not None:
+            self._load(path)
+
+    def _load(self, path: Path) -> None:
+        with self.house.complaining():
+            self.desk.draft = Draft.open(path)
+        self.show_section()
+        self._cost_soon()
+
+    def action_edit(self) -> None:
+        """Open the file in $EDITOR and read it again; training goes on meanwhile."""
+        path = self.desk.draft.path
+        if path is None:
+            self.notify("save the recipe first (ctrl+s)", severity="warning")
+        elif not self.desk.draft.changed or self._save(path):
+            command = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
+            with self.app.suspend():
+                _run_on_terminal([*command, str(path)])
+            self._load(path)
+
+
+def _run_on_terminal(command: list[str]) -> None:
+    """Run a program on the real terminal; descriptors 1 and 2 lead to the log."""
+    try:
+        subprocess.run(command, stdout=sys.__stdout__, stderr=sys.__stderr__, check=False)
+    except OSError as error:
+        raise WakewordError(f"cannot run {command[0]}: {error}", "set $EDITOR") from error
+
+
+def _same_model(one: Recipe, other: Recipe) -> bool:
+    return (one.features, one.model) == (other.features, other.model)

@@ -1,0 +1,216 @@
+"""Train answers "is it learning, and is it good where it counts?"."""
+
+import time
+from bisect import bisect_right
+from collections.abc import Iterable
+from typing import ClassVar
+
+from textual import on
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.widget import Widget
+
+from engine.events import Validated
+from wakeword_tui.numbers import brief, count, duration, percent, rate, small, span
+from wakeword_tui.screens.page import Page
+from wakeword_tui.store import Store
+from wakeword_tui.widgets.chart import Chart
+from wakeword_tui.widgets.menu import Menu
+from wakeword_tui.widgets.panels import Facts, Lines, ProgressLine
+from wakeword_tui.widgets.raster import Axis, Plot, Series
+
+EMPTY = (
+    ("No training yet.", "bold"),
+    "",
+    "s      train the recipe that stands in Setup",
+    "1      look at the recipe first",
+    "enter  open a run of the list",
+    "?      all keys",
+)
+
+
+class TrainScreen(Page):
+    """Curves on the left, numbers and runs on the right, how far it is on top."""
+
+    TITLE = "Train"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("s", "start_stop", "Start/stop", id="train.start"),
+        Binding("p", "pause", "Pause", id="train.pause"),
+        Binding("c", "checkpoint", "Checkpoint", id="train.checkpoint"),
+        Binding("r", "resume", "Resume run", id="train.resume"),
+        Binding("v", "view", "Other curve", id="train.view"),
+    ]
+
+    def body(self) -> Iterable[Widget]:
+        """The panels."""
+        yield ProgressLine(id="progress")
+        yield Horizontal(
+            Vertical(Lines(id="empty"), Chart("loss", id="loss"), Chart("missed", id="miss")),
+            Vertical(Facts("run", id="facts"), Menu("runs", id="runs"), id="side"),
+        )
+
+    def on_mount(self) -> None:
+        """Begin in the list of runs."""
+        self.query_one("#empty", Lines).show(*EMPTY)
+        self.query_one("#runs", Menu).focus()
+        self._painted: tuple[int, int] | None = None
+
+    def copyable(self) -> str:
+        """The numbers."""
+        return self.query_one("#facts", Facts).text
+
+    def paint(self) -> None:
+        """Show the store: progress, numbers and runs always, curves when there is a new point."""
+        store = self.desk.store
+        self.set_class(store.started is None, "-empty")
+        self.query_one("#progress", ProgressLine).show(*progress(store))
+        facts = self.query_one("#facts", Facts)
+        facts.border_title = f"run {self.desk.shown.name}" if self.desk.shown else "run"
+        facts.show(list(rows(store, self.desk.epochs())))
+        self.query_one("#runs", Menu).show([run_line(row) for row in self.desk.run_rows()])
+        if self._painted != (id(store), store.n):
+            self._painted = (id(store), store.n)
+            self.query_one("#loss", Chart).show(loss_plot(store))
+            miss = self.query_one("#miss", Chart)
+            miss.border_title = miss_title(store)
+            miss.show(miss_plot(store))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Grey out what needs a job, or needs that there is none."""
+        if action in ("pause", "checkpoint"):
+            return True if self.desk.training() else None
+        if action == "resume":
+            return None if self.desk.training() else True
+        return True
+
+    @on(Menu.OptionSelected, "#runs")
+    def _open(self, event: Menu.OptionSelected) -> None:
+        assert event.option_id is not None
+        self.house.open_run(event.option_id)
+
+    def action_start_stop(self) -> None:
+        """Train the recipe of Setup, or stop the job after a checkpoint."""
+        self.house.start_or_stop()
+
+    def action_pause(self) -> None:
+        """Hold the job, or let it go on."""
+        job = self.desk.training()
+        if job is not None:
+            job.control.resume() if job.control.paused else job.control.pause()
+
+    def action_checkpoint(self) -> None:
+        """Save now."""
+        job = self.desk.training()
+        if job is not None:
+            job.control.checkpoint()
+            self.notify("a checkpoint at the next step", timeout=2)
+
+    def action_resume(self) -> None:
+        """Go on with the unfinished run under the cursor."""
+        name = self.query_one("#runs", Menu).current
+        if name is not None:
+            self.house.resume_run(name)
+
+    def action_view(self) -> None:
+        """Show the other curve where there is room for one."""
+        self.toggle_class("-miss")
+
+
+def run_line(row: tuple[str, str, str]) -> tuple[str, Content]:
+    """A run of the list: (name, sign, miss rate)."""
+    name, sign, missed = row
+    style = {"✓": "$success", "●": "$now", "‖": "$now"}.get(sign, "$dim")
+    number = (f"{missed:>7}", "$dim")
+    return name, Content.assemble((f"{sign} ", style), f"{name[:15]:<15} ", number)
+
+
+def progress(store: Store) -> tuple[int, int, str]:
+    """How far the phase is, and what it says beside the bar."""
+    if store.started is None:
+        return 0, 0, ""
+    done, total, unit = store.done()
+    if store.outcome:
+        return done, total, f"{store.outcome}  {count(done)}/{count(total)} {unit}"
+    parts = [store.phase or "starting"]
+    if total:
+        parts.append(f"{count(done)}/{count(total)}" + ("" if unit == "steps" else f" {unit}"))
+    eta_s = store.eta_s(time.time())
+    if eta_s is not None:
+        parts.append(f"ETA {duration(eta_s)}")
+    if store.phase == "train" and store.step is not None:
+        parts.append(f"{brief(store.step.clips_per_s)} clips/s")
+    return done, total, "  ".join(parts)
+
+
+def rows(store: Store, epochs: int) -> Iterable[tuple[str, str]]:
+    """The numbers of the side panel."""
+    step, valid = store.step, store.validations[-1] if store.validations else None
+    total = f"/{epochs}" if epochs else ""
+    yield "epoch", f"{step.epoch}{total}" if step else "-"
+    yield "loss", small(step.loss) if step else "-"
+    yield from _miss_rows(valid, store.best)
+    yield "pAUC", f"{valid.pauc:.3f}" if valid else "-"
+    yield "lr", f"{step.lr:.1e}" if step else "-"
+    yield "SNR dB", f"{step.snr_db:.0f}" if step else "-"
+    yield "memory", _memory(step.memory_mb) if step else "-"
+    yield "device", store.started.device if store.started else "-"
+    saved = duration(time.time() - store.checkpoint_s) if store.checkpoint_s else ""
+    yield "checkpoint", f"{saved} ago" if saved else "-"
+
+
+def _miss_rows(valid: Validated | None, best: Validated | None) -> Iterable[tuple[str, str]]:
+    if valid is None:
+        yield from (("missed", "-"), ("", ""), ("false/h", "-"), ("best", "-"))
+        return
+    yield f"missed @{valid.target_fah:g}/h", percent(valid.frr)
+    yield "", span(valid.frr_low, valid.frr_high)
+    yield "false/h", rate(valid.fah)
+    yield "best", f"{percent(best.frr)} @ {count(best.step)}" if best else "-"
+
+
+def _memory(megabytes: float) -> str:
+    return f"{megabytes / 1024:.1f} GB" if megabytes >= 1024 else f"{megabytes:.0f} MB"
+
+
+def loss_plot(store: Store) -> Plot | None:
+    """Training loss on a log axis, and where the best weights so far were found."""
+    if not store.losses:
+        return None
+    xs, ys = zip(*store.losses, strict=True)
+    series = [Series("train", xs, ys)]
+    if store.best is not None:
+        at = max(0, bisect_right(xs, store.best.step) - 1)
+        series.append(Series("best", [store.best.step], [ys[at]], mark="◆"))
+    return Plot(series, _steps(store), Axis.around(ys, log=True))
+
+
+def miss_title(store: Store) -> str:
+    """What the second chart is about."""
+    at = f" at {store.validations[-1].target_fah:g} false/h" if store.validations else ""
+    return f"validation: missed %{at}, with 95 % interval"
+
+
+def miss_plot(store: Store) -> Plot | None:
+    """Miss rate with its interval on the left axis, pAUC on the right, once an epoch."""
+    events = store.validations
+    if not events:
+        return None
+    steps = [event.step for event in events]
+    missed = Series(
+        "missed %",
+        steps,
+        [event.frr * 100 for event in events],
+        mark="●",
+        low=[event.frr_low * 100 for event in events],
+        high=[event.frr_high * 100 for event in events],
+    )
+    pauc = Series("pAUC", steps, [event.pauc for event in events], mark="○", right=True)
+    top = max(5.0, *(event.frr_high * 100 for event in events))
+    return Plot([pauc, missed], _steps(store), Axis(0.0, top), right=Axis(0.5, 1.0))
+
+
+def _steps(store: Store) -> Axis:
+    """From the start to now, so that the curve fills the chart."""
+    last = store.losses[-1][0] if store.losses else store.validations[-1].step
+    return Axis(0.0, max(last, 1.0))

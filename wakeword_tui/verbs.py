@@ -1,0 +1,95 @@
+"""The work that screens ask of the engine. torch is imported here, and only inside a thread."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.errors import BusyError
+from engine.events import Emit
+from engine.jobs import Control, Job, Jobs
+from engine.recipe import Recipe
+from engine.runs import EventLog, Run
+from wakeword_tui.store import Store
+
+
+@dataclass(slots=True)
+class Live:
+    """A job of this process and the store its events go to."""
+
+    job: Job
+    store: Store
+    run: Run | None = None
+    result: list[Any] = field(default_factory=list)
+    """What the verb returned, once it has."""
+
+    def drain(self) -> bool:
+        """Take in what happened; False once the job has ended and told everything."""
+        alive = self.job.alive
+        for record in self.job.bus.drain():
+            self.store.apply(record)
+        return alive
+
+
+def start_training(jobs: Jobs, recipe: Recipe, run: Run | None = None) -> Live:
+    """Train a recipe in the next run directory, or in one that was made for it."""
+    made = run or jobs.workspace.create(recipe)
+    try:
+        job = jobs.start(
+            "train", _training(jobs, recipe, made, resume=False), EventLog(made.events)
+        )
+    except BusyError:
+        if run is None:
+            shutil.rmtree(made.path)
+        raise
+    return Live(job, Store(), made)
+
+
+def resume_training(jobs: Jobs, run: Run) -> Live:
+    """Go on with an unfinished run. Blocks for seconds: call it in a thread."""
+    if (holder := jobs.workspace.holder()) is not None:
+        raise BusyError(f"process {holder} is training", "wait for it, or stop it first")
+    from engine.train import resume_log
+
+    log = resume_log(run)
+    store = Store.replay(run)
+    job = jobs.start("train", _training(jobs, run.recipe(), run, resume=True), log)
+    return Live(job, store, run)
+
+
+def _training(
+    jobs: Jobs, recipe: Recipe, run: Run, *, resume: bool
+) -> Callable[[Emit, Control], None]:
+    def verb(emit: Emit, control: Control) -> None:
+        from engine.train import train
+
+        train(recipe, run, jobs.workspace, emit=emit, control=control, resume=resume)
+
+    return verb
+
+
+def check_data(jobs: Jobs, recipe: Recipe) -> Live:
+    """Look over the clips of a recipe in the background; the result is what `check` returns."""
+    result: list[Any] = []
+
+    def verb(emit: Emit, control: Control) -> None:
+        from engine.dataset import check
+
+        result.append(check(recipe, jobs.workspace, emit=emit, control=control))
+
+    return Live(jobs.start("check", verb, lane="background"), Store(), result=result)
+
+
+def cost(recipe: Recipe) -> tuple[int, int, float]:
+    """Parameters, multiply-accumulates of a window, and kilobytes of a recipe's student."""
+    from engine.evaluate import cost as count
+
+    counted = count(recipe)
+    return counted.parameters, counted.macs, counted.kilobytes
+
+
+def set_operating_point(run: Run, threshold: float, target_fah: float) -> None:
+    """Store the threshold that a person chose in the checkpoint that ships."""
+    from engine.checkpoint import set_operating_point as store
+
+    store(run.best, threshold, target_fah)

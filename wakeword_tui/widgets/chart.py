@@ -1,0 +1,82 @@
+"""Chart: a plot on the screen, redrawn only when its data or its size change."""
+
+from itertools import groupby
+from typing import ClassVar
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.events import Resize
+from textual.strip import Strip
+from textual.widget import Widget
+
+from wakeword_tui.widgets.raster import AXIS, EMPTY, GRID, Picture, Plot, draw
+
+
+class Chart(Widget, can_focus=True):
+    """Curves in braille with axes and a legend; colours are the component classes `chart--N`."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "chart--axis",
+        "chart--grid",
+        "chart--0",
+        "chart--1",
+        "chart--2",
+        "chart--3",
+    }
+
+    def __init__(self, title: str, *, id: str | None = None) -> None:  # noqa: A002 -- as Widget
+        super().__init__(id=id)
+        self.border_title = title
+        self.picture = Picture.blank(0, 0)
+        self._plot: Plot | None = None
+        self._strips: list[Strip] = []
+
+    def show(self, plot: Plot | None) -> None:
+        """Show a plot, or nothing."""
+        self._plot = plot
+        self._redraw()
+
+    def on_resize(self, event: Resize) -> None:
+        """Draw again for the new size."""
+        self._redraw()
+
+    def notify_style_update(self) -> None:
+        """Draw again in the colours of a new theme."""
+        super().notify_style_update()
+        self._redraw()
+
+    def render_line(self, y: int) -> Strip:
+        """One row of the picture."""
+        return (
+            self._strips[y]
+            if y < len(self._strips)
+            else Strip.blank(self.size.width, self.rich_style)
+        )
+
+    def _redraw(self) -> None:
+        width, height = self.size
+        blank = self._plot is None or width == 0 or height == 0
+        self.picture = Picture.blank(width, height)
+        if not blank and self._plot is not None:
+            self.picture = draw(self._plot, width, height)
+        styles = self._styles()
+        self._strips = [
+            _strip("".join(characters), owners.tolist(), styles)
+            for characters, owners in zip(self.picture.characters, self.picture.owners, strict=True)
+        ]
+        self.refresh()
+
+    def _styles(self) -> dict[int, Style]:
+        named = {AXIS: "chart--axis", GRID: "chart--grid"} | {n: f"chart--{n}" for n in range(4)}
+        styles = {owner: self.get_component_rich_style(name) for owner, name in named.items()}
+        return styles | {EMPTY: self.rich_style}
+
+
+def _strip(text: str, owners: list[int], styles: dict[int, Style]) -> Strip:
+    """A row as segments, one for each stretch with the same owner."""
+    segments, start = [], 0
+    for owner, run in groupby(owners):
+        end = start + len(list(run))
+        segments.append(Segment(text[start:end], styles.get(owner)))
+        start = end
+    return Strip(segments, len(text))
