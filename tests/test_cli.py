@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine import audio
 from engine.errors import DataError
 from engine.events import Emit, JobStarted, PhaseChanged, Progressed, Record, Stepped, Warned
 from engine.jobs import Control
@@ -317,3 +318,42 @@ def test_table_aligns_names_left_and_numbers_right() -> None:
         "a      4",
         "bcd   12",
     ]
+
+
+def test_phases_that_come_again_are_told_once() -> None:
+    subject, stream, _ = teller(live=False)
+    phases = ("train", "validate", "train", "validate", "test")
+    subject.tell([Record(n, 0.0, PhaseChanged(phase)) for n, phase in enumerate(phases)])
+    assert stream.getvalue().splitlines() == ["train ...", "validate ...", "test ..."]
+
+
+def recordings(root: Path) -> Path:
+    """Ten speakers who say jarvis once each, a stream each, and a text file named .wav."""
+    time_s = np.arange(16_000) / 16_000
+    word = np.where((time_s > 0.3) & (time_s < 0.8), np.sin(2 * np.pi * 440 * time_s), 0.0)
+    for speaker in range(10):
+        for folder in ("positive", "streams"):
+            place = root / folder / f"speaker{speaker}"
+            place.mkdir(parents=True)
+            audio.write(place / "1.wav", (0.1 + 0.05 * speaker) * word.astype(np.float32))
+    (root / "positive" / "speaker0" / "bad.wav").write_text("no audio")
+    return root
+
+
+def test_data_check_counts_and_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = recordings(tmp_path / "data")
+    words = ["data", "check", str(place), "--wakeword", "jarvis", "--workspace", str(tmp_path)]
+    code = main([*words, "--json"])
+    health = json.loads(capsys.readouterr().out)
+    assert health["labels"][0]["label"] == "jarvis"
+    assert health["labels"][0]["clips"] == 10
+    assert main(words) == code
+    assert "bad.wav" in capsys.readouterr().out
+
+
+def test_data_import_makes_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = recordings(tmp_path / "phone") / "positive"
+    out = tmp_path / "clips"
+    assert main(["data", "import", str(source), "--label", "jarvis", "--out", str(out)]) == 0
+    assert "10 recordings added" in capsys.readouterr().out
+    assert len((out / "manifest.csv").read_text().splitlines()) == 11

@@ -12,6 +12,7 @@ from engine.runs import Workspace
 from wakeword_tui.commands.arguments import Verbs, command, workspace
 from wakeword_tui.commands.output import note, say
 from wakeword_tui.commands.progress import perform
+from wakeword_tui.commands.train import finish, new_run, trained
 
 if TYPE_CHECKING:
     from engine.synth import Amounts, Synthesised
@@ -84,13 +85,8 @@ def run_demo(args: argparse.Namespace) -> int:
     if sys.stdin.isatty() and sys.stdout.isatty() and not args.no_app:
         from wakeword_tui.app import run_app
 
-        return run_app(home, recipe)
-    from wakeword_tui.commands.report import SYNTHETIC
-    from wakeword_tui.commands.train import finish, trained
-
-    code = finish(trained(home, recipe), as_json=False)
-    say(f"\n{SYNTHETIC}")
-    return code
+        return run_app(home, start=(recipe, new_run(home, recipe)))
+    return finish(trained(home, recipe), as_json=False)
 
 
 def demo_data(home: Workspace, phrase: str) -> Path:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from engine.errors import CheckpointError
 from engine.events import Emit
 from engine.jobs import Control
+from engine.recipe import Data
 from engine.runs import Run, Workspace, write_atomic
 from wakeword_tui.commands.arguments import Verbs, add_json, command, workspace
 from wakeword_tui.commands.output import note
@@ -60,7 +61,7 @@ def _test(args: argparse.Namespace, home: Workspace) -> int:
         return evaluate(checkpoint, data, home, emit=emit, control=control)
 
     report = perform(home, "evaluate", verb)
-    show(report, args.json)
+    show(report, _tested_on(checkpoint, data), args.json)
     if args.out:
         write_atomic(args.out, report.to_json().encode())
     if args.plots:
@@ -69,6 +70,13 @@ def _test(args: argparse.Namespace, home: Workspace) -> int:
         for path in draw(report, run, args.plots):
             note(f"drew {path}")
     return 0
+
+
+def _tested_on(checkpoint: Path, data: Path | None) -> Data:
+    from engine.checkpoint import load
+
+    own = load(checkpoint).settings().data
+    return own if data is None else Data(manifest=data, wakeword=own.wakeword)
 
 
 def find_checkpoint(home: Workspace, reference: str) -> tuple[Path, Run | None]:

@@ -107,13 +107,14 @@ class Teller:
         self.clock = clock
         self._total_steps = 0
         self._phase = ""
+        self._phases = set[str]()
         self._phase_began_s = self._told_s = clock()
 
     def tell(self, records: list[Record]) -> None:
         """Tell what came since the last call: each line once, and the newest state."""
         state = ""
         for record in records:
-            if line := told(record.event):
+            if line := self._told(record.event):
                 self.line(line)
                 state = ""
             state = self._state(record.event) or state
@@ -138,8 +139,18 @@ class Teller:
             self._told_s = self.clock()
             write(self.stream, state + "\n")
 
+    def _told(self, event: Event) -> str:
+        """A line for the event; a phase gets one the first time, and none beside a bar."""
+        if isinstance(event, PhaseChanged):
+            if self.live or event.phase in self._phases:
+                return ""
+            self._phases.add(event.phase)
+        return told(event)
+
     def _state(self, event: Event) -> str:
         match event:
+            case PhaseChanged() if self.live:
+                return told(event)
             case JobStarted():
                 self._total_steps = event.total_steps
             case Progressed(total=total) if total:

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from engine import dataset
 from engine.errors import DataError
 from engine.metrics import hours_to_prove, proved_fah
+from engine.recipe import Data
 from engine.report import Measured, Report, Share, pool
 from engine.runs import Run
 from wakeword_tui.commands.output import say, say_json, table
@@ -106,9 +108,20 @@ def read(run: Run) -> Report:
     return Report.from_json(run.report.read_text(encoding="utf-8"))
 
 
-def show(report: Report, as_json: bool) -> None:
-    """Print a report."""
+def show(report: Report, data: Data, as_json: bool) -> None:
+    """Print a report; say so if the wake words it counts are of synthetic voices."""
     say(report.to_json() if as_json else render(report))
+    if not as_json and synthetic(data):
+        say(f"\n{SYNTHETIC}")
+
+
+def synthetic(data: Data) -> bool:
+    """Whether a wake word in the data was spoken by a program; False once the data has gone."""
+    try:
+        clips = dataset.read(data)
+    except DataError:
+        return False
+    return any("synthetic" in clip.source for clip in clips if clip.label == data.wakeword)
 
 
 def show_pooled(runs: Sequence[Run], as_json: bool) -> int:

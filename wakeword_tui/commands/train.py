@@ -53,11 +53,15 @@ def run_train(args: argparse.Namespace) -> int:
     return finish(trained(home, recipe(args)), args.json)
 
 
+def new_run(home: Workspace, chosen: Recipe) -> Run:
+    """Make the directory of a run, unless the workspace is busy: then BusyError comes first."""
+    with home.lock():
+        return home.create(chosen)
+
+
 def trained(home: Workspace, chosen: Recipe) -> Run:
     """Train a recipe in a new run."""
-    with home.lock():
-        pass  # refused here, a busy workspace gets no empty run
-    run = home.create(chosen)
+    run = new_run(home, chosen)
     _train(home, run, EventLog(run.events), resume=False)
     return run
 
@@ -104,7 +108,7 @@ def finish(run: Run, as_json: bool) -> int:
     """Print the report of a run and where its files are."""
     from wakeword_tui.commands.report import read, show
 
-    show(read(run), as_json)
+    show(read(run), run.recipe().data, as_json)
     if not as_json:
         say(f"\n{run.name}: {run.path}")
     return 0

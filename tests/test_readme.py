@@ -1,0 +1,58 @@
+"""What the documents say is so: commands parse, links lead somewhere, CI runs the README."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from engine import __version__
+from wakeword_tui.__main__ import parser
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DEMO = "python3 -m venv .venv && .venv/bin/pip install -e '.[demo]' && .venv/bin/wakeword-tui demo"
+TESTS = "python3 -m venv .venv && .venv/bin/pip install -e '.[dev]' && .venv/bin/pytest"
+
+
+def shell_blocks(text: str) -> list[str]:
+    return re.findall(r"^```sh\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def commands(text: str) -> list[str]:
+    """The lines of the shell blocks that call us, continued lines joined."""
+    lines = "\n".join(shell_blocks(text)).replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.startswith("wakeword-tui")]
+
+
+def test_the_readme_leads_with_two_commands() -> None:
+    assert [block.strip() for block in shell_blocks(README)[:2]] == [DEMO, TESTS]
+
+
+def test_ci_runs_the_readmes_own_words() -> None:
+    assert TESTS in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_that_is_shown_parses(page: Path) -> None:
+    for line in commands(page.read_text(encoding="utf-8")):
+        words = shlex.split(line.split(" > ")[0], comments=True)
+        parser().parse_args(words[1:])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_to_a_file(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+        assert link.startswith("https://") or (page.parent / link).exists(), link
+
+
+def test_every_command_is_in_the_guide() -> None:
+    guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    verbs = next(a for a in parser()._actions if a.choices).choices
+    assert verbs is not None
+    assert not [verb for verb in verbs if f"wakeword-tui {verb}" not in guide]
+
+
+def test_the_changelog_knows_this_version() -> None:
+    assert f"## {__version__}" in (ROOT / "docs" / "changelog.md").read_text(encoding="utf-8")
