@@ -6,6 +6,7 @@ with one sub-folder per speaker where known.
 """
 
 import csv
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Literal, get_args
 
 from engine.audio import SUFFIXES
 from engine.errors import DataError
+from engine.runs import write_atomic
 
 Split = Literal["train", "validation", "test"]
 
@@ -112,3 +114,18 @@ def audio_files(place: Path) -> list[Path]:
     """The audio files of a folder and those below, sorted; hidden ones are left out."""
     found = (p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
     return sorted(path for path in found if path.is_file())
+
+
+def append_rows(manifest: Path, rows: list[dict[str, str]]) -> None:
+    """Add rows to a manifest, which is replaced whole or not at all; keep the columns it has."""
+    columns, text = ["path", "label", "group", "take", "source"], ""
+    if manifest.exists():
+        text = manifest.read_text(encoding="utf-8-sig")
+        columns = next(csv.reader([text.split("\n", 1)[0]]), columns)
+        text += "" if text.endswith("\n") else "\n"
+    added = io.StringIO()
+    writer = csv.DictWriter(added, columns, extrasaction="ignore", lineterminator="\n")
+    if not text:
+        writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(manifest, (text + added.getvalue()).encode())

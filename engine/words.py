@@ -59,7 +59,7 @@ def inspect(audio: Int16, *, has_word: bool, given: tuple[float, float] | None =
         found = _within(given, seconds) if given else locate(audio)
         start_s, end_s = found or (start_s, end_s)
         doubts += _doubts(found, seconds, given is not None)
-    if np.mean(np.abs(audio.astype(np.int32)) >= FULL_SCALE) >= CLIPPED_SHARE:
+    if np.mean((audio >= FULL_SCALE) | (audio <= -FULL_SCALE)) >= CLIPPED_SHARE:
         doubts.append(CLIPPED)
     span = audio[round(start_s * SAMPLE_RATE) : round(end_s * SAMPLE_RATE)]
     return Facts(peak_db, _level_db(span), start_s, end_s, ", ".join(doubts))
