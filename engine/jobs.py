@@ -142,13 +142,20 @@ class Job:
             outcome = State.STOPPED
         except WakewordError as error:
             self.error = error
-            self.emit(JobFailed(error.message, error.hint))
+            self._tell(JobFailed(error.message, error.hint))
         except Exception as error:  # noqa: BLE001 -- a bug must reach a person, with its traceback
             self.error = error
-            self.emit(JobFailed(f"{type(error).__name__}: {error}", "", traceback.format_exc()))
+            self._tell(JobFailed(f"{type(error).__name__}: {error}", "", traceback.format_exc()))
         finally:
-            self.emit(JobFinished(self.name, outcome.value, time.monotonic() - began))
+            self._tell(JobFinished(self.name, outcome.value, time.monotonic() - began))
             self._outcome = outcome
+
+    def _tell(self, event: Event) -> None:
+        """Emit how the job ended; the bus hears it even where the log cannot be written."""
+        try:
+            self.emit(event)
+        except WakewordError:
+            self.bus.put(Record(self._log.n if self._log else self._n, time.time(), event))
 
 
 class Jobs:
@@ -166,7 +173,7 @@ class Jobs:
         log: EventLog | None = None,
         lane: Lane = "gpu",
     ) -> Job:
-        """Start a verb in a thread. Raises BusyError if the gpu lane is taken, here or elsewhere."""
+        """Start a verb in a thread. Raises BusyError if the gpu lane is taken, here or not."""
         if lane == "background":
             job = Job(name, verb, log)
             self.background.append(job)

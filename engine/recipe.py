@@ -70,6 +70,12 @@ class Features(Section):
             raise ValueError(f"hop_ms {self.hop_ms} is not a multiple of step_ms {self.step_ms}")
         return self
 
+    @model_validator(mode="after")
+    def _frames_leave_no_gap(self) -> "Features":
+        if self.step_ms > self.frame_ms:
+            raise ValueError(f"step_ms {self.step_ms} is above frame_ms {self.frame_ms}")
+        return self
+
 
 class Model(Section):
     """The student: the small network that is shipped."""
@@ -313,13 +319,12 @@ def field_at(path: str) -> FieldInfo | None:
 
 
 def _put(tables: dict[str, Any], path: str, value: Any) -> None:
-    """Set a value by dotted path; None removes it."""
+    """Set a value by dotted path; None unsets it. A path that leads nowhere fails validation."""
     *parents, key = path.split(".")
     for parent in parents:
-        inner = tables.setdefault(parent, {})
-        if not isinstance(inner, dict):
-            return
-        tables = inner
+        if not isinstance(tables.get(parent), dict):
+            tables[parent] = {}
+        tables = tables[parent]
     tables[key] = value
 
 

@@ -34,7 +34,10 @@ def write_atomic(path: Path, data: bytes) -> None:
 
     A full disk leaves the old file as it was and raises DataError.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise disk_error(path, error) from error
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -85,11 +88,18 @@ class EventLog:
         self.n += 1
         record = Record(self.n, time.time(), event)
         if self._kept(record):
-            try:
-                self._file.write(to_line(record).encode() + b"\n")
-            except OSError as error:
-                raise disk_error(self.path, error) from error
+            self._write(to_line(record).encode() + b"\n")
         return record
+
+    def _write(self, line: bytes) -> None:
+        """Write a line whole or not at all: the rest of a torn one would spoil the next."""
+        end = self._file.seek(0, os.SEEK_END)
+        try:
+            if self._file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            self._file.truncate(end)
+            raise disk_error(self.path, error) from error
 
     def _kept(self, record: Record) -> bool:
         if isinstance(record.event, Stepped):
@@ -214,8 +224,8 @@ class Workspace:
         return run
 
     def find(self, reference: str) -> Run:
-        """Find a run by number, name or path. Raises DataError."""
-        for run in self.runs():
+        """Find a run by number, name (the newest of that name) or path. Raises DataError."""
+        for run in reversed(self.runs()):
             if reference in (str(run.number), run.name, run.name.split("-", 1)[1]):
                 return run
         path = Path(reference)
@@ -225,12 +235,15 @@ class Workspace:
         raise DataError(f"no run {reference!r} in {self.root}", f"runs here: {known}")
 
     def prune(self, keep: int) -> list[Run]:
-        """Remove unfinished runs and all but the newest `keep` finished ones; return them."""
+        """Remove unfinished runs and all but the newest `keep` finished ones; return them.
+
+        While a job holds the GPU, unfinished runs stay: it may be training any of them.
+        """
         finished = [run for run in self.runs() if run.finished()]
-        kept = {run.path for run in finished[-keep:]} if keep else set()
-        holder = self.holder()
-        newest = self.runs()[-1:] if holder is not None else []
-        gone = [r for r in self.runs() if r.path not in kept and r not in newest]
+        unfinished = [run for run in self.runs() if not run.finished()]
+        gone = finished[: max(0, len(finished) - keep)]
+        if self.holder() is None:
+            gone = sorted([*gone, *unfinished], key=lambda run: run.number)
         for run in gone:
             shutil.rmtree(run.path)
         return gone

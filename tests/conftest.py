@@ -1,1 +1,27 @@
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
 import engine  # noqa: F401 -- its torchaudio guard must stand before anything imports transformers
+
+# No deadline: a busy machine is no failure.
+hypothesis.settings.register_profile("calm", deadline=None, max_examples=50)
+hypothesis.settings.load_profile("calm")
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    """A file system of 64 KiB; beside pytest's own folders, which could not be swept with it."""
+    folder = Path(tempfile.mkdtemp(prefix="small-disk-"))
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        folder.rmdir()
+        pytest.skip("mounting a small disk is not permitted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    folder.rmdir()

@@ -1,0 +1,237 @@
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.errors import BusyError, DataError
+from engine.events import PhaseChanged, Progressed, Stepped, Warned
+from engine.recipe import Recipe, override
+from engine.runs import EventLog, Run, Workspace, last_number, read_events, write_atomic
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from engine.runs import Workspace
+with Workspace(Path(sys.argv[1])).lock():
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "home")
+
+
+@pytest.fixture
+def holder(home: Workspace) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the workspace's lock."""
+    command = [sys.executable, "-c", HOLD, str(home.root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def run_named(home: Workspace, name: str, *, finished: bool = False) -> Run:
+    run = home.create(override(Recipe(), {"name": name}))
+    if finished:
+        run.report.write_text("{}")
+    return run
+
+
+def fill(disk: Path) -> None:
+    """Leave no byte free, without a word from our own code."""
+    with (disk / "ballast").open("wb", buffering=0) as file:
+        try:
+            while file.write(bytes(512)):
+                pass
+        except OSError:
+            return
+
+
+# --- writing
+
+
+def test_a_written_file_replaces_the_old_one_and_leaves_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    write_atomic(path, b"old")
+    write_atomic(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(small_disk: Path) -> None:
+    path = small_disk / "last.ckpt"
+    write_atomic(path, b"old")
+    with pytest.raises(DataError, match="the disk is full") as caught:
+        write_atomic(path, bytes(100_000))
+    assert caught.value.hint == "free space, then resume"
+    assert path.read_bytes() == b"old"
+    assert list(small_disk.iterdir()) == [path]
+
+
+def test_a_folder_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot write .*: No such file or directory"):
+        write_atomic(tmp_path / "gone" / "file", b"x")
+
+
+# --- events
+
+
+def test_the_log_numbers_all_events_and_keeps_the_durable_ones(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events.jsonl")
+    for event in (PhaseChanged("a"), Progressed("a", 1, 2), PhaseChanged("b")):
+        log.append(event)
+    log.close()
+    assert [(r.n, r.event) for r in read_events(log.path)] == [
+        (1, PhaseChanged("a")),
+        (3, PhaseChanged("b")),
+    ]
+    assert last_number(log.path) == 3
+
+
+def test_steps_are_kept_at_most_once_a_second(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events.jsonl")
+    for step in range(50):
+        log.append(Stepped(step, 0, 0.5, 1e-3, 1.0, 1.0, 1.0, 1.0))
+    log.close()
+    kept = list(read_events(log.path))
+    assert log.n == 50
+    assert all(b.time_s - a.time_s >= 1.0 for a, b in pairwise(kept))
+    assert kept[0].n == 1
+
+
+@given(events=st.integers(0, 12), keep=st.integers(0, 14), torn=st.integers(0, 30))
+def test_opening_again_cuts_after_keep_and_numbers_on(
+    tmp_path_factory: pytest.TempPathFactory, events: int, keep: int, torn: int
+) -> None:
+    path = tmp_path_factory.mktemp("log") / "events.jsonl"
+    log = EventLog(path)
+    for number in range(events):
+        log.append(Warned(f"event {number}"))
+    log.close()
+    with path.open("a") as file:
+        file.write('{"n": 99, "time_s": 1.0, "type": "PhaseChanged"'[:torn])
+    again = EventLog(path, keep=keep)
+    again.append(PhaseChanged("again"))
+    again.close()
+    kept = min(events, keep)
+    assert [record.n for record in read_events(path)] == list(range(1, kept + 2))
+    assert last_number(path) == kept + 1
+
+
+def test_the_last_number_is_found_behind_a_long_file(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events.jsonl")
+    for _ in range(300):
+        log.append(Warned("x" * 1000))
+    log.close()
+    assert last_number(log.path) == 300
+    assert last_number(tmp_path / "nothing") == 0
+
+
+def test_a_full_disk_costs_the_log_the_event_that_did_not_fit_and_no_other(
+    small_disk: Path,
+) -> None:
+    log = EventLog(small_disk / "events.jsonl")
+    log.append(PhaseChanged("before"))
+    fill(small_disk)
+    with pytest.raises(DataError, match="the disk is full"):
+        for _ in range(200):
+            log.append(Warned("x" * 300))
+    (small_disk / "ballast").unlink()
+    log.append(PhaseChanged("after"))
+    log.close()
+    kept = [record.event for record in read_events(log.path)]
+    assert kept[0] == PhaseChanged("before")
+    assert kept[-1] == PhaseChanged("after")
+
+
+# --- runs
+
+
+def test_a_run_has_a_number_a_name_and_its_recipe(home: Workspace) -> None:
+    recipe = override(Recipe(), {"name": "jarvis", "train.lr": 1e-3})
+    first, second = home.create(recipe), home.create(recipe)
+    assert [run.name for run in home.runs()] == ["001-jarvis", "002-jarvis"]
+    assert (first.number, second.number) == (1, 2)
+    assert first.recipe() == recipe
+    assert not first.finished()
+    assert first.report_json() is None
+
+
+def test_a_run_is_found_by_number_name_and_path(home: Workspace, tmp_path: Path) -> None:
+    run = run_named(home, "jarvis")
+    elsewhere = run_named(Workspace(tmp_path / "other"), "far")
+    for reference in ("1", "001-jarvis", "jarvis", str(run.path)):
+        assert home.find(reference) == run
+    assert home.find(str(elsewhere.path)) == elsewhere
+
+
+def test_of_runs_with_the_same_name_the_newest_is_meant(home: Workspace) -> None:
+    run_named(home, "jarvis")
+    newest = run_named(home, "jarvis")
+    assert home.find("jarvis") == newest
+
+
+def test_a_run_that_is_not_there_is_told_with_those_that_are(home: Workspace) -> None:
+    run_named(home, "jarvis")
+    with pytest.raises(DataError, match="no run '7'") as caught:
+        home.find("7")
+    assert caught.value.hint == "runs here: 001-jarvis"
+
+
+def test_pruning_keeps_the_newest_finished_runs(home: Workspace) -> None:
+    for name, finished in (("a", True), ("b", False), ("c", True), ("d", True), ("e", False)):
+        run_named(home, name, finished=finished)
+    gone = home.prune(keep=2)
+    assert [run.name for run in gone] == ["001-a", "002-b", "005-e"]
+    assert [run.name for run in home.runs()] == ["003-c", "004-d"]
+    assert [run.name for run in home.prune(keep=0)] == ["003-c", "004-d"]
+
+
+def test_pruning_spares_unfinished_runs_while_a_job_trains(home: Workspace) -> None:
+    """The job may be resuming any of them."""
+    for name, finished in (("resumed", False), ("old", True), ("new", True)):
+        run_named(home, name, finished=finished)
+    with home.lock():
+        assert [run.name for run in home.prune(keep=1)] == ["002-old"]
+    assert [run.name for run in home.prune(keep=1)] == ["001-resumed"]
+
+
+# --- the lock
+
+
+def test_a_held_workspace_is_busy_and_names_the_process(
+    home: Workspace, holder: subprocess.Popen[str]
+) -> None:
+    assert home.holder() == holder.pid
+    with pytest.raises(BusyError, match=f"process {holder.pid} is training in"):
+        home.lock()
+
+
+def test_a_killed_process_gives_the_lock_back(
+    home: Workspace, holder: subprocess.Popen[str]
+) -> None:
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert home.holder() is None
+    with home.lock():
+        assert home.holder() == os.getpid()
+    assert home.holder() is None
+
+
+def test_a_holder_is_asked_to_stop_with_sigterm(
+    home: Workspace, holder: subprocess.Popen[str]
+) -> None:
+    assert home.stop_holder() == holder.pid
+    assert holder.wait() == -signal.SIGTERM
+    assert home.stop_holder() is None
