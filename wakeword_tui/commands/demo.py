@@ -85,7 +85,9 @@ def run_demo(args: argparse.Namespace) -> int:
     if sys.stdin.isatty() and sys.stdout.isatty() and not args.no_app:
         from wakeword_tui.app import run_app
 
-        return run_app(home, start=(recipe, new_run(home, recipe)))
+        run = new_run(home, recipe)
+        code = run_app(home, start=(recipe, run))
+        return finish(run, as_json=False) if run.finished() else code
     return finish(trained(home, recipe), as_json=False)
 
 

@@ -67,7 +67,7 @@ def _test(args: argparse.Namespace, home: Workspace) -> int:
     if args.plots:
         from wakeword_tui.plots import draw
 
-        for path in draw(report, run, args.plots):
+        for path in draw(report, run if data is None else None, args.plots):
             note(f"drew {path}")
     return 0
 
