@@ -14,7 +14,8 @@ def clip_losses(logits: Tensor, labels: Tensor, settings: Loss) -> Tensor:
     losses = binary_cross_entropy_with_logits(logits, targets, reduction="none")
     if settings.kind == "focal":
         certainty = torch.exp(-binary_cross_entropy_with_logits(logits, labels, reduction="none"))
-        losses = losses * (1 - certainty) ** settings.focal_gamma
+        doubt = (1 - certainty).clamp(min=1e-6)  # at 0 a power below 1 has no finite slope
+        losses = losses * doubt**settings.focal_gamma
     return torch.where(labels > 0.5, settings.positive_weight * losses, losses)
 
 

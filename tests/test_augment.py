@@ -1,0 +1,221 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from engine.augment import (
+    ROOM_SAMPLES,
+    Speed,
+    active_power,
+    apply_rooms,
+    draw_snr_db,
+    gain,
+    mix,
+    prepare_rooms,
+    spec_augment,
+    speeds,
+)
+from engine.recipe import Augment
+
+SECOND = 16_000
+CPU = torch.device("cpu")
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def tone(hz: float, samples: int, amplitude: float = 1.0) -> Tensor:
+    return amplitude * torch.sin(2 * math.pi * hz * torch.arange(samples) / SECOND)
+
+
+def noise(*shape: int, seed: int = 1) -> Tensor:
+    return torch.randn(*shape, generator=seeded(seed))
+
+
+# --- noise
+
+
+def test_active_power_is_that_of_the_loud_part_alone() -> None:
+    """0.4 s of a tone of amplitude 0.2 has power 0.2^2 / 2 = 0.02, whatever silence is around."""
+    word = torch.zeros(1, SECOND)
+    word[0, 3200:9600] = tone(1000, 6400, 0.2)
+    assert active_power(word).tolist() == pytest.approx([0.02], rel=1e-3)
+
+
+def test_active_power_of_a_tone_is_its_mean_power() -> None:
+    """Amplitude 0.5: 0.5^2 / 2 = 0.125."""
+    assert active_power(tone(1000, SECOND, 0.5)[None]).tolist() == pytest.approx([0.125], rel=1e-3)
+
+
+@given(st.floats(-20, 60), st.floats(0.01, 0.9), st.floats(0.001, 1.0))
+def test_the_ratio_that_is_mixed_is_the_one_that_was_asked_for(
+    snr_db: float, amplitude: float, level: float
+) -> None:
+    word = torch.zeros(1, SECOND, dtype=torch.float64)
+    word[0, 4800:11200] = tone(800, 6400, amplitude)
+    background = level * noise(1, SECOND).double()
+    added = mix(word, background, torch.tensor([snr_db], dtype=torch.float64)) - word
+    got = 10 * torch.log10((amplitude**2 / 2) / added.square().mean())
+    assert float(got) == pytest.approx(snr_db, abs=0.05)
+
+
+def test_each_clip_of_a_batch_gets_its_own_ratio() -> None:
+    """Twice 6.02 dB more noise is four times its power."""
+    word, background = tone(800, SECOND)[None].repeat(2, 1), noise(1, SECOND).repeat(2, 1)
+    added = mix(word, background, torch.tensor([10.0, 10 - 6.0206])) - word
+    power = added.square().mean(dim=1)
+    assert float(power[1] / power[0]) == pytest.approx(4.0, rel=1e-3)
+
+
+def test_a_silent_background_or_clip_stays_finite() -> None:
+    silence = torch.zeros(2, SECOND)
+    assert mix(silence, silence, torch.tensor([0.0, 20.0])).abs().max() == 0
+    assert mix(silence, noise(2, SECOND), torch.tensor([0.0, 20.0])).isfinite().all()
+
+
+@pytest.mark.parametrize(("share", "low", "high"), [(1.0, 3.0, 9.0), (0.0, 30.0, 50.0)])
+def test_ratios_are_drawn_from_the_range_or_hardly_audible(
+    share: float, low: float, high: float
+) -> None:
+    settings = Augment(noise=share, snr_low_db=3.0, snr_high_db=9.0)
+    drawn = draw_snr_db(settings, 2000, seeded())
+    assert drawn.min() >= low
+    assert drawn.max() <= high
+    assert float(drawn.mean()) == pytest.approx((low + high) / 2, abs=0.5)
+
+
+# --- rooms
+
+
+def test_a_room_that_is_one_late_and_loud_click_changes_nothing() -> None:
+    """The direct sound moves to time 0 and the energy becomes 1."""
+    response = torch.zeros(3000)
+    response[700] = 5.0
+    rooms = prepare_rooms([response], SECOND, CPU)
+    assert rooms is not None
+    waveform = noise(2, SECOND)
+    heard = apply_rooms(waveform, rooms, torch.tensor([0, 0]))
+    assert torch.allclose(heard, waveform, atol=1e-4)
+
+
+def test_a_room_keeps_the_energy_and_the_time_of_the_direct_sound() -> None:
+    decay = torch.exp(-torch.arange(4000) / 800) * noise(4000) * 0.1
+    decay[50] = 1.0
+    rooms = prepare_rooms([decay], SECOND, CPU)
+    assert rooms is not None
+    click = torch.zeros(1, SECOND)
+    click[0, 6000] = 1.0
+    heard = apply_rooms(click, rooms, torch.tensor([0]))[0]
+    assert int(heard.abs().argmax()) == 6000
+    assert heard[:6000].abs().max() < 1e-4
+    assert float(heard.square().sum()) == pytest.approx(1.0, rel=1e-3)
+
+
+def test_each_clip_is_heard_in_its_own_room() -> None:
+    """The second room repeats after 100 samples at half the level: 1 and 0.5, over sqrt(1.25)."""
+    plain, echo = torch.zeros(500), torch.zeros(500)
+    plain[0] = echo[0] = 1.0
+    echo[100] = 0.5
+    rooms = prepare_rooms([plain, echo], SECOND, CPU)
+    assert rooms is not None
+    click = torch.zeros(2, SECOND)
+    click[:, 0] = 1.0
+    heard = apply_rooms(click, rooms, torch.tensor([1, 0]))
+    assert heard[0, [0, 100]].tolist() == pytest.approx([0.8944, 0.4472], abs=1e-4)
+    assert heard[1, [0, 100]].tolist() == pytest.approx([1.0, 0.0], abs=1e-4)
+
+
+def test_the_end_of_a_window_does_not_ring_into_its_beginning() -> None:
+    late = torch.zeros(ROOM_SAMPLES)
+    late[0], late[-1] = 1.0, 0.9
+    rooms = prepare_rooms([late], SECOND, CPU)
+    assert rooms is not None
+    click = torch.zeros(1, SECOND)
+    click[0, -1] = 1.0
+    assert apply_rooms(click, rooms, torch.tensor([0]))[0, :-1].abs().max() < 1e-4
+
+
+def test_no_rooms_are_none() -> None:
+    assert prepare_rooms([], SECOND, CPU) is None
+
+
+# --- speed
+
+
+@pytest.mark.parametrize("ratio", speeds(Augment(speed_range=0.3)))
+def test_speed_moves_the_pitch_of_a_tone_by_the_ratio(ratio: tuple[int, int]) -> None:
+    """1000 Hz at 9/8 sounds at 1125 Hz; a second of it is made of 9/8 s."""
+    speed = Speed(Augment(speed_range=0.3))
+    source = tone(1000, speed.source_samples(ratio, SECOND))[None]
+    played = speed(source, ratio, SECOND)
+    assert played.shape == (1, SECOND)
+    peak_hz = int(torch.fft.rfft(played[0]).abs().argmax())
+    assert peak_hz == pytest.approx(1000 * ratio[0] / ratio[1], abs=1)
+
+
+@pytest.mark.parametrize("ratio", speeds(Augment(speed_range=0.3)))
+def test_speed_keeps_the_end_of_a_window_at_its_end(ratio: tuple[int, int]) -> None:
+    """A click 0.2 s before the end is heard 0.2 s / speed before it."""
+    speed = Speed(Augment(speed_range=0.3))
+    samples = speed.source_samples(ratio, SECOND)
+    source = torch.zeros(1, samples)
+    source[0, samples - 3200] = 1.0
+    at = int(speed(source, ratio, SECOND)[0].argmax())
+    assert SECOND - at == pytest.approx(3200 * ratio[1] / ratio[0], abs=2)
+
+
+def test_the_recipe_limits_the_speeds() -> None:
+    """Within 6 %: 19/20 and 20/19."""
+    assert speeds(Augment(speed_range=0.06)) == [(19, 20), (20, 19)]
+    assert speeds(Augment(speed_range=0.0)) == []
+    assert len(speeds(Augment(speed_range=0.125))) == 6
+
+
+# --- gain and masks
+
+
+def test_gain_is_in_decibels_and_clips_at_full_scale() -> None:
+    """0.1 at +6.02 dB is 0.2; 0.9 at +6.02 dB would be 1.8."""
+    louder = gain(torch.tensor([[0.1, 0.9, -0.9]]), torch.tensor([6.0206]))
+    assert louder[0].tolist() == pytest.approx([0.2, 1.0, -1.0], abs=1e-4)
+
+
+@given(
+    st.integers(0, 2**30),
+    st.integers(0, 4),
+    st.integers(0, 300),
+    st.integers(0, 4),
+    st.integers(0, 30),
+)
+def test_masks_hide_no_more_than_they_may(
+    seed: int, time_masks: int, time_mask_ms: int, freq_masks: int, freq_mask_mels: int
+) -> None:
+    settings = Augment(
+        time_masks=time_masks,
+        time_mask_ms=time_mask_ms,
+        freq_masks=freq_masks,
+        freq_mask_mels=freq_mask_mels,
+    )
+    hidden = spec_augment(torch.ones(3, 40, 98), settings, 10, seeded(seed)) == 0
+    columns, rows = hidden.all(dim=1).sum(dim=1), hidden.all(dim=2).sum(dim=1)
+    if rows.max() < 40:
+        assert columns.max() <= time_masks * (time_mask_ms // 10)
+    if columns.max() < 98:
+        assert rows.max() <= freq_masks * freq_mask_mels
+
+
+def test_clips_of_a_batch_are_hidden_differently() -> None:
+    hidden = spec_augment(torch.ones(64, 40, 98), Augment(), 10, seeded()) == 0
+    assert 0.02 < float(hidden.float().mean()) < 0.2
+    assert len({tuple(clip.flatten().tolist()) for clip in hidden}) > 50
+
+
+def test_the_same_generator_gives_the_same_numbers() -> None:
+    frames = noise(4, 40, 98)
+    once, again, other = (spec_augment(frames, Augment(), 10, seeded(seed)) for seed in (5, 5, 6))
+    assert torch.equal(once, again)
+    assert not torch.equal(once, other)
