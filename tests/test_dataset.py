@@ -3,6 +3,9 @@
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -342,13 +345,17 @@ def test_a_changed_file_is_packed_anew(people: Data, tmp_path: Path) -> None:
     assert second.clips[0].content != first.clips[0].content
 
 
-@pytest.mark.parametrize("damage", ["cut the audio", "cut the index", "lose the audio"])
+@pytest.mark.parametrize(
+    "damage", ["cut the audio", "cut the index", "lose the audio", "other audio"]
+)
 def test_a_damaged_pack_is_built_again(people: Data, tmp_path: Path, damage: str) -> None:
     first = packed(people, tmp_path / "cache")
-    clips, name = first.clips, "index.json" if "index" in damage else "audio.npy"
-    path = first.folder / name
+    clips = first.clips
+    path = first.folder / ("index.json" if "index" in damage else "audio.npy")
     if "lose" in damage:
         path.unlink()
+    elif "other" in damage:
+        np.save(path, np.zeros(9, np.int16))
     else:
         path.write_bytes(path.read_bytes()[:-10])
     second = packed(people, tmp_path / "cache")
@@ -363,12 +370,27 @@ def test_a_stopped_pack_leaves_nothing(people: Data, tmp_path: Path) -> None:
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_what_a_killed_pack_left_goes_away(people: Data, tmp_path: Path) -> None:
-    left = tmp_path / "cache" / ".part-999999999-x"
-    left.mkdir(parents=True)
-    (left / "audio.npy").write_bytes(b"half")
-    done = packed(people, tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == [done.folder]
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from engine.dataset import pack, read
+from engine.jobs import Control
+from engine.recipe import Data
+
+die = lambda event: os.kill(os.getpid(), signal.SIGKILL)
+pack(read(Data(manifest=Path(sys.argv[1]))), Path(sys.argv[2]), emit=die, control=Control())
+"""
+
+
+def test_a_killed_pack_leaves_nothing_that_looks_whole(people: Data, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    command = [sys.executable, "-c", KILLED, str(people.manifest), str(cache)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert [path.name[:6] for path in cache.iterdir()] == [".part-"]
+    whole = packed(people, cache)
+    assert len(whole.clips) == 10
+    assert list(cache.iterdir()) == [whole.folder]
 
 
 def test_unreadable_files_are_listed_and_left_out(tmp_path: Path) -> None:
@@ -386,7 +408,7 @@ def test_unreadable_files_are_listed_and_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "good", "stops"), [(20, 0, False), (21, 0, True), (21, 399, False)]
+    ("bad", "good", "stops"), [(20, 0, False), (21, 398, True), (21, 399, False)]
 )
 def test_too_many_unreadable_files_stop_the_run(
     tmp_path: Path, bad: int, good: int, stops: bool
