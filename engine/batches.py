@@ -22,9 +22,10 @@ from engine.dataset import Pack, PackedClip, Selection
 from engine.features import grid
 from engine.recipe import Recipe
 
-# Shares of the negatives that are not hard ones: other words, then noise; the rest is speech.
-WORD_SHARE = 0.35
+# Shares of the negatives that are not hard ones; the rest is speech.
+WORD_SHARE = 0.3
 NOISE_SHARE = 0.15
+PARTIAL_SHARE = 0.15
 SPEECH_BACKGROUND = 0.25
 RESIDENT_SHARE = 0.3
 
@@ -48,9 +49,21 @@ def word_spans(clips: tuple[PackedClip, ...], shift: int) -> Spans:
     return _spans(clips, ends, [end + shift for end in ends])
 
 
+def partial_spans(clips: tuple[PackedClip, ...], shift: int) -> Spans:
+    """Halves of the wake word, heard where all of it would be: negatives, lest a half is enough."""
+    halves = []
+    for clip in clips:
+        if not clip.doubt:
+            middle = clip.offset + round((clip.start_s + clip.end_s) / 2 * SAMPLE_RATE)
+            stop = clip.offset + round(clip.end_s * SAMPLE_RATE)
+            halves.append((clip.offset, middle, stop, stop + shift))
+            halves.append((middle, clip.offset + clip.samples, stop, stop + shift))
+    return Spans(*torch.tensor(halves, dtype=torch.int64).reshape(-1, 4).unbind(dim=1))
+
+
 def free_spans(clips: tuple[PackedClip, ...], window: int) -> Spans:
-    """Windows of speech and noise lie anywhere, up to half a window beyond the clip's edges."""
-    lows = [clip.offset + min(clip.samples, window // 2) for clip in clips]
+    """Windows of speech and noise lie anywhere, also across the clip's beginning and end."""
+    lows = [clip.offset + min(clip.samples, window // 5) for clip in clips]
     highs = [clip.offset + clip.samples + min(window // 4, clip.samples // 2) for clip in clips]
     return _spans(clips, lows, highs)
 
@@ -79,6 +92,7 @@ class Batches:
         window = self.grid.window_samples
         shift = recipe.augment.shift_ms * SAMPLE_RATE // 1000
         self.positives = word_spans(selection.positives, shift)
+        self.partials = partial_spans(selection.positives, shift)
         self.words = word_spans(selection.negatives, shift)
         self.speech = free_spans(selection.speech, window)
         self.noise = free_spans(selection.noise, window)
@@ -115,22 +129,23 @@ class Batches:
         positives = max(1, round(train.batch_size * train.positive_share))
         negatives = train.batch_size - positives
         hard = round(negatives * train.hard_share) if len(self.hard) else 0
-        words, speech, noise = self._shares(negatives - hard)
-        counts = (positives, hard, words, speech, noise)
-        sources = (self.positives, self.hard, self.words, self.speech, self.noise)
+        counts = (positives, hard, *self._shares(negatives - hard))
+        sources = (self.positives, self.hard, self.partials, self.words, self.noise, self.speech)
         drawn = [self._pick(s, n, generator) for s, n in zip(sources, counts, strict=True) if n]
         labels = torch.zeros(train.batch_size)
         labels[:positives] = 1.0
         begin, end, stop = (torch.cat(parts) for parts in zip(*drawn, strict=True))
         return (begin, end, stop), labels
 
-    def _shares(self, count: int) -> tuple[int, int, int]:
-        """Divide negatives into words, speech and noise, of what there is."""
+    def _shares(self, count: int) -> tuple[int, int, int, int]:
+        """Divide negatives into partials, words, noise and speech, of what there is."""
+        partials = round(count * PARTIAL_SHARE) if len(self.partials) else 0
         words = round(count * WORD_SHARE) if len(self.words) else 0
         noise = round(count * NOISE_SHARE) if len(self.noise) else 0
+        rest = count - partials - words - noise
         if len(self.speech):
-            return words, count - words - noise, noise
-        return (words, 0, count - words) if noise else (count, 0, 0)
+            return partials, words, noise, rest
+        return (partials, words, noise + rest, 0) if noise else (partials, words + rest, 0, 0)
 
     @staticmethod
     def _pick(
@@ -151,10 +166,13 @@ class Batches:
         """Cut `(B, samples)` from the packed audio; what lies outside of the clip is silent."""
         home = self.audio.device
         begin, end, start = (x.to(home)[:, None] for x in (begin, end, start))
-        index = start + torch.arange(samples, device=home)
-        inside = (index >= begin) & (index < end)
-        cut = self.audio[index.clamp(0, len(self.audio) - 1)] * inside
-        return cut.to(self.device).float().mul_(1 / 32768)
+        first = start.clamp(0, len(self.audio) - samples)
+        cut = self.audio.unfold(0, samples, 1)[first[:, 0]]
+        for row in (first != start).nonzero()[:, 0].tolist():
+            cut[row] = cut[row].roll(int(first[row] - start[row]))
+        index = torch.arange(samples, device=home)
+        inside = (index >= begin - start) & (index < end - start)
+        return (cut * inside).to(self.device).float().mul_(1 / 32768)
 
     def _cut(self, spans: tuple[Tensor, Tensor, Tensor], generator: torch.Generator) -> Tensor:
         """Cut the batch's windows, some of them at another speed."""

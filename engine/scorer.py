@@ -20,7 +20,7 @@ from engine.checkpoint import Checkpoint
 from engine.features import LogMel
 from engine.models import slide
 
-BLOCK_SAMPLES = 60 * SAMPLE_RATE
+BLOCK_SAMPLES = 10 * SAMPLE_RATE
 Scores = npt.NDArray[np.float32]
 
 
