@@ -36,6 +36,7 @@ from wakeword_tui.screens.log import LogScreen
 from wakeword_tui.screens.page import TABS, Page
 from wakeword_tui.screens.setup import SetupScreen
 from wakeword_tui.screens.train import TrainScreen
+from wakeword_tui.store import Level
 from wakeword_tui.theme import ANSI, DARK, THEMES
 from wakeword_tui.verbs import Live
 
@@ -51,7 +52,7 @@ class WakewordApp(App[int]):
     """The terminal app."""
 
     TITLE = "wakeword"
-    CSS_PATH = "app.tcss"
+    CSS_PATH = Path(__file__).with_name("app.tcss")
     ENABLE_COMMAND_PALETTE = True
     MODES: ClassVar[dict[str, Any]] = {
         "setup": SetupScreen,
@@ -156,8 +157,8 @@ class WakewordApp(App[int]):
 
     def check_data(self) -> None:
         """Look over the data of the recipe in Setup."""
-        if self.desk.health is None or not self.desk.health.job.alive:
-            self.desk.health = verbs.check_data(self.desk.jobs, self.desk.draft.recipe)
+        if self.desk.health is None:
+            self.desk.health = verbs.check_data(self.desk.jobs, self.desk.draft.recipe.data)
 
     def complain(self, message: str, hint: str = "") -> None:
         """Say what went wrong, now and in the log."""
@@ -179,8 +180,8 @@ class WakewordApp(App[int]):
     def _tick(self) -> None:
         if self.desk.live is not None and not self.desk.live.drain():
             self._ended(self.desk.live)
-        if self.desk.health is not None:
-            self.desk.health.drain()
+        if self.desk.health is not None and not self.desk.health.drain():
+            self._looked_over(self.desk.health)
         if not backed_up(self):
             self._paint()
 
@@ -207,6 +208,16 @@ class WakewordApp(App[int]):
             )
         else:
             self.notify(f"{name}: {live.store.outcome}", timeout=5)
+
+    def _looked_over(self, live: Live) -> None:
+        """Tell once what looking over the data found."""
+        self.desk.health = None
+        if live.store.failed is not None:
+            self.complain(live.store.failed.message, live.store.failed.hint)
+        for settings, healthy in live.found:
+            self.desk.healthy = (settings, healthy)
+            level: Level = "warn" if healthy.warnings else "info"
+            self.desk.note(level, "the data was looked over", healthy.render())
 
     # Keys.
 
@@ -237,6 +248,10 @@ class WakewordApp(App[int]):
     def action_help(self) -> None:
         """Show the keys."""
         self.push_screen(Help(self.screen))
+
+    async def action_quit(self) -> None:
+        """Textual's own ctrl+q, with the same question."""
+        self.action_leave()
 
     @work
     async def action_leave(self) -> None:
@@ -306,15 +321,18 @@ def run_app(
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise WakewordError("the app needs a terminal", "`wakeword-tui train` works without one")
+    return show(WakewordApp(workspace, recipe_path, run, start, read_config(config_path())))
+
+
+def show(app: WakewordApp) -> int:
+    """Run an app on this terminal; whatever happens, its jobs have saved when this returns."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle torch threads must not spin
     shield_terminal(log_path())
     resource_tracker.ensure_running()  # cannot start any more once Textual has the terminal
     forkserver.ensure_running()
-    app = WakewordApp(workspace, recipe_path, run, start, read_config(config_path()))
     Signals(app, app.desk.jobs)
     try:
-        result = app.run()
-        if result == KEEP_RUNNING and app.desk.jobs.gpu is not None:
+        if app.run() == KEEP_RUNNING and app.desk.jobs.gpu is not None:
             return _without_window(app.desk.jobs.gpu)
     finally:
         app.desk.jobs.stop_all(SAVE_WITHIN_S)

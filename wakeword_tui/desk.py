@@ -4,17 +4,21 @@ import contextlib
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textual.content import Content
 
 from engine.errors import WakewordError
 from engine.jobs import Job, Jobs, State
+from engine.recipe import Data
 from engine.runs import Run, Workspace
 from wakeword_tui.draft import Draft
 from wakeword_tui.numbers import duration, percent
 from wakeword_tui.store import Entry, Level, Store
 from wakeword_tui.verbs import Live
+
+if TYPE_CHECKING:
+    from engine.health import Health, SplitHealth
 
 
 class Desk:
@@ -28,6 +32,7 @@ class Desk:
         self.shown: Run | None = None
         self.live: Live | None = None
         self.health: Live | None = None
+        self.healthy: tuple[Data, Health] | None = None
         self.notes: list[Entry] = []
         self._reports: dict[Path, tuple[int, dict[str, Any] | None]] = {}
         self._epochs: dict[Path, int] = {}
@@ -101,18 +106,27 @@ class Desk:
         )
 
     def health_lines(self) -> list[Content]:
-        """What the check of the data found, or how far it is."""
-        if self.health is None:
+        """What looking over the data of the draft found, or how far it is."""
+        if self.health is not None:
+            done, total, unit = self.health.store.done()
+            progress = f"looking over the data  {done}/{total} {unit}" if total else "reading …"
+            return [Content.assemble(("· ", "$now"), progress)]
+        looked, healthy = self.healthy or (None, None)
+        if healthy is None or looked != self.draft.recipe.data:
             return [Content.assemble(("h looks over the data", "$dim"))]
-        store = self.health.store
-        if store.failed is not None:
-            return [Content.assemble(("✗ ", "$error"), store.failed.message)]
-        if not self.health.result:
-            done, total, unit = store.done()
-            return [
-                Content.assemble(("· ", "$now"), f"looking over the data {done}/{total} {unit}")
-            ]
-        return [Content(str(self.health.result[0]))]
+        return [
+            *(split_line(split) for split in healthy.splits),
+            *(Content.assemble(("! ", "$warning"), warning) for warning in healthy.warnings),
+        ]
+
+
+def split_line(split: "SplitHealth") -> Content:
+    """What a split has, in a line."""
+    words = f"{split.positives} wake words of {split.groups} groups"
+    return Content.assemble(
+        (f"{split.split:<11}", "$dim"),
+        f"{words}, {split.negatives} others, {split.stream_hours:.1f} h streams",
+    )
 
 
 def sign_of(state: State | None, *, finished: bool) -> str:

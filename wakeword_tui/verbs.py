@@ -3,14 +3,17 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from engine.errors import BusyError
 from engine.events import Emit
 from engine.jobs import Control, Job, Jobs
-from engine.recipe import Recipe
+from engine.recipe import Data, Recipe
 from engine.runs import EventLog, Run
 from wakeword_tui.store import Store
+
+if TYPE_CHECKING:
+    from engine.health import Health
 
 
 @dataclass(slots=True)
@@ -20,8 +23,8 @@ class Live:
     job: Job
     store: Store
     run: Run | None = None
-    result: list[Any] = field(default_factory=list)
-    """What the verb returned, once it has."""
+    found: list[tuple[Data, "Health"]] = field(default_factory=list)
+    """What looking over the data found, once it has."""
 
     def drain(self) -> bool:
         """Take in what happened; False once the job has ended and told everything."""
@@ -68,16 +71,18 @@ def _training(
     return verb
 
 
-def check_data(jobs: Jobs, recipe: Recipe) -> Live:
-    """Look over the clips of a recipe in the background; the result is what `check` returns."""
-    result: list[Any] = []
+def check_data(jobs: Jobs, settings: Data) -> Live:
+    """Look over the clips of a recipe in the background; it puts a `Health` in `found`."""
+    found: list[tuple[Data, Health]] = []
 
     def verb(emit: Emit, control: Control) -> None:
-        from engine.dataset import check
+        from engine.dataset import pack, read
+        from engine.health import check
 
-        result.append(check(recipe, jobs.workspace, emit=emit, control=control))
+        packed = pack(read(settings), jobs.workspace.cache, emit=emit, control=control)
+        found.append((settings, check(packed, settings)))
 
-    return Live(jobs.start("check", verb, lane="background"), Store(), result=result)
+    return Live(jobs.start("check", verb, lane="background"), Store(), found=found)
 
 
 def cost(recipe: Recipe) -> tuple[int, int, float]:

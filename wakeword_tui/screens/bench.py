@@ -56,6 +56,7 @@ class BenchScreen(Page):
         self._runs: dict[str, Run] = {}
         self._report: Mapping[str, Any] | None = None
         self._step = 0
+        self.query_one("#question").border_subtitle = "← → change it, enter sets it"
         self.query_one("#reports", Menu).focus()
 
     def copyable(self) -> str:
@@ -65,10 +66,11 @@ class BenchScreen(Page):
     def paint(self) -> None:
         """Look for new reports."""
         reported = [run for run in self.desk.runs() if run.finished()]
-        if [run.name for run in reported] != list(self._runs):
-            self._runs = {run.name: run for run in reported}
-            menu = self.query_one("#reports", Menu)
-            menu.show([_report_line(run, self.desk.report(run)) for run in reported])
+        new = [run.name for run in reported] != list(self._runs)
+        self._runs = {run.name: run for run in reported}
+        menu = self.query_one("#reports", Menu)
+        menu.show([_report_line(run, self.desk.report(run), menu.size.width) for run in reported])
+        if new and reported:
             menu.go_to(self.desk.shown.name if self.desk.shown else reported[-1].name)
             self._show_run()
         if not self._runs:
@@ -83,7 +85,7 @@ class BenchScreen(Page):
             point = self._report["operating_point"]
             groups = self.query_one("#groups", Menu)
             groups.border_title = f"groups at {point['threshold']:.3f}, as reported"
-            groups.show(list(group_lines(self._report["test"])))
+            groups.show(list(group_lines(self._report["test"], groups.size.width)))
             self._show_answer()
 
     def _current(self) -> Run | None:
@@ -119,9 +121,10 @@ class BenchScreen(Page):
             self.notify(f"{run.name} now wakes at {threshold:.3f}")
 
 
-def _report_line(run: Run, report: Mapping[str, Any] | None) -> tuple[str, Content]:
+def _report_line(run: Run, report: Mapping[str, Any] | None, width: int) -> tuple[str, Content]:
     missed = percent(report["test"]["frr"]) if report else "-"
-    return run.name, Content.assemble(f"{run.name[:15]:<15} ", (f"{missed:>7}", "$dim"))
+    room = max(width - 8, 8)
+    return run.name, Content.assemble(f"{run.name[:room]:<{room}} ", (f"{missed:>7}", "$dim"))
 
 
 def slider(step: int) -> Iterable[Line]:
@@ -141,7 +144,7 @@ def answer_lines(given: Answer) -> Iterable[Line]:
     yield Content.assemble(
         ("threshold ", "$dim"),
         (f"{tested.threshold:.3f}", "bold"),
-        (f"   for at most {rate(target)} an hour on validation", "$dim"),
+        (f"   for ≤ {rate(target)} /h on validation", "$dim"),
     )
     yield _measure("missed", percent(tested.frr), f"{tested.missed} of {tested.clips}",
                    span(*tested.frr_span))  # fmt: skip
@@ -168,9 +171,8 @@ def verdicts(given: Answer) -> Iterable[Line]:
     if missing == 0:
         yield Content.assemble(("✓ ", "$success"), f"proved: at most {rate(target)} /h, at 95 %")
     else:
-        proved = f"proved ≤ {rate(tested.proved_fah)} /h at 95 %"
-        more = f"{missing:.1f} h more without an alarm"
-        yield Content.assemble(("· ", "$now"), f"{proved}; {rate(target)} needs {more}")
+        yield Content.assemble(("· ", "$now"), f"proved: ≤ {rate(tested.proved_fah)} /h at 95 %")
+        yield f"  {rate(target)} /h needs {missing:.1f} h more without an alarm"
     if not given.kept:
         yield Content.assemble(("✗ ", "$error"), "no threshold kept that on validation")
     elif not given.showable:
@@ -184,20 +186,15 @@ def cost_lines(report: Mapping[str, Any]) -> Iterable[Line]:
     yield (f"{size}  p50 {latency['p50']:.2f}  p95 {latency['p95']:.2f} ms", "$dim")
 
 
-def group_lines(test: Mapping[str, Any]) -> Iterable[tuple[str, Content]]:
+def group_lines(test: Mapping[str, Any], width: int) -> Iterable[tuple[str, Content]]:
     """Cohorts, then groups with the worst first."""
-    groups = sorted(test["groups"].items(), key=lambda item: -_share(item[1])[0])
+    groups = sorted(test["groups"].items(), key=lambda item: -item[1]["rate"])
+    room = max(width - 17, 8)
     for kind, shares in (("cohort", test["cohorts"].items()), ("group", groups)):
         for name, share in shares:
-            wrong, text = _share(share)
-            style = "$error" if wrong > 0.1 else ""
-            label = f"{name[:16]:<16} "
-            yield f"{kind}:{name}", Content.assemble(label, (text, style))
-
-
-def _share(share: Mapping[str, Any]) -> tuple[float, str]:
-    wrong = float(share["rate"])
-    return wrong, f"{percent(wrong):>7} {share['wrong']:>4}/{share['clips']}"
+            style = "$error" if share["rate"] > 0.1 else ""
+            number = f"{percent(share['rate']):>7} {share['wrong']:>3}/{share['clips']:<4}"
+            yield f"{kind}:{name}", Content.assemble(f"{name[:room]:<{room}}", (number, style))
 
 
 def det_plot(test: Mapping[str, Any], given: Answer) -> Plot | None:

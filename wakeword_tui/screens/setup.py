@@ -34,11 +34,11 @@ class SetupScreen(Page):
 
     TITLE = "Setup"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("s", "start", "Start training", id="setup.start"),
+        Binding("s", "start", "Start", id="setup.start"),
         Binding("ctrl+s", "save", "Save", id="setup.save"),
         Binding("o", "open", "Open", id="setup.open"),
         Binding("e", "edit", "$EDITOR", id="setup.edit"),
-        Binding("h", "health", "Check data", id="setup.health"),
+        Binding("h", "health", "Check", id="setup.health"),
     ]
 
     def body(self) -> Iterable[Widget]:
@@ -70,7 +70,7 @@ class SetupScreen(Page):
         """Show the state of the draft around the form."""
         draft = self.desk.draft
         sections_menu = self.query_one("#sections", Menu)
-        name = draft.path.name if draft.path else "new recipe"
+        name = draft.path.name if draft.path else "unsaved"
         sections_menu.border_title = f"{name} *" if draft.changed else name
         sections_menu.show(self._section_lines())
         self.query_one("#check", Lines).show(*self._check_lines())
@@ -143,8 +143,8 @@ class SetupScreen(Page):
         self._counted = recipe
         try:
             parameters, macs, kilobytes = verbs.cost(recipe)
-            self._cost = f"{brief(parameters)} parameters   {brief(macs)} MACs a window"
-            self._cost += f"   {kilobytes:.0f} kB float32, {kilobytes / 4:.0f} kB int8"
+            size = f"{kilobytes:.0f} kB, {kilobytes / 4:.0f} in int8"
+            self._cost = f"{brief(parameters)} parameters  {brief(macs)} MACs  {size}"
         except WakewordError as error:
             self._cost = error.message
 

@@ -68,7 +68,8 @@ class TrainScreen(Page):
         facts = self.query_one("#facts", Facts)
         facts.border_title = f"run {self.desk.shown.name}" if self.desk.shown else "run"
         facts.show(list(rows(store, self.desk.epochs())))
-        self.query_one("#runs", Menu).show([run_line(row) for row in self.desk.run_rows()])
+        runs = self.query_one("#runs", Menu)
+        runs.show([run_line(row, runs.size.width) for row in self.desk.run_rows()])
         if self._painted != (id(store), store.n):
             self._painted = (id(store), store.n)
             self.query_one("#loss", Chart).show(loss_plot(store))
@@ -117,12 +118,13 @@ class TrainScreen(Page):
         self.toggle_class("-miss")
 
 
-def run_line(row: tuple[str, str, str]) -> tuple[str, Content]:
-    """A run of the list: (name, sign, miss rate)."""
+def run_line(row: tuple[str, str, str], width: int) -> tuple[str, Content]:
+    """A run of the list: sign, name, and miss rate at the right edge."""
     name, sign, missed = row
     style = {"✓": "$success", "●": "$now", "‖": "$now"}.get(sign, "$dim")
+    room = max(width - 10, 8)
     number = (f"{missed:>7}", "$dim")
-    return name, Content.assemble((f"{sign} ", style), f"{name[:15]:<15} ", number)
+    return name, Content.assemble((f"{sign} ", style), f"{name[:room]:<{room}} ", number)
 
 
 def progress(store: Store) -> tuple[int, int, str]:
@@ -144,29 +146,31 @@ def progress(store: Store) -> tuple[int, int, str]:
 
 
 def rows(store: Store, epochs: int) -> Iterable[tuple[str, str]]:
-    """The numbers of the side panel."""
-    step, valid = store.step, store.validations[-1] if store.validations else None
+    """The numbers of the side panel: the loop, the measure, the machine."""
+    step = store.step
     total = f"/{epochs}" if epochs else ""
     yield "epoch", f"{step.epoch}{total}" if step else "-"
     yield "loss", small(step.loss) if step else "-"
-    yield from _miss_rows(valid, store.best)
-    yield "pAUC", f"{valid.pauc:.3f}" if valid else "-"
-    yield "lr", f"{step.lr:.1e}" if step else "-"
+    yield "lr", f"{step.lr:.2g}" if step else "-"
     yield "SNR dB", f"{step.snr_db:.0f}" if step else "-"
+    yield "", ""
+    yield from _measured(store.validations[-1] if store.validations else None, store.best)
+    yield "", ""
     yield "memory", _memory(step.memory_mb) if step else "-"
     yield "device", store.started.device if store.started else "-"
     saved = duration(time.time() - store.checkpoint_s) if store.checkpoint_s else ""
     yield "checkpoint", f"{saved} ago" if saved else "-"
 
 
-def _miss_rows(valid: Validated | None, best: Validated | None) -> Iterable[tuple[str, str]]:
+def _measured(valid: Validated | None, best: Validated | None) -> Iterable[tuple[str, str]]:
     if valid is None:
-        yield from (("missed", "-"), ("", ""), ("false/h", "-"), ("best", "-"))
+        yield from (("missed", "-"), ("", ""), ("false/h", "-"), ("best", "-"), ("pAUC", "-"))
         return
     yield f"missed @{valid.target_fah:g}/h", percent(valid.frr)
     yield "", span(valid.frr_low, valid.frr_high)
     yield "false/h", rate(valid.fah)
     yield "best", f"{percent(best.frr)} @ {count(best.step)}" if best else "-"
+    yield "pAUC", f"{valid.pauc:.3f}"
 
 
 def _memory(megabytes: float) -> str:
@@ -192,22 +196,26 @@ def miss_title(store: Store) -> str:
 
 
 def miss_plot(store: Store) -> Plot | None:
-    """Miss rate with its interval on the left axis, pAUC on the right, once an epoch."""
+    """Miss rate with its interval on the left axis, pAUC on the right, once an epoch.
+
+    The left axis is logarithmic, and ends below at half a missed clip, where zero is drawn.
+    """
     events = store.validations
     if not events:
         return None
-    steps = [event.step for event in events]
+    steps, floor = [event.step for event in events], 50 / max(event.clips for event in events)
     missed = Series(
         "missed %",
         steps,
-        [event.frr * 100 for event in events],
+        [max(event.frr * 100, floor) for event in events],
         mark="●",
-        low=[event.frr_low * 100 for event in events],
+        low=[max(event.frr_low * 100, floor) for event in events],
         high=[event.frr_high * 100 for event in events],
     )
     pauc = Series("pAUC", steps, [event.pauc for event in events], mark="○", right=True)
-    top = max(5.0, *(event.frr_high * 100 for event in events))
-    return Plot([pauc, missed], _steps(store), Axis(0.0, top), right=Axis(0.5, 1.0))
+    low = min(event.frr_low for event in events) * 70
+    y = Axis(max(floor, low), max(event.frr_high for event in events) * 120, log=True)
+    return Plot([pauc, missed], _steps(store), y, right=Axis(0.5, 1.0))
 
 
 def _steps(store: Store) -> Axis:

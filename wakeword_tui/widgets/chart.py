@@ -29,42 +29,41 @@ class Chart(Widget, can_focus=True):
         self.border_title = title
         self.picture = Picture.blank(0, 0)
         self._plot: Plot | None = None
-        self._strips: list[Strip] = []
+        self._strips: list[Strip] | None = None
 
     def show(self, plot: Plot | None) -> None:
         """Show a plot, or nothing."""
         self._plot = plot
-        self._redraw()
+        self._forget()
 
     def on_resize(self, event: Resize) -> None:
         """Draw again for the new size."""
-        self._redraw()
+        self._forget()
 
     def notify_style_update(self) -> None:
         """Draw again in the colours of a new theme."""
         super().notify_style_update()
-        self._redraw()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._strips = None
+        self.refresh()
 
     def render_line(self, y: int) -> Strip:
         """One row of the picture."""
-        return (
-            self._strips[y]
-            if y < len(self._strips)
-            else Strip.blank(self.size.width, self.rich_style)
-        )
+        if self._strips is None:
+            self._strips = self._drawn()
+        if y < len(self._strips):
+            return self._strips[y]
+        return Strip.blank(self.size.width, self.rich_style)
 
-    def _redraw(self) -> None:
+    def _drawn(self) -> list[Strip]:
         width, height = self.size
-        blank = self._plot is None or width == 0 or height == 0
-        self.picture = Picture.blank(width, height)
-        if not blank and self._plot is not None:
-            self.picture = draw(self._plot, width, height)
+        blank = Picture.blank(width, height)
+        self.picture = draw(self._plot, width, height) if self._plot is not None else blank
+        rows = zip(self.picture.characters, self.picture.owners, strict=True)
         styles = self._styles()
-        self._strips = [
-            _strip("".join(characters), owners.tolist(), styles)
-            for characters, owners in zip(self.picture.characters, self.picture.owners, strict=True)
-        ]
-        self.refresh()
+        return [_strip("".join(row), owners.tolist(), styles) for row, owners in rows]
 
     def _styles(self) -> dict[int, Style]:
         named = {AXIS: "chart--axis", GRID: "chart--grid"} | {n: f"chart--{n}" for n in range(4)}

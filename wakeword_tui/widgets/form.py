@@ -41,7 +41,7 @@ class Form(Container):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "choose(-1)", "Previous", show=False, id="form.previous"),
         Binding("right", "choose(1)", "Next", show=False, id="form.next"),
-        Binding("r", "reset", "Reset field", id="form.reset"),
+        Binding("r", "reset", "Reset", id="form.reset"),
     ]
 
     class Changed(Message):
@@ -127,7 +127,7 @@ class Form(Container):
         editor, row = self.editor, event.option_index - int(self.menu.scroll_offset.y)
         with editor.prevent(Input.Changed):
             editor.value = self._before
-        editor.styles.offset = (NAME_CELLS + 3, row)
+        editor.styles.offset = (NAME_CELLS + 2, row)
         editor.add_class("-open")
         editor.focus()
 

@@ -9,16 +9,20 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 
-class Menu(OptionList):
-    """A list of lines with stable names; a refresh keeps the cursor on the same name."""
+class Menu(OptionList, inherit_bindings=False):
+    """A list of lines with stable names; a refresh keeps the cursor on the same name.
+
+    Bindings are not inherited: those of a scrolling list would take left and right from screens.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("j", "cursor_down", "Down", show=False, id="list.down"),
-        Binding("k", "cursor_up", "Up", show=False, id="list.up"),
-        Binding("g", "first", "Top", show=False, id="list.top"),
-        Binding("G", "last", "Bottom", show=False, id="list.bottom"),
-        Binding("ctrl+d", "page_down", "Page down", show=False, id="list.page_down"),
-        Binding("ctrl+u", "page_up", "Page up", show=False, id="list.page_up"),
+        Binding("enter", "select", "Open", show=False, id="list.open"),
+        Binding("down,j", "cursor_down", "Down", show=False, id="list.down"),
+        Binding("up,k", "cursor_up", "Up", show=False, id="list.up"),
+        Binding("home,g", "first", "Top", show=False, id="list.top"),
+        Binding("end,G", "last", "Bottom", show=False, id="list.bottom"),
+        Binding("pagedown,ctrl+d", "page_down", "Page down", show=False, id="list.page_down"),
+        Binding("pageup,ctrl+u", "page_up", "Page up", show=False, id="list.page_up"),
     ]
 
     def __init__(self, title: str = "", *, id: str | None = None) -> None:  # noqa: A002 -- as Widget

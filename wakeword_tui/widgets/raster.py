@@ -146,6 +146,8 @@ def draw(plot: Plot, width: int, height: int) -> Picture:
     if rows < 2 or columns < 8:
         return picture
     _draw_frame(picture, plot, y_ticks, left, columns, rows)
+    for row in range(rows if right_ticks else 0):
+        picture.write(row, left + columns, "│", AXIS)
     for value, label in right_ticks:
         assert plot.right is not None
         picture.write(_row(plot.right, value, rows), left + columns, f"├{label}", AXIS)
@@ -184,7 +186,7 @@ def _draw_frame(
         picture.write(row, left, "┈" * columns, GRID)
     picture.write(rows, left - 1, "└" + "─" * columns, AXIS)
     free = 0
-    for value, label in _labels(plot.x.ticks(max(2, columns // 14))):
+    for value, label in _labels(plot.x.ticks(max(2, columns // 10))):
         column = left + round(float(plot.x.place(value)) * (columns - 1))
         start = min(max(column - len(label) // 2, left - 1), left + columns - len(label))
         if start >= free:

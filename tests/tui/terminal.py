@@ -1,0 +1,87 @@
+"""A real terminal for tests: a program in a pty, its output as bytes, keys, size and signals."""
+
+import contextlib
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+LAUNCHER = Path(__file__).with_name("launcher.py")
+
+
+class Terminal:
+    """A program that has a pty as its terminal; a thread reads it while `reading` is set."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        self.before = termios.tcgetattr(slave)
+        self.output = b""
+        self.reading = threading.Event()
+        self.reading.set()
+        self.process = subprocess.Popen(
+            [sys.executable, str(LAUNCHER), *arguments],
+            stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+            env=os.environ | {"TERM": "xterm-256color"} | environment,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )  # fmt: skip
+        self.slave = slave
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            while True:
+                self.reading.wait()
+                self.output += os.read(self.master, 65536)
+
+    def press(self, keys: str) -> None:
+        os.write(self.master, keys.encode())
+
+    def attributes(self) -> list[object]:
+        return termios.tcgetattr(self.slave)
+
+    def hang_up(self) -> None:
+        """Close the terminal, as a lost connection does."""
+        os.close(self.slave)
+        os.close(self.master)
+
+    def wait_for(self, text: str, within_s: float = 15.0) -> None:
+        until(lambda: text.encode() in self.output, within_s, self.tail)
+
+    def tail(self) -> str:
+        """The last words of the output, without its escape sequences."""
+        return re.sub(rb"\x1b\[[^A-Za-z]*[A-Za-z]|[^ -~]", b" ", self.output)[-1500:].decode()
+
+    def wait(self, within_s: float = 15.0) -> int:
+        return self.process.wait(within_s)
+
+
+def until(
+    what: Callable[[], object], within_s: float = 15.0, else_say: Callable[[], object] = lambda: ""
+) -> None:
+    deadline = time.monotonic() + within_s
+    while not what():
+        assert time.monotonic() < deadline, else_say()
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def terminal(arguments: list[str], environment: dict[str, str]) -> Iterator[Terminal]:
+    opened = Terminal(arguments, environment)
+    try:
+        yield opened
+    finally:
+        opened.process.kill()
+        opened.process.wait()
+        opened.reading.set()
+        for descriptor in (opened.master, opened.slave):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)

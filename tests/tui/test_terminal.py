@@ -1,0 +1,127 @@
+"""The app in a real pty: given back clean after any end, and no drag on the job."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.events import CheckpointSaved, Event, Stepped
+from engine.runs import read_events
+from tests.tui.terminal import Terminal, terminal, until
+
+LEFT_ALTERNATE_SCREEN = b"\x1b[?1049l"
+CURSOR_SHOWN = b"\x1b[?25h"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> dict[str, str]:
+    return {
+        "XDG_CONFIG_HOME": str(tmp_path / "config"),
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+        "TMUX": "yes",
+    }
+
+
+@pytest.fixture
+def training(tmp_path: Path, home: dict[str, str]) -> Iterator[Terminal]:
+    with terminal([str(tmp_path), "noisy"], home) as opened:
+        opened.wait_for("5.12k")
+        yield opened
+
+
+def restored(opened: Terminal) -> bool:
+    out = opened.output
+    return (
+        LEFT_ALTERNATE_SCREEN in out
+        and CURSOR_SHOWN in out
+        and (opened.attributes() == opened.before)
+    )
+
+
+def events(folder: Path) -> list[Event]:
+    return [record.event for record in read_events(folder / "runs" / "001-alexa" / "events.jsonl")]
+
+
+def steps(folder: Path) -> int:
+    return max((event.step for event in events(folder) if isinstance(event, Stepped)), default=0)
+
+
+def test_quitting_gives_the_terminal_back(tmp_path: Path, home: dict[str, str]) -> None:
+    with terminal([str(tmp_path), "idle"], home) as opened:
+        opened.wait_for("manifest")
+        opened.press("q")
+        assert opened.wait() == 0
+        until(lambda: restored(opened))
+
+
+def test_a_crash_saves_and_gives_the_terminal_back(training: Terminal, tmp_path: Path) -> None:
+    training.press("T")
+    assert training.wait() == 1
+    until(lambda: restored(training))
+    training.wait_for("the screen has a bug")
+    assert (tmp_path / "saved").exists()
+
+
+def test_stop_and_quit_saves_a_checkpoint(training: Terminal, tmp_path: Path) -> None:
+    training.press("q")
+    training.wait_for("keep running")
+    training.press("s")
+    assert training.wait() == 0
+    assert restored(training)
+    assert (tmp_path / "saved").exists()
+
+
+def test_a_job_kept_running_is_told_in_lines(tmp_path: Path, home: dict[str, str]) -> None:
+    with terminal([str(tmp_path), "short"], home) as opened:
+        opened.wait_for("5.12k")
+        opened.press("q")
+        opened.wait_for("keep running")
+        opened.press("k")
+        assert opened.wait() == 0
+        shown = opened.output.split(LEFT_ALTERNATE_SCREEN)[-1]
+        assert b"epoch" in shown
+    assert steps(tmp_path) > 0
+
+
+def test_a_lost_terminal_saves_and_ends_with_129(training: Terminal, tmp_path: Path) -> None:
+    training.hang_up()
+    assert training.wait() == 129
+    saved = int((tmp_path / "saved").read_text())
+    assert CheckpointSaved(saved, "last") in events(tmp_path)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_gives_the_terminal_back(
+    training: Terminal, tmp_path: Path, number: int, code: int
+) -> None:
+    os.kill(training.process.pid, number)
+    assert training.wait() == code
+    until(lambda: restored(training))
+    assert (tmp_path / "saved").exists()
+
+
+def test_noise_of_c_and_of_children_is_not_on_the_screen(
+    training: Terminal, home: dict[str, str]
+) -> None:
+    log = Path(home["XDG_STATE_HOME"]) / "wakeword-tui" / "terminal.log"
+    until(lambda: log.read_text().count("NOISE") == 3)
+    assert b"NOISE" not in training.output
+
+
+def test_a_terminal_that_stops_reading_does_not_slow_the_job(
+    training: Terminal, tmp_path: Path
+) -> None:
+    training.reading.clear()
+    training.press("\x0c" * 40)  # ctrl+l: frames enough to fill every buffer
+    time.sleep(1.0)
+    lock = tmp_path / "lock"
+    assert lock.read_text() == str(training.process.pid)
+    before = steps(tmp_path)
+    time.sleep(2.5)
+    assert steps(tmp_path) - before >= 0.5 * 2.5 / 0.005 * 10 / 2
+    training.hang_up()
+    assert training.wait() == 129
+    assert (tmp_path / "saved").exists()
