@@ -3,9 +3,10 @@
 A file imports only files that stand earlier in this list (`tests/test_layers.py` holds it), so the
 list is also the order to read them in.
 
-plain (no torch)   errors recipe events bus runs jobs audio synth dataset detector metrics
+plain (no torch)   errors recipe events bus runs jobs audio manifest acoustics phonetics sentences
+                   espeak_helper espeak synth words dataset health detector metrics report
 torch              features augment batches models losses checkpoint onnx_graph
-verbs              scorer evaluate train
+verbs              scorer hard evaluate trainer train
 """
 
 import importlib.abc

@@ -97,7 +97,7 @@ class LogMel(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         """Turn `(B, N)` into `(B, M, T)`, T = 1 + (N - frame) // step."""
         if waveform.device.type == "cpu" and len(waveform) > CACHED_CLIPS:
-            return torch.cat([self(part) for part in waveform.split(CACHED_CLIPS)])
+            return torch.cat([self(part) for part in torch.split(waveform, CACHED_CLIPS)])
         frames = waveform.unfold(-1, self.grid.frame_samples, self.grid.step_samples)
         spectrum = torch.fft.rfft(frames * self.window, n=self.fft_points)
         return self.normalise(self.log_mel(spectrum.real.square() + spectrum.imag.square()))

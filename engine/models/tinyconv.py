@@ -14,7 +14,7 @@ from engine.recipe import Model
 
 # (channels, kernel, stride) of the stem and the blocks; the strides multiply to `STRIDE` frames.
 STEM = (64, 5, 2)
-BLOCKS = ((64, 5, 2), (64, 5, 1), (96, 5, 2), (96, 5, 1), (128, 3, 1))
+BLOCKS = ((64, 5, 2), (64, 5, 1), (96, 5, 2), (96, 5, 1), (128, 5, 1))
 STRIDE = 8
 
 
