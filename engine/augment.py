@@ -14,10 +14,12 @@ from engine.audio import SAMPLE_RATE
 from engine.recipe import Augment
 
 # Ratios of small integers keep the resampling kernels short; speech at 9/8 is 12.5 % faster.
-SPEEDS: tuple[tuple[int, int], ...] = ((8, 9), (9, 10), (19, 20), (20, 19), (10, 9), (9, 8))
+SPEEDS: tuple[tuple[int, int], ...] = (
+    (4, 5), (5, 6), (7, 8), (10, 11), (19, 20), (20, 19), (11, 10), (8, 7), (6, 5), (5, 4),
+)  # fmt: skip
 ROOM_SAMPLES = SAMPLE_RATE // 2
 LEVEL_FRAME = SAMPLE_RATE // 10
-QUIET_SNR_DB = (30.0, 50.0)
+QUIET_SNR_DB = (30.0, 80.0)
 
 
 def speeds(settings: Augment) -> list[tuple[int, int]]:

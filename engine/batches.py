@@ -25,7 +25,6 @@ from engine.recipe import Recipe
 # Shares of the negatives that are not hard ones; the rest is speech.
 WORD_SHARE = 0.3
 NOISE_SHARE = 0.15
-PARTIAL_SHARE = 0.15
 SPEECH_BACKGROUND = 0.25
 RESIDENT_SHARE = 0.3
 
@@ -139,7 +138,7 @@ class Batches:
 
     def _shares(self, count: int) -> tuple[int, int, int, int]:
         """Divide negatives into partials, words, noise and speech, of what there is."""
-        partials = round(count * PARTIAL_SHARE) if len(self.partials) else 0
+        partials = round(count * self.recipe.train.partial_share) if len(self.partials) else 0
         words = round(count * WORD_SHARE) if len(self.words) else 0
         noise = round(count * NOISE_SHARE) if len(self.noise) else 0
         rest = count - partials - words - noise
@@ -214,7 +213,8 @@ class Batches:
             rows = (torch.rand(count, generator=generator) < augment.room).nonzero()[:, 0]
             rooms = torch.randint(len(self.rooms.spectra), (len(rows),), generator=generator)
             rows, rooms = rows.to(self.device), rooms.to(self.device)
-            waveform[rows] = apply_rooms(waveform[rows], self.rooms, rooms)
+            if len(rows):
+                waveform[rows] = apply_rooms(waveform[rows], self.rooms, rooms)
         background = self._background(count, generator)
         snr_db = draw_snr_db(augment, count, generator)
         waveform = mix(waveform, background, snr_db.to(self.device))

@@ -95,7 +95,7 @@ class Augment(Section):
 
     speed: Share = 0.5
     """Share of clips played slower or faster."""
-    speed_range: Annotated[float, Field(ge=0, le=0.3)] = 0.125
+    speed_range: Annotated[float, Field(ge=0, le=0.3)] = 0.15
     """Largest change of speed, as a fraction."""
     room: Share = 0.5
     """Share of clips heard in a room (an impulse response of the training split)."""
@@ -155,6 +155,8 @@ class Train(Section):
     """Share of a batch that holds the wake word."""
     hard_share: Share = 0.3
     """Share of a batch's negatives drawn from the highest scores on training streams."""
+    partial_share: Share = 0.1
+    """Share of the other negatives that are halves of the wake word, lest half of it is enough."""
     lr: Annotated[float, Field(gt=0, le=1)] = 3e-3
     """Highest learning rate."""
     warmup: Share = 0.05

@@ -89,6 +89,7 @@ class Measured:
     missed: int
     det: list[list[float]]
     det_area: float
+    det_fah: list[float]
     sweep: list[list[float]]
     cohorts: dict[str, Share]
     groups: dict[str, Share]
@@ -110,6 +111,7 @@ class _Ranking:
     eer: float
     det: list[list[float]]
     det_area: float
+    det_fah: list[float]
     sweep: list[list[float]]
 
 
@@ -141,6 +143,7 @@ def measure(
         eer=eer(*scores),
         det=curve.points(hours) if curve else [],
         det_area=curve.area(*rules.det_fah) if curve else 1.0,
+        det_fah=list(rules.det_fah),
         sweep=[_at(float(t), peaks, streams, settings, hop_s) for t in swept],
     )
     return _assemble(
@@ -177,7 +180,15 @@ def pool(parts: Sequence[Measured]) -> Measured:
     values = [(part.pauc, part.eer, part.det_area) for part in parts]
     mean_pauc, mean_eer, area = np.average(values, axis=0, weights=weights).tolist()
     return _assemble(
-        _Ranking(mean_pauc, parts[0].max_fpr, mean_eer, det=[], det_area=area, sweep=[]),
+        _Ranking(
+            mean_pauc,
+            parts[0].max_fpr,
+            mean_eer,
+            det=[],
+            det_area=area,
+            det_fah=parts[0].det_fah,
+            sweep=[],
+        ),
         sum(part.false_alarms for part in parts),
         sum(part.hours for part in parts),
         Share.of(sum(part.missed for part in parts), sum(part.clips for part in parts)),
