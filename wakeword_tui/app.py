@@ -10,7 +10,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from importlib import import_module
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from types import FrameType
@@ -30,12 +31,8 @@ from wakeword_tui.config import Config, clashes, config_path, log_path, read_con
 from wakeword_tui.desk import Desk
 from wakeword_tui.draft import Draft
 from wakeword_tui.driver import HangupDriver, Signals, backed_up, shield_terminal
-from wakeword_tui.screens.bench import BenchScreen
 from wakeword_tui.screens.dialogs import Choice, Help
-from wakeword_tui.screens.log import LogScreen
 from wakeword_tui.screens.page import TABS, Page
-from wakeword_tui.screens.setup import SetupScreen
-from wakeword_tui.screens.train import TrainScreen
 from wakeword_tui.store import Level
 from wakeword_tui.theme import ANSI, DARK, THEMES
 from wakeword_tui.verbs import Live
@@ -48,18 +45,25 @@ KEEP_RUNNING = -1
 """What the app returns when its job is to go on without a window."""
 
 
+def page(title: str) -> Callable[[], Page]:
+    """How to make a screen, imported when it is first shown: charts need numpy, Bench scipy."""
+
+    def make() -> Page:
+        module = import_module(f"wakeword_tui.screens.{title.lower()}")
+        made = getattr(module, f"{title}Screen")()
+        assert isinstance(made, Page)
+        return made
+
+    return make
+
+
 class WakewordApp(App[int]):
     """The terminal app."""
 
     TITLE = "wakeword"
     CSS_PATH = Path(__file__).with_name("app.tcss")
     ENABLE_COMMAND_PALETTE = True
-    MODES: ClassVar[dict[str, Any]] = {
-        "setup": SetupScreen,
-        "train": TrainScreen,
-        "bench": BenchScreen,
-        "log": LogScreen,
-    }
+    MODES: ClassVar[dict[str, Any]] = {title.lower(): page(title) for _, title in TABS}
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
             Binding(digit, f"go('{title.lower()}')", title, show=False, id=f"app.{title.lower()}")
@@ -99,17 +103,21 @@ class WakewordApp(App[int]):
         few_colours = self.console.color_system == "standard"
         self.theme = self.config.theme if known else (ANSI if few_colours else DARK).name
 
-    def on_mount(self) -> None:
+    async def on_mount(self) -> None:
         """Open what was asked for, and begin to tick."""
         recipe_path, run, start = self._opening
-        for problem in (*self.config.problems, *clashes(self.config.keys, scopes())):
-            self.complain(problem)
-        if recipe_path is not None:
-            with self.complaining():
-                self.desk.draft = Draft.open(recipe_path)
+        problems = [*self.config.problems]
+        if self.config.keys:
+            problems += clashes(self.config.keys, scopes())
+        try:
+            self.desk.draft = Draft.open(recipe_path) if recipe_path else Draft()
+        except WakewordError as error:
+            problems.append(str(error))
         if run is not None:
             self.desk.open(run)
-        self.switch_mode("train" if run or start else "setup")
+        await self.switch_mode("train" if run or start else "setup")
+        for problem in problems:
+            self.complain(problem)
         if start is not None:
             self.begin(*start)
         self.set_interval(TICK_S, self._tick)
@@ -186,7 +194,7 @@ class WakewordApp(App[int]):
             self._paint()
 
     def _paint(self) -> None:
-        if isinstance(self.screen, Page) and self.screen.is_mounted:
+        if isinstance(self.screen, Page):
             self.screen.repaint()
 
     def _ended(self, live: Live) -> None:
@@ -301,8 +309,8 @@ def scopes() -> dict[str, list[Binding]]:
 
     shared = [*WakewordApp.BINDINGS, *Page.BINDINGS, *Menu.BINDINGS]
     found = {}
-    for name, screen in WakewordApp.MODES.items():
-        own = [*screen.BINDINGS, *(Form.BINDINGS if screen is SetupScreen else [])]
+    for name, make in WakewordApp.MODES.items():
+        own = [*make().BINDINGS, *(Form.BINDINGS if name == "setup" else [])]
         found[name] = [binding for binding in (*shared, *own) if isinstance(binding, Binding)]
     return found
 

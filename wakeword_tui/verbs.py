@@ -23,6 +23,7 @@ class Live:
     job: Job
     store: Store
     run: Run | None = None
+    log: EventLog | None = None
     found: list[tuple[Data, "Health"]] = field(default_factory=list)
     """What looking over the data found, once it has."""
 
@@ -31,6 +32,8 @@ class Live:
         alive = self.job.alive
         for record in self.job.bus.drain():
             self.store.apply(record)
+        if not alive and self.log is not None:
+            self.log.close()
         return alive
 
 
@@ -38,14 +41,11 @@ def start_training(jobs: Jobs, recipe: Recipe, run: Run | None = None) -> Live:
     """Train a recipe in the next run directory, or in one that was made for it."""
     made = run or jobs.workspace.create(recipe)
     try:
-        job = jobs.start(
-            "train", _training(jobs, recipe, made, resume=False), EventLog(made.events)
-        )
+        return _begin(jobs, recipe, made, EventLog(made.events), resume=False)
     except BusyError:
         if run is None:
             shutil.rmtree(made.path)
         raise
-    return Live(job, Store(), made)
 
 
 def resume_training(jobs: Jobs, run: Run) -> Live:
@@ -54,10 +54,17 @@ def resume_training(jobs: Jobs, run: Run) -> Live:
         raise BusyError(f"process {holder} is training", "wait for it, or stop it first")
     from engine.train import resume_log
 
-    log = resume_log(run)
+    return _begin(jobs, run.recipe(), run, resume_log(run), resume=True)
+
+
+def _begin(jobs: Jobs, recipe: Recipe, run: Run, log: EventLog, *, resume: bool) -> Live:
     store = Store.replay(run)
-    job = jobs.start("train", _training(jobs, run.recipe(), run, resume=True), log)
-    return Live(job, store, run)
+    try:
+        job = jobs.start("train", _training(jobs, recipe, run, resume=resume), log)
+    except BusyError:
+        log.close()
+        raise
+    return Live(job, store, run, log)
 
 
 def _training(

@@ -1,18 +1,19 @@
-"""Opens the app on a scripted training: `launcher.py WORKSPACE [noisy] [crash] [idle] [slow]`."""
+"""Opens the app on a scripted training: `launcher.py WORKSPACE [idle|torch] [short] [noisy]`."""
 
 import ctypes
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from engine.events import Emit
+from engine.events import Emit, JobStarted
 from engine.jobs import Control
 from engine.recipe import Recipe
 from engine.runs import EventLog, Run, Workspace
-from tests.tui.scripted import RECIPE, training
+from tests.tui.scripted import RECIPE, stepped, training, validated
 from wakeword_tui.app import WakewordApp, show
 from wakeword_tui.store import Store
 from wakeword_tui.verbs import Live
@@ -25,7 +26,8 @@ class Scripted(WakewordApp):
 
     def begin(self, recipe: Recipe, run: Run | None = None) -> None:
         assert run is not None
-        job = self.desk.jobs.start("train", script(self.desk.workspace), EventLog(run.events))
+        verb = busy_training if "torch" in sys.argv else script(self.desk.workspace)
+        job = self.desk.jobs.start("train", verb, EventLog(run.events))
         self.follow(Live(job, Store(), run))
 
     def action_theme(self) -> None:
@@ -44,6 +46,31 @@ def script(workspace: Workspace) -> Callable[[Emit, Control], None]:
         training(steps, pause_s=PACE_S, saved=saved)(emit, control)
 
     return verb
+
+
+def busy_training(emit: Emit, control: Control) -> None:
+    """Steps of a small network on made-up windows, with the Python between them of a real loop."""
+    import torch
+
+    torch.set_num_threads(1)
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 32, 5, 2), torch.nn.ReLU(), torch.nn.Conv2d(32, 32, 5, 2, groups=32),
+        torch.nn.Conv2d(32, 64, 1), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.LazyLinear(1),
+    )  # fmt: skip
+    windows, labels = torch.randn(32, 1, 40, 150), torch.rand(32, 1).round()
+    model(windows)
+    optimiser = torch.optim.AdamW(model.parameters())
+    emit(JobStarted("train", "run", "cpu", 10**6))
+    for step in range(10**6):
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(model(windows), labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        sum(n * n for n in range(20_000))  # about 1 ms of plain Python
+        emit(replace(stepped(step), loss=float(loss), eta_s=0.0))
+        if step % 100 == 50:
+            emit(validated(step // 100 + 1))
+        control.tick()
 
 
 class Saved(list[int]):

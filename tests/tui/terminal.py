@@ -20,9 +20,12 @@ LAUNCHER = Path(__file__).with_name("launcher.py")
 class Terminal:
     """A program that has a pty as its terminal; a thread reads it while `reading` is set."""
 
-    def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
+    def __init__(
+        self, arguments: list[str], environment: dict[str, str], size: tuple[int, int] = (80, 24)
+    ) -> None:
         self.master, slave = pty.openpty()
-        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        columns, rows = size
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.before = termios.tcgetattr(slave)
         self.output = b""
         self.reading = threading.Event()
@@ -56,6 +59,15 @@ class Terminal:
     def wait_for(self, text: str, within_s: float = 15.0) -> None:
         until(lambda: text.encode() in self.output, within_s, self.tail)
 
+    def time_to(self, key: str, text: str, within_s: float = 5.0) -> float:
+        """Seconds from a key to a text in what is written after it."""
+        mark, began = len(self.output), time.perf_counter()
+        self.press(key)
+        while text.encode() not in self.output[mark:]:
+            assert time.perf_counter() - began < within_s, self.tail()
+            time.sleep(0.0005)
+        return time.perf_counter() - began
+
     def tail(self) -> str:
         """The last words of the output, without its escape sequences."""
         return re.sub(rb"\x1b\[[^A-Za-z]*[A-Za-z]|[^ -~]", b" ", self.output)[-1500:].decode()
@@ -74,8 +86,10 @@ def until(
 
 
 @contextlib.contextmanager
-def terminal(arguments: list[str], environment: dict[str, str]) -> Iterator[Terminal]:
-    opened = Terminal(arguments, environment)
+def terminal(
+    arguments: list[str], environment: dict[str, str], size: tuple[int, int] = (80, 24)
+) -> Iterator[Terminal]:
+    opened = Terminal(arguments, environment, size)
     try:
         yield opened
     finally:

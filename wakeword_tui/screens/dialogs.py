@@ -1,17 +1,16 @@
 """Small questions in the middle of the screen: choose, type, pick, and the help."""
 
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen, Screen
-from textual.widgets import Input, Label, Static
+from textual.widgets import Input, Static
 
 from wakeword_tui.widgets.menu import Menu
 
@@ -136,32 +135,38 @@ class Help(ModalScreen[None]):
         self._keys = active_keys(behind)
 
     def compose(self) -> ComposeResult:
-        """The keys, screen first."""
+        """Two columns: the keys of the screen behind, and those that work everywhere."""
+        here = {name: keys for name, keys in self._keys.items() if name not in EVERYWHERE}
+        everywhere = {name: keys for name, keys in self._keys.items() if name in EVERYWHERE}
         with VerticalScroll(classes="dialog -help") as dialog:
             dialog.border_title = "keys"
-            dialog.border_subtitle = "esc"
-            for group, lines in groupby(self._keys, key=lambda item: item[0]):
-                yield Label(group, classes="group")
-                yield Static(Content("\n").join(_key_line(key, text) for _, key, text in lines))
+            dialog.border_subtitle = "esc closes"
+            with Horizontal():
+                yield Static(_key_lines(here))
+                yield Static(_key_lines(everywhere))
 
 
-def _key_line(key: str, text: str) -> Content:
-    return Content.assemble((f"{key:>12}  ", "$primary"), text)
+EVERYWHERE = ("page", "app")
 
 
-def active_keys(screen: Screen[object]) -> list[tuple[str, str, str]]:
-    """(group, key, what it does) for the bindings active on a screen, each action once."""
-    found: dict[tuple[str, str], list[str]] = {}
+def _key_lines(groups: dict[str, list[tuple[str, str]]]) -> Content:
+    lines = []
+    for name, keys in groups.items():
+        lines.append(Content.assemble((f"{'':>9}  {name}", "$now")))
+        lines += [Content.assemble((f"{key:>9}  ", "$primary"), text) for key, text in keys]
+        lines.append(Content(""))
+    return Content("\n").join(lines[:-1])
+
+
+def active_keys(screen: Screen[object]) -> dict[str, list[tuple[str, str]]]:
+    """(keys, what they do) of the bindings active on a screen, by group."""
+    groups: dict[str, dict[str, list[str]]] = {}
     for active in screen.active_bindings.values():
         binding = active.binding
         if binding.id and active.enabled and binding.description:
-            key = screen.app.get_key_display(binding)
-            found.setdefault((binding.id.split(".")[0], binding.description), []).append(key)
-    groups = list(dict.fromkeys(group for group, _ in found))
-    groups.sort(key=lambda group: (group in ("list", "page", "app"), groups.index(group)))
-    return [
-        (group, " ".join(keys), text)
-        for wanted in groups
-        for (group, text), keys in found.items()
-        if group == wanted
-    ]
+            group = groups.setdefault(binding.id.split(".")[0], {})
+            group.setdefault(binding.description, []).append(screen.app.get_key_display(binding))
+    return {
+        name: [(" ".join(keys), text) for text, keys in group.items()]
+        for name, group in groups.items()
+    }

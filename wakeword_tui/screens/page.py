@@ -27,6 +27,7 @@ class Page(Screen[None]):
     """
 
     TITLE = ""
+    _built = False
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (100, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (16, "-short"), (30, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -63,9 +64,15 @@ class Page(Screen[None]):
         return ""
 
     def repaint(self) -> None:
-        """Paint the top bar and the body."""
-        self.query_one(TopBar).show(self.desk.status())
-        self.paint()
+        """Paint the top bar and the body, once they are there."""
+        if self._built:
+            self.query_one(TopBar).show(self.desk.status())
+            self.paint()
+
+    def on_mount(self) -> None:
+        """Paint for the first time; Textual calls this after a screen's own `on_mount`."""
+        self._built = True
+        self.repaint()
 
     def on_screen_resume(self) -> None:
         """Paint on coming to the front."""

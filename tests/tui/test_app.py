@@ -1,0 +1,199 @@
+"""Keys that work everywhere, the palette, the help, the config, and what is not imported."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from textual.binding import Binding
+from textual.pilot import Pilot
+
+from engine.runs import Workspace
+from tests.tui.play import LARGE, play, screen, see, start
+from wakeword_tui.app import WakewordApp, scopes
+from wakeword_tui.config import Config, clashes, read_config
+from wakeword_tui.screens import dialogs
+from wakeword_tui.widgets.form import Editor
+
+
+def test_importing_the_app_imports_no_torch_and_no_scipy() -> None:
+    code = (
+        "import sys, wakeword_tui.app; sys.exit({'torch', 'scipy', 'numpy'} & {*sys.modules} or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_digits_and_brackets_change_screens(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        for digit, mode in (("2", "train"), ("8", "bench"), ("9", "log"), ("1", "setup")):
+            await pilot.press(digit)
+            assert app.current_mode == mode
+        await pilot.press("left_square_bracket")
+        assert app.current_mode == "log"
+        await pilot.press("right_square_bracket")
+        assert app.current_mode == "setup"
+        await pilot.press("3")
+        assert app.current_mode == "setup"
+
+    play(workspace, story)
+
+
+def test_help_shows_the_keys_of_this_screen(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("2", "question_mark")
+        await see(app, pilot, "keys", "Start/stop", "Resume run", "Screenshot", "Quit")
+        assert "False wakes" not in screen(app)
+        await pilot.press("escape")
+        await pilot.pause()
+        assert "Screenshot" not in screen(app)
+
+    play(workspace, story, LARGE)
+
+
+def test_the_palette_has_every_key_and_every_run(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("ctrl+p")
+        await pilot.pause(0.3)
+        await pilot.press(*"open run 001")
+        await see(app, pilot, "Open run 001-alexa")
+        await pilot.press("down", "enter")
+        await see(app, pilot, "run 001-alexa", "2 000/2 000")
+
+    play(workspace, story)
+
+
+def test_t_takes_the_next_theme(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        seen = {app.theme}
+        for _ in range(2):
+            await pilot.press("T")
+            seen.add(app.theme)
+        assert seen == {"wakeword-dark", "wakeword-light", "wakeword-ansi"}
+
+    play(workspace, story)
+
+
+def test_f8_saves_a_picture(workspace: Workspace, tmp_path: Path) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("f8")
+        await pilot.pause()
+
+    play(workspace, story)
+    assert "<svg" in next(tmp_path.glob("wakeword-*.svg")).read_text()
+
+
+def test_y_copies_what_the_screen_is_about(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("y")
+        assert "[train]" in app.clipboard
+        await pilot.press("8", "y")
+        assert "threshold" in app.clipboard
+        await pilot.press("2", "j", "enter", "y")
+        assert "001-alexa" in screen(app)
+        assert "2.1 %" in app.clipboard
+
+    play(workspace, story)
+
+
+def test_q_quits_at_once_without_a_job(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("q")
+        await pilot.pause()
+
+    assert play(workspace, story).return_code == 0
+
+
+def test_q_with_a_job_asks_and_can_be_taken_back(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        start(app, pause_s=0.005)
+        await see(app, pilot, "● train")
+        await pilot.press("q")
+        await see(app, pilot, "a job is running", "keep running without the window")
+        await pilot.press("c")
+        await pilot.pause()
+        assert "a job is running" not in screen(app)
+        assert app.desk.training() is not None
+
+    play(workspace, story)
+
+
+def test_the_log_follows_and_filters(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        start(app, steps=300)
+        await pilot.press("9")
+        await see(app, pilot, "! ", "skipped noise/07.wav", "done after")
+        await pilot.press("slash", *"epoch 2")
+        await pilot.pause(0.3)
+        assert "skipped" not in screen(app)
+        assert "epoch 2 missed" in screen(app)
+        await pilot.press("enter", "escape")
+        await see(app, pilot, "skipped noise/07.wav")
+
+    play(workspace, story)
+
+
+def test_every_binding_has_a_name_of_its_own() -> None:
+    own = [dialogs.Choice, dialogs.Ask, dialogs.PickFile, dialogs.Help, Editor]
+    bindings = [binding for scope in scopes().values() for binding in scope]
+    bindings += [b for kind in own for b in kind.BINDINGS if isinstance(b, Binding)]
+    assert all(binding.id for binding in bindings)
+    actions: dict[str | None, set[str]] = {}
+    for binding in bindings:
+        actions.setdefault(binding.id, set()).add(binding.action)
+    assert all(len(found) == 1 for found in actions.values())
+
+
+def test_the_shipped_keys_do_not_clash() -> None:
+    for name, bindings in scopes().items():
+        keys = [key for binding in bindings for key in binding.key.split(",")]
+        assert len(keys) == len(set(keys)), name
+
+
+def test_a_key_can_be_changed(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("L")
+        assert app.current_mode == "log"
+
+    play(workspace, story, config=Config(keys={"app.log": "L"}))
+
+
+def test_clashes_are_told_at_the_start(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("9")
+        await see(app, pilot, "[keys] p is both")
+
+    play(workspace, story, config=Config(keys={"app.log": "p"}))
+
+
+def test_clashes_name_both_and_unknown_names() -> None:
+    bindings = [Binding("a", "one", id="x.one"), Binding("b", "two", id="x.two")]
+    assert clashes({"x.one": "b", "x.six": "c"}, {"x": bindings}) == [
+        "[keys] x.six: there is no such binding",
+        "[keys] b is both x.one and x.two in x",
+    ]
+    assert clashes({"x.one": "b", "x.two": "a"}, {"x": bindings}) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("theme = 3", "theme must be a name"),
+        ("[keys]\nq = 3", "[keys] must map"),
+        ("colour = 'red'", "no such key 'colour'"),
+        ("theme = ", "Invalid value"),
+    ],
+)
+def test_a_wrong_config_is_told_and_left_out(tmp_path: Path, text: str, problem: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    config = read_config(path)
+    assert problem in config.problems[0]
+    assert (config.theme, config.keys) == ("", {})
+
+
+def test_an_app_can_open_on_an_old_run(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await see(app, pilot, "run 001-alexa", "2 000/2 000")
+
+    play(workspace, story, run=workspace.find("1"))

@@ -1,0 +1,100 @@
+import math
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+
+from engine.runs import Workspace
+from tests.tui.play import LARGE, SMALL, play, same_as_file, screen, see
+from wakeword_tui.app import WakewordApp
+from wakeword_tui.operating import answer, nearest_step
+
+SCREENS = Path(__file__).parent / "screens"
+
+
+def small_report(validation_hours: float = 24.0) -> dict:
+    """Four thresholds; validation alarms 0, 1, 2, 9 and test alarms 0, 1, 4, 20."""
+    split = {"clips": 100, "hours": validation_hours}
+    validation = [[0.9, 0, 40], [0.8, 1, 20], [0.7, 2, 10], [0.6, 9, 5]]
+    test = [[0.9, 0, 42], [0.8, 1, 22], [0.7, 4, 12], [0.6, 20, 6]]
+    return {
+        "validation": split | {"sweep": validation},
+        "test": split | {"sweep": test, "hours": 10.0},
+    }
+
+
+def test_the_threshold_is_the_lowest_that_keeps_the_wish_on_validation() -> None:
+    given = answer(small_report(), per_day=2)  # 2 in 24 h
+    assert given.tested.threshold == 0.7
+    assert (given.tested.false_alarms, given.tested.missed) == (4, 12)
+    assert given.tested.fah == 0.4
+    assert given.showable
+    assert given.kept
+
+
+def test_what_the_hours_prove() -> None:
+    tested = answer(small_report(), per_day=0.25).tested  # threshold 0.9, no alarm in 10 h
+    assert tested.false_alarms == 0
+    assert math.isclose(tested.proved_fah, -math.log(0.05) / 10)
+    assert math.isclose(tested.hours_missing(0.25 / 24), -math.log(0.05) * 96 - 10)
+
+
+def test_too_few_hours_on_validation_cannot_show_the_wish() -> None:
+    assert not answer(small_report(validation_hours=1.0), per_day=12).showable
+
+
+def test_a_wish_that_no_threshold_keeps() -> None:
+    tables = small_report()
+    tables["validation"]["sweep"] = [[0.9, 3, 40]]
+    assert not answer(tables, per_day=2).kept
+
+
+def test_the_step_nearest_to_a_target() -> None:
+    assert nearest_step(1.0) == nearest_step(0.99) == 8
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_the_whole_screen(workspace: Workspace, size: tuple[int, int]) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("8")
+        await see(app, pilot, "threshold 0.7", "proved:")
+        same_as_file(screen(app), SCREENS / f"bench-{size[0]}x{size[1]}.txt")
+
+    play(workspace, story, size)
+
+
+def test_left_and_right_change_the_wish(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("8")
+        await see(app, pilot, "for ≤ 1.00 /h")
+        await pilot.press("left", "left")
+        await see(app, pilot, "for ≤ 0.33 /h")
+        await pilot.press("right")
+        await see(app, pilot, "for ≤ 0.50 /h")
+
+    play(workspace, story)
+
+
+def test_enter_stores_the_threshold_in_the_checkpoint(workspace: Workspace) -> None:
+    from engine.checkpoint import Checkpoint, load, save
+
+    best = workspace.find("1").best
+    save(best, Checkpoint("", {}, {}, {"threshold": 0.5, "target_fah": 1.0}, {}, 1))
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("8")
+        await see(app, pilot, "threshold 0.730")
+        await pilot.press("enter")
+        await see(app, pilot, "001-alexa now wakes at 0.730", within_s=30)
+
+    play(workspace, story)
+    assert load(best).operating_point == {"threshold": 0.73, "target_fah": 1.0}
+
+
+def test_an_empty_screen_says_what_to_do(tmp_path: Path) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("8")
+        await see(app, pilot, "No run has a report yet.")
+        await pilot.press("left")
+
+    play(Workspace(tmp_path), story)

@@ -1,0 +1,173 @@
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+
+from engine.recipe import load
+from engine.runs import Workspace
+from tests.tui.play import LARGE, SMALL, play, screen, see
+from wakeword_tui.app import WakewordApp
+from wakeword_tui.draft import Draft, limits
+
+
+async def go_to(pilot: Pilot[int], section: str, downs: int) -> None:
+    """Put the cursor on a field: sections on the left, then down in the form."""
+    app = pilot.app
+    app.screen.query_one("#sections").focus()
+    app.screen.query_one("#sections").go_to(section)
+    await pilot.press("enter", *["j"] * downs)
+    await pilot.pause()
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_sections_fields_help_and_cost(workspace: Workspace, size: tuple[int, int]) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await see(app, pilot, "1 Setup", "manifest", "evaluate", "✓ the recipe is sound")
+        await see(app, pilot, "data.manifest", "A manifest.csv, or a folder")
+        await see(app, pilot, "k parameters", "MACs", within_s=30)
+
+    play(workspace, story, size)
+
+
+def test_a_value_out_of_range_is_a_problem_while_it_is_typed(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await go_to(pilot, "model", 3)
+        await pilot.press("enter", "end", *["backspace"] * 3, *"1.4")
+        await see(app, pilot, "✗ model", "✗ model.dropout: ", "less than or equal to 0.9")
+        await pilot.press("enter", "s")
+        await see(app, pilot, "the recipe has problems")
+        assert app.desk.training() is None
+
+    play(workspace, story)
+
+
+def test_escape_leaves_a_field_as_it_was(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await go_to(pilot, "data", 2)
+        await pilot.press("enter", *"alexa")
+        assert app.desk.draft.recipe.data.wakeword == "alexa"
+        await pilot.press("escape")
+        assert app.desk.draft.recipe.data.wakeword == ""
+        await pilot.press("1")  # a key again, not a letter
+        assert app.desk.draft.recipe.data.wakeword == ""
+
+    play(workspace, story)
+
+
+def test_a_choice_goes_on_with_enter_and_arrows(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await go_to(pilot, "model", 0)
+        await see(app, pilot, "◂ 1 of 2 ▸")
+        await pilot.press("right")
+        assert app.desk.draft.recipe.model.arch == "mobilenetv3"
+        await pilot.press("enter")
+        assert app.desk.draft.recipe.model.arch == "tinyconv"
+        await pilot.press("down", "down", "left")
+        assert app.desk.draft.recipe.model.depthwise is False
+
+    play(workspace, story)
+
+
+def test_r_goes_back_to_the_file_then_to_the_default(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("[model]\nwidth = 2.0\n")
+    draft = Draft.open(path)
+    draft.set("model.width", "3")
+    draft.reset("model.width")
+    assert draft.recipe.model.width == 2.0
+    draft.reset("model.width")
+    assert draft.recipe.model.width == 1.0
+
+
+def test_ctrl_s_asks_for_a_name_and_saves(workspace: Workspace, tmp_path: Path) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await go_to(pilot, "data", 2)
+        await pilot.press("enter", *"alexa", "enter", "ctrl+s")
+        await see(app, pilot, "save as", "wakeword.toml")
+        await pilot.press("enter")
+        await see(app, pilot, "saved wakeword.toml")
+        assert not app.desk.draft.changed
+
+    play(workspace, story)
+    assert load(tmp_path / "wakeword.toml").data.wakeword == "alexa"
+
+
+def test_o_opens_a_recipe_that_lies_about(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "wide.toml").write_text("[model]\nwidth = 2.0\n")
+    (tmp_path / "other.toml").write_text("")
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("o")
+        await see(app, pilot, "open a recipe", "other.toml", "recipes/wide.toml")
+        await pilot.press(*"wide", "enter")
+        await see(app, pilot, "wide.toml")
+        assert app.desk.draft.recipe.model.width == 2.0
+
+    play(workspace, story)
+
+
+def test_a_recipe_that_cannot_be_read_is_a_message(workspace: Workspace, tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text("[model]\nwidht = 2.0\n")
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await see(app, pilot, "model.widht: no such key")
+
+    play(workspace, story, recipe_path=path)
+
+
+def test_h_without_data_says_what_is_missing(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("h")
+        await see(app, pilot, "no data: data.manifest is not set")
+
+    play(workspace, story)
+
+
+def test_s_trains_and_a_failure_is_told(workspace: Workspace) -> None:
+    """The real engine: without data it must say so, not stay silent."""
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("s")
+        await see(app, pilot, "003-wakeword failed", "no data", within_s=30)
+
+    play(workspace, story)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("model.dropout", "0 to 0.9"),
+        ("train.lr", "above 0, at most 1"),
+        ("train.seed", "at least 0"),
+        ("data.manifest", "path"),
+        ("data.sources", "paths"),
+        ("name", "text"),
+    ],
+)
+def test_limits_in_words(path: str, words: str) -> None:
+    assert limits(path) == words
+
+
+def test_lists_are_typed_with_commas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    draft = Draft()
+    draft.set("data.sources", "/a, b's")
+    draft.set("evaluate.det_fah", "0.5, 10")
+    assert draft.problems == ()
+    assert draft.recipe.data.sources == (Path("/a"), tmp_path / "bs")
+    assert draft.recipe.evaluate.det_fah == (0.5, 10.0)
+    draft.set("data.sources", "")
+    assert draft.recipe.data.sources == ()
+
+
+def test_nothing_is_lost_on_the_way_to_another_section(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await go_to(pilot, "data", 2)
+        await pilot.press("enter", *"alexa", "enter")
+        await go_to(pilot, "train", 0)
+        await go_to(pilot, "data", 2)
+        assert "alexa" in screen(app)
+
+    play(workspace, story)

@@ -1,0 +1,144 @@
+import os
+
+import pytest
+from textual.pilot import Pilot
+
+from engine.events import CheckpointSaved
+from engine.runs import Workspace, read_events
+from tests.tui.play import LARGE, SMALL, play, screen, see, start
+from wakeword_tui.app import WakewordApp
+from wakeword_tui.store import Store
+from wakeword_tui.widgets.chart import Chart
+
+
+def test_an_empty_screen_says_what_to_press(tmp_path) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("2")
+        await see(app, pilot, "No training yet.", "s      train the recipe")
+
+    play(Workspace(tmp_path), story)
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_a_running_job_is_shown_live(workspace: Workspace, size: tuple[int, int]) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        start(app, pause_s=0.005)
+        await see(app, pilot, "● train", "run 003-alexa", "━ train ◆ best", "missed @1/h", "ETA")
+        assert ("○ pAUC ● missed %" in screen(app)) == (size == LARGE)
+
+    play(workspace, story, size)
+
+
+def test_opening_an_old_run_replays_it(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("2")
+        await pilot.press("j", "enter")
+        await see(app, pilot, "run 001-alexa", "done  2 000/2 000 steps", "2.1 % @ 2 000")
+        await pilot.press("k", "enter")
+        await see(app, pilot, "run 002-alexa", "stopped  700/2 000 steps")
+
+    play(workspace, story)
+
+
+def test_an_old_run_can_be_looked_at_while_another_trains(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        start(app, pause_s=0.005)
+        await see(app, pilot, "run 003-alexa")
+        await pilot.press("j", "enter")
+        await see(app, pilot, "run 002-alexa", "700/2 000", "● train")
+        await pilot.press("k", "enter")
+        await see(app, pilot, "run 003-alexa", "ETA")
+
+    play(workspace, story)
+
+
+def test_replay_is_what_was_seen_live(workspace: Workspace, monkeypatch) -> None:
+    monkeypatch.setattr("engine.runs.STEPPED_EVERY_S", 0.0)
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        live = start(app, steps=700)
+        await see(app, pilot, "done  700/2 000 steps")
+        again = Store.replay(live.run)
+        live.store.progress, live.store.phase_began_s = None, again.phase_began_s  # not durable
+        assert again == live.store
+
+    play(workspace, story)
+
+
+def test_p_holds_the_job_and_lets_it_go_on(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        start(app, pause_s=0.005)
+        await see(app, pilot, "● train")
+        await pilot.press("p")
+        await see(app, pilot, "‖ paused")
+        await pilot.press("p")
+        await see(app, pilot, "● train")
+
+    play(workspace, story)
+
+
+def test_c_saves_a_checkpoint_and_s_stops_after_one(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        live = start(app, pause_s=0.005)
+        await see(app, pilot, "● train")
+        await pilot.press("c")
+        await see(app, pilot, "a checkpoint at the next step")
+        await pilot.press("s")
+        await see(app, pilot, "stopped  ")
+        saved = [r.event for r in read_events(live.run.events)]
+        assert sum(isinstance(e, CheckpointSaved) and e.name == "last" for e in saved) == 2
+
+    play(workspace, story)
+
+
+def test_v_shows_the_other_curve_where_only_one_fits(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("2", "j", "enter")
+        await see(app, pilot, "◆ best")
+        await pilot.press("v")
+        await see(app, pilot, "○ pAUC ● missed %")
+        assert "◆ best" not in screen(app)
+
+    play(workspace, story)
+
+
+def test_z_gives_a_chart_the_whole_screen_and_takes_it_back(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("2", "j", "enter")
+        await see(app, pilot, "◆ best")
+        app.screen.query_one("#loss", Chart).focus()
+        await pilot.press("z")
+        await pilot.pause(0.2)
+        assert "runs" not in screen(app)
+        await pilot.press("escape")
+        await see(app, pilot, "runs", "◆ best")
+
+    play(workspace, story)
+
+
+def test_resuming_a_finished_run_says_why_not(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("2", "j", "r")
+        await see(app, pilot, "001-alexa is finished")
+
+    play(workspace, story)
+
+
+def test_a_workspace_that_another_process_holds_says_so(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        with workspace.lock():
+            await pilot.press("2", "s")
+            await see(app, pilot, f"process {os.getpid()} is training")
+        assert [run.number for run in workspace.runs()] == [1, 2]
+
+    play(workspace, story)
+
+
+def test_a_bug_in_the_job_is_told_and_its_traceback_is_in_the_log(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        start(app, steps="many")
+        await see(app, pilot, "TypeError")
+        await pilot.press("9")
+        await see(app, pilot, "✗", "Traceback (most recent call last)")
+
+    play(workspace, story)
