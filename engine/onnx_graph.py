@@ -4,8 +4,7 @@ The spectrum is a convolution with a cosine and a sine bank: the most portable f
 fastest one in onnxruntime.
 """
 
-import contextlib
-import io
+import logging
 import math
 import warnings
 from pathlib import Path
@@ -63,19 +62,20 @@ def write_onnx(checkpoint: Checkpoint, path: Path) -> None:
     window = Window(checkpoint.features(), checkpoint.model()).eval()
     example = torch.zeros(2, window.front.features.grid.window_samples)
     batch = torch.export.Dim("batch", min=1, max=4096)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    # It logs that torchvision is absent; redirecting the streams would silence other threads too.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with contextlib.redirect_stderr(io.StringIO()):
-            program = torch.onnx.export(
-                window,
-                (example,),
-                input_names=["waveform"],
-                output_names=["score"],
-                dynamic_shapes=({0: batch},),
-                opset_version=OPSET,
-                dynamo=True,
-                verbose=False,
-            )
+        program = torch.onnx.export(
+            window,
+            (example,),
+            input_names=["waveform"],
+            output_names=["score"],
+            dynamic_shapes=({0: batch},),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
     if program is None:
         raise AssertionError("torch.onnx.export gave no program")
     graph = _stripped(program.model_proto)

@@ -85,34 +85,38 @@ class _Loop:
 
     def go(self) -> None:
         """Train to the end. On Stopped a checkpoint is written first."""
-        trainer, steps = self.trainer, self.trainer.recipe.train.steps_per_epoch
+        trainer = self.trainer
         if not self.run.last.exists():
             self.save()
         self.emit(PhaseChanged("train"))
         try:
-            while trainer.position.step < trainer.total_steps:
+            while trainer.epoch_ended() or trainer.position.step < trainer.total_steps:
                 self.control.tick()
-                self.losses.append(trainer.step())
-                self._after_step()
-                if trainer.position.step % steps == 0:
+                if trainer.epoch_ended():
                     self._after_epoch()
+                else:
+                    self.losses.append(trainer.step())
+                    self._after_step()
         except Stopped:
-            self.save()
+            if self._finite():
+                self.save()
             raise
 
     def _after_step(self) -> None:
+        """Show and save now and then, but nothing that has not been found finite."""
         trainer, now = self.trainer, time.monotonic()
         self.counted_steps += 1
-        if trainer.position.step % CHECK_EVERY_STEPS == 0 and not self._finite():
+        shown = now - self.shown_s >= SHOW_EVERY_S
+        saved = now - self.saved_s >= trainer.recipe.train.checkpoint_every_s
+        saved |= self.control.take_checkpoint_request()
+        checked = trainer.position.step % CHECK_EVERY_STEPS == 0 or trainer.epoch_ended()
+        if (shown or saved or checked) and not self._finite():
             self._go_back()
-        if now - self.shown_s >= SHOW_EVERY_S:
+            return
+        if shown:
             self._show(now)
-        wanted = self.control.take_checkpoint_request()
-        if wanted or now - self.saved_s >= trainer.recipe.train.checkpoint_every_s:
-            if self._finite():
-                self.save()
-            else:
-                self._go_back()
+        if saved:
+            self.save()
 
     def _finite(self) -> bool:
         return not self.losses or bool(torch.stack(self.losses).isfinite().all())
@@ -155,9 +159,8 @@ class _Loop:
 
     def _after_epoch(self) -> None:
         """Validate the averaged weights, keep the best, look for hard negatives, checkpoint."""
-        if not self._finite():
-            return self._go_back()
-        self._show(time.monotonic())
+        if self.losses:
+            self._show(time.monotonic())
         self.emit(PhaseChanged("validate"))
         trainer = self.trainer
         scorer = Scorer(trainer.features, trainer.averaged, trainer.device)
@@ -165,10 +168,10 @@ class _Loop:
         if trainer.position.step < trainer.total_steps and trainer.recipe.train.hard_share > 0:
             trainer.hard.search(scorer, trainer.epoch)
             trainer.batches.hard = trainer.hard.spans()
+        trainer.position.validated = trainer.position.step
         self.save()
         self.emit(PhaseChanged("train"))
         self.counted_s, self.counted_steps = time.monotonic(), 0
-        return None
 
     def _validate(self, scored: Scored) -> None:
         """Choose the operating point; FRR there decides what is best, the DET area breaks ties."""
@@ -284,7 +287,9 @@ def _memory_errors(recipe: Recipe) -> Iterator[None]:
     """Turn running out of memory into a sentence that names a batch size."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if type(error) is RuntimeError and "can't allocate memory" not in str(error):
+            raise
         raise DeviceError(
             f"out of memory with train.batch_size = {recipe.train.batch_size}",
             f"try --set train.batch_size={max(2, recipe.train.batch_size // 2)}",

@@ -35,6 +35,7 @@ class Position:
     """Where training is; all of it goes into the checkpoint."""
 
     step: int = 0
+    validated: int = 0
     lr_scale: float = 1.0
     best_frr: float = math.inf
     best_area: float = math.inf
@@ -84,6 +85,11 @@ class Trainer:
     def epoch(self) -> int:
         """The epoch of the next step, from 0."""
         return self.position.step // self.recipe.train.steps_per_epoch
+
+    def epoch_ended(self) -> bool:
+        """Whether an epoch is through and not validated yet; a run may be stopped in between."""
+        step = self.position.step
+        return step % self.recipe.train.steps_per_epoch == 0 and step > self.position.validated
 
     def learning_rate(self) -> float:
         """Linear warm-up, then a cosine down to zero (Loshchilov and Hutter 2017)."""

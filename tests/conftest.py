@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import tempfile
@@ -6,6 +7,11 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+
+# One thread is fastest for models this small, and leaves the other core to whoever else works.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from tiny import make_data
 
 import engine  # noqa: F401 -- its torchaudio guard must stand before anything imports transformers
 
@@ -25,3 +31,9 @@ def small_disk() -> Iterator[Path]:
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
     folder.rmdir()
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `tiny.make_data`; do not write into it."""
+    return make_data(tmp_path_factory.mktemp("tiny") / "data")

@@ -18,7 +18,6 @@ from engine.runs import Run, Workspace
 SETTINGS: dict[str, Any] = {
     "name": "tiny",
     "data.wakeword": "beep",
-    "features.window_ms": 1000,
     "model.width": 0.25,
     "train.batch_size": 8,
     "train.epochs": 2,

@@ -10,6 +10,7 @@ learns where in it the word lies.
 import torch
 from torch import Tensor, nn
 
+from engine.errors import RecipeError
 from engine.recipe import Model
 
 # (channels, kernel, stride) of the stem and the blocks; the strides multiply to `STRIDE` frames.
@@ -61,6 +62,9 @@ class TinyConv(nn.Module):
             wide = _scale(out, settings.width)
             blocks.append(Block(channels, wide, kernel, stride, depthwise=settings.depthwise))
             channels, length = wide, (length - kernel) // stride + 1
+        if length < 1:
+            message = f"tinyconv sees nothing in a window of {window_frames} frames"
+            raise RecipeError(message, hint="make features.window_ms longer")
         self.blocks = nn.ModuleList(blocks)
         self.pool = nn.Conv1d(channels, channels, length, groups=channels)
         nn.init.constant_(self.pool.weight, 1.0 / length)
