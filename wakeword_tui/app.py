@@ -143,6 +143,8 @@ class WakewordApp(App[int]):
             self.notify("stopping after a checkpoint", timeout=2)
         elif self.desk.draft.problems:
             self.complain("the recipe has problems", "\n".join(self.desk.draft.problems))
+        elif not (self.desk.draft.recipe.data.manifest or self.desk.draft.recipe.data.sources):
+            self.complain("there is no data yet", "name a manifest or a folder in data.manifest")
         else:
             self.begin(self.desk.draft.recipe)
 

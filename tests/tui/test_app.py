@@ -42,7 +42,7 @@ def test_digits_and_brackets_change_screens(workspace: Workspace) -> None:
 def test_help_shows_the_keys_of_this_screen(workspace: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("2", "question_mark")
-        await see(app, pilot, "keys", "Start/stop", "Resume run", "Screenshot", "Quit")
+        await see(app, pilot, "keys", "Start/stop", "Resume", "Screenshot", "Quit")
         assert "False wakes" not in screen(app)
         await pilot.press("escape")
         await pilot.pause()

@@ -125,12 +125,22 @@ def test_h_without_data_says_what_is_missing(workspace: Workspace) -> None:
     play(workspace, story)
 
 
-def test_s_trains_and_a_failure_is_told(workspace: Workspace) -> None:
-    """The real engine: without data it must say so, not stay silent."""
-
+def test_s_without_data_begins_nothing(workspace: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("s")
-        await see(app, pilot, "003-wakeword failed", "no data", within_s=30)
+        await see(app, pilot, "there is no data yet")
+        assert len(workspace.runs()) == 2
+
+    play(workspace, story)
+
+
+def test_s_trains_with_the_real_engine_and_a_failure_is_told(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        app.desk.draft.set("data.manifest", "nowhere")
+        await pilot.press("s")
+        await see(app, pilot, "nowhere does not exist", "1  mend the recipe", within_s=30)
+        await pilot.press("9")
+        await see(app, pilot, "✗ train", "failed after")
 
     play(workspace, story)
 

@@ -126,6 +126,7 @@ def test_resuming_a_finished_run_says_why_not(workspace: Workspace) -> None:
 
 def test_a_workspace_that_another_process_holds_says_so(workspace: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        app.desk.draft.set("data.manifest", "clips")
         with workspace.lock():
             await pilot.press("2", "s")
             await see(app, pilot, f"process {os.getpid()} is training")

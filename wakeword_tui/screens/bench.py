@@ -33,6 +33,7 @@ class BenchScreen(Page):
     """Runs with a report; one wish, its threshold, and what that threshold does."""
 
     TITLE = "Bench"
+    PANELS = "#reports, #question, #det, #groups"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "wish(-1)", "Fewer false wakes", key_display="←", id="bench.fewer"),
         Binding("right", "wish(1)", "More", key_display="→", id="bench.more"),

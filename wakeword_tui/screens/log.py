@@ -21,6 +21,7 @@ class LogScreen(Page):
     """Events of the run in front and notes of the app, oldest first."""
 
     TITLE = "Log"
+    PANELS = "#lines"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "Filter", key_display="/", id="log.filter"),
     ]

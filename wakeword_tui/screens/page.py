@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.events import Resize
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Footer
@@ -19,6 +20,10 @@ TABS = (("1", "Setup"), ("2", "Train"), ("8", "Bench"), ("9", "Log"))
 """Digits of screens that are built; the others keep theirs for later."""
 
 
+SMALL = (60, 16)
+"""Below this many columns or rows one panel is shown at a time."""
+
+
 class Page(Screen[None]):
     """A screen: a top bar, a body, a footer. It is painted from the app's state, never pushed to.
 
@@ -27,13 +32,19 @@ class Page(Screen[None]):
     """
 
     TITLE = ""
+    PANELS = "Menu"
+    """Selects the panels that `tab` goes through where only one is shown at a time."""
+    ALLOW_IN_MAXIMIZED_VIEW = "TopBar, ProgressLine, Footer"
     _built = False
+    _small = False
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (100, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (16, "-short"), (30, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "copy", "Copy", show=False, id="page.copy"),
         Binding("z", "zoom", "Zoom panel", show=False, id="page.zoom"),
         Binding("escape", "back", "Back", show=False, id="page.back"),
+        Binding("tab", "panel(1)", "Next panel", show=False, id="page.next"),
+        Binding("shift+tab", "panel(-1)", "Panel before", show=False, id="page.before"),
     ]
 
     @property
@@ -78,6 +89,32 @@ class Page(Screen[None]):
         """Paint on coming to the front."""
         self.repaint()
 
+    def on_resize(self, event: Resize) -> None:
+        """Show one panel at a time where there is no room for more."""
+        small = event.size.width < SMALL[0] or event.size.height < SMALL[1]
+        if small != self._small:
+            self._small = small
+            self._show_panel(0) if small else self.minimize()
+
+    def action_panel(self, step: int) -> None:
+        """Go to the next panel, or to the one before."""
+        if self._small:
+            self._show_panel(step)
+        elif step > 0:
+            self.focus_next()
+        else:
+            self.focus_previous()
+
+    def _show_panel(self, step: int) -> None:
+        """Give the whole screen to a panel beside the one that is shown or has the focus."""
+        panels = [panel for panel in self.query(self.PANELS) if panel.display]
+        around = self.focused.ancestors_with_self if self.focused is not None else []
+        here = [panel for panel in panels if panel is self.maximized or panel in around]
+        panel = panels[(panels.index(here[0]) + step) % len(panels)] if here else panels[0]
+        inside = [panel, *panel.query("*")]
+        self.set_focus(next((widget for widget in inside if widget.focusable), None))
+        self.maximized = panel
+
     def action_copy(self) -> None:
         """Copy what this screen is about."""
         if text := self.copyable():
@@ -86,6 +123,8 @@ class Page(Screen[None]):
 
     def action_zoom(self) -> None:
         """Give the panel in focus the whole screen, or give it back."""
+        if self._small:
+            return
         if self.maximized is not None:
             self.minimize()
         elif self.focused is not None:
@@ -93,5 +132,5 @@ class Page(Screen[None]):
 
     def action_back(self) -> None:
         """Leave the zoom."""
-        if self.maximized is not None:
+        if self.maximized is not None and not self._small:
             self.minimize()

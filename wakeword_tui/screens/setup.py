@@ -33,6 +33,7 @@ class SetupScreen(Page):
     """Sections, the fields of one, what the field means, and what the whole amounts to."""
 
     TITLE = "Setup"
+    PANELS = "#sections, #form, #help, #check"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "start", "Start", id="setup.start"),
         Binding("ctrl+s", "save", "Save", id="setup.save"),

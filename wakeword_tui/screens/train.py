@@ -20,7 +20,8 @@ from wakeword_tui.widgets.menu import Menu
 from wakeword_tui.widgets.panels import Facts, Lines, ProgressLine
 from wakeword_tui.widgets.raster import Axis, Plot, Series
 
-EMPTY = (
+Line = Content | str | tuple[str, str]
+EMPTY: tuple[Line, ...] = (
     ("No training yet.", "bold"),
     "",
     "s      train the recipe that stands in Setup",
@@ -34,12 +35,13 @@ class TrainScreen(Page):
     """Curves on the left, numbers and runs on the right, how far it is on top."""
 
     TITLE = "Train"
+    PANELS = "#empty, #loss, #miss, #facts, #runs"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "start_stop", "Start/stop", id="train.start"),
         Binding("p", "pause", "Pause", id="train.pause"),
-        Binding("c", "checkpoint", "Checkpoint", id="train.checkpoint"),
-        Binding("r", "resume", "Resume run", id="train.resume"),
-        Binding("v", "view", "Other curve", id="train.view"),
+        Binding("c", "checkpoint", "Save", id="train.checkpoint"),
+        Binding("r", "resume", "Resume", id="train.resume"),
+        Binding("v", "view", "Curve", id="train.view"),
     ]
 
     def body(self) -> Iterable[Widget]:
@@ -52,7 +54,6 @@ class TrainScreen(Page):
 
     def on_mount(self) -> None:
         """Begin in the list of runs."""
-        self.query_one("#empty", Lines).show(*EMPTY)
         self.query_one("#runs", Menu).focus()
         self._painted: tuple[int, int] | None = None
 
@@ -63,7 +64,8 @@ class TrainScreen(Page):
     def paint(self) -> None:
         """Show the store: progress, numbers and runs always, curves when there is a new point."""
         store = self.desk.store
-        self.set_class(store.started is None, "-empty")
+        self.set_class(not store.losses, "-empty")
+        self.query_one("#empty", Lines).show(*instead_of_curves(store))
         self.query_one("#progress", ProgressLine).show(*progress(store))
         facts = self.query_one("#facts", Facts)
         facts.border_title = f"run {self.desk.shown.name}" if self.desk.shown else "run"
@@ -116,6 +118,16 @@ class TrainScreen(Page):
     def action_view(self) -> None:
         """Show the other curve where there is room for one."""
         self.toggle_class("-miss")
+
+
+def instead_of_curves(store: Store) -> tuple[Line, ...]:
+    """What to say while there is nothing to draw."""
+    if store.failed is not None:
+        failed = Content.assemble(("✗ ", "$error"), (store.failed.message, "bold"))
+        return (failed, "", *store.failed.hint.splitlines(), "", "1  mend the recipe", "9  the log")
+    if store.started is not None:
+        return ((store.phase or "starting", "bold"), "", "The curves begin with the first steps.")
+    return EMPTY
 
 
 def run_line(row: tuple[str, str, str], width: int) -> tuple[str, Content]:

@@ -44,6 +44,8 @@ class Form(Container):
         Binding("r", "reset", "Reset", id="form.reset"),
     ]
 
+    ALLOW_MAXIMIZE = True  # as a whole: the editor opens over the lines
+
     class Changed(Message):
         """A field has another text."""
 
