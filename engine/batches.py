@@ -42,10 +42,11 @@ class Spans:
         return len(self.begin)
 
 
-def word_spans(clips: tuple[PackedClip, ...], shift: int) -> Spans:
-    """Windows of words end 0 to `shift` samples after the word does."""
+def word_spans(clips: tuple[PackedClip, ...], shift: int, window: int) -> Spans:
+    """Windows of words end 0 to `shift` samples after the word does, and hold its beginning."""
     ends = [clip.offset + round(clip.end_s * SAMPLE_RATE) for clip in clips]
-    return _spans(clips, ends, [end + shift for end in ends])
+    latest = [clip.offset + int(clip.start_s * SAMPLE_RATE) + window for clip in clips]
+    return _spans(clips, ends, [min(e + shift, late) for e, late in zip(ends, latest, strict=True)])
 
 
 def partial_spans(clips: tuple[PackedClip, ...], shift: int) -> Spans:
@@ -90,14 +91,16 @@ class Batches:
         self.grid = grid(recipe.features)
         window = self.grid.window_samples
         shift = recipe.augment.shift_ms * SAMPLE_RATE // 1000
-        self.positives = word_spans(selection.positives, shift)
+        self.speed = Speed(recipe.augment)
+        slowed = [self.speed.source_samples(ratio, window) for ratio in self.speed.bank]
+        shortest = min([window, *slowed])
+        self.positives = word_spans(selection.positives, shift, shortest)
         self.partials = partial_spans(selection.positives, shift)
-        self.words = word_spans(selection.negatives, shift)
+        self.words = word_spans(selection.negatives, shift, shortest)
         self.speech = free_spans(selection.speech, window)
         self.noise = free_spans(selection.noise, window)
         self.hard = Spans(*(torch.zeros(0, dtype=torch.int64) for _ in range(4)))
         self.audio = _resident(pack.audio, device)
-        self.speed = Speed(recipe.augment)
         responses = [self._clip(room) for room in selection.rooms]
         self.rooms = prepare_rooms(responses, window, device)
 
@@ -115,12 +118,13 @@ class Batches:
         """Give `(count, N)` windows without augmentation, to fit the feature statistics on."""
         generator = step_generator(self.recipe.train.seed, 0, 0, "statistics")
         half = [self._pick(self.positives, count // 2, generator)]
-        rest = self.speech if len(self.speech) else self.noise
+        rest = next(spans for spans in (self.speech, self.noise, self.words) if len(spans))
         half.append(self._pick(rest, count - count // 2, generator))
         begin, end, stop = (torch.cat(parts) for parts in zip(*half, strict=True))
         window = self.grid.window_samples
         waveform = self._gather(begin, end, stop - window, window)
-        return mix(waveform, self._background(count, generator), torch.full((count,), 25.0))
+        snr_db = torch.full((count,), 25.0, device=self.device)
+        return mix(waveform, self._background(count, generator), snr_db)
 
     def _choose(self, generator: torch.Generator) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
         """Pick the clips of a batch and where each window stops."""
@@ -144,7 +148,9 @@ class Batches:
         rest = count - partials - words - noise
         if len(self.speech):
             return partials, words, noise, rest
-        return (partials, words, noise + rest, 0) if noise else (partials, words + rest, 0, 0)
+        if len(self.noise):
+            return partials, words, noise + rest, 0
+        return partials, words + rest, 0, 0
 
     @staticmethod
     def _pick(

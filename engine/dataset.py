@@ -210,8 +210,12 @@ def _missing(pack: Pack, settings: Data) -> str:
         selection = select(pack, settings, split)
         if not selection.positives:
             return f"the {split} split has no clips of the wake word {settings.wakeword}"
-        if split != "train" and not (selection.speech or selection.noise):
+        if selection.speech or selection.noise:
+            continue
+        if split != "train":
             return f"the {split} split has no streams: no speech and no noise"
+        if not selection.negatives:
+            return "the train split has no negatives: no other words, speech or noise"
     return ""
 
 

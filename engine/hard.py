@@ -5,6 +5,8 @@ highest peaks, at most one per half second, become windows that the next epochs 
 clips are those of the training split alone.
 """
 
+from collections.abc import Iterator
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
@@ -24,6 +26,7 @@ Hops = npt.NDArray[np.int64]
 HOURS_PER_EPOCH = 0.75
 PEAKS_PER_EPOCH = 400
 EPOCHS_KEPT = 3
+PIECE_S = 300.0
 APART_S = 0.5
 JITTER_S = 0.04
 
@@ -33,7 +36,8 @@ class HardNegatives:
 
     def __init__(self, packed: Pack, selection: Selection, recipe: Recipe) -> None:
         self._audio = packed.audio
-        self._clips = [*selection.negatives, *selection.speech, *selection.noise]
+        clips = [*selection.negatives, *selection.speech, *selection.noise]
+        self._clips = [piece for clip in clips for piece in _pieces(clip)]
         self._seed = recipe.train.seed
         self._found: list[Tensor] = []
 
@@ -72,6 +76,14 @@ class HardNegatives:
     def restore(self, state: Any) -> None:
         """Go back to a checkpoint's state."""
         self._found = list(state)
+
+
+def _pieces(clip: PackedClip) -> Iterator[PackedClip]:
+    """Cut a long stream, so that an epoch's part can hold some of it."""
+    longest = int(PIECE_S * SAMPLE_RATE)
+    for start in range(0, clip.samples, longest):
+        samples = min(longest, clip.samples - start)
+        yield replace(clip, offset=clip.offset + start, samples=samples)
 
 
 def _peaks(scores: Scores, apart: int) -> Hops:

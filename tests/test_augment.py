@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from engine.augment import (
+    QUIET_SNR_DB,
     ROOM_SAMPLES,
     Speed,
     active_power,
@@ -77,7 +78,7 @@ def test_a_silent_background_or_clip_stays_finite() -> None:
     assert mix(silence, noise(2, SECOND), torch.tensor([0.0, 20.0])).isfinite().all()
 
 
-@pytest.mark.parametrize(("share", "low", "high"), [(1.0, 3.0, 9.0), (0.0, 30.0, 50.0)])
+@pytest.mark.parametrize(("share", "low", "high"), [(1.0, 3.0, 9.0), (0.0, *QUIET_SNR_DB)])
 def test_ratios_are_drawn_from_the_range_or_hardly_audible(
     share: float, low: float, high: float
 ) -> None:
@@ -85,7 +86,7 @@ def test_ratios_are_drawn_from_the_range_or_hardly_audible(
     drawn = draw_snr_db(settings, 2000, seeded())
     assert drawn.min() >= low
     assert drawn.max() <= high
-    assert float(drawn.mean()) == pytest.approx((low + high) / 2, abs=0.5)
+    assert float(drawn.mean()) == pytest.approx((low + high) / 2, abs=1.0)
 
 
 # --- rooms
@@ -168,11 +169,11 @@ def test_speed_keeps_the_end_of_a_window_at_its_end(ratio: tuple[int, int]) -> N
     assert SECOND - at == pytest.approx(3200 * ratio[1] / ratio[0], abs=2)
 
 
-def test_the_recipe_limits_the_speeds() -> None:
-    """Within 6 %: 19/20 and 20/19."""
-    assert speeds(Augment(speed_range=0.06)) == [(19, 20), (20, 19)]
-    assert speeds(Augment(speed_range=0.0)) == []
-    assert len(speeds(Augment(speed_range=0.125))) == 6
+@pytest.mark.parametrize("within", [0.0, 0.06, 0.15, 0.3])
+def test_the_recipe_limits_the_speeds(within: float) -> None:
+    bank = speeds(Augment(speed_range=within))
+    assert all(abs(a / b - 1) <= within + 1e-9 for a, b in bank)
+    assert bool(bank) == (within > 0)
 
 
 # --- gain and masks

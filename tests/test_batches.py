@@ -1,0 +1,234 @@
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import SETTINGS, groups, hiss, ignore, seconds, tiny_recipe
+from torch import Tensor
+
+from engine import audio
+from engine.batches import Batches, step_generator
+from engine.dataset import Pack, pack, read, select
+from engine.jobs import Control
+from engine.recipe import Recipe, override
+
+CPU = torch.device("cpu")
+# Nothing added and nothing changed, but backgrounds 30 dB down at the least.
+BARE = {"augment.speed": 0.0, "augment.room": 0.0, "augment.noise": 0.0, "augment.gain_db": 0.0}
+
+
+@pytest.fixture(scope="module")
+def packed(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    recipe = tiny_recipe(tiny_data)
+    return pack(read(recipe.data), tmp_path_factory.mktemp("cache"), emit=ignore, control=Control())
+
+
+def drawn_from(
+    packed: Pack, data: Path, changes: Mapping[str, Any] | None = None
+) -> tuple[Batches, Recipe]:
+    recipe = tiny_recipe(data, {"train.batch_size": 40, **(changes or {})})
+    return Batches(packed, select(packed, recipe.data, "train"), recipe, CPU), recipe
+
+
+def small_pack(
+    folder: Path, rows: list[tuple[str, str, np.ndarray[Any, np.dtype[np.float32]]]]
+) -> tuple[Pack, Recipe]:
+    """Pack clips given as (label, place of the word, samples), all of them for training."""
+    lines = ["path,label,group,split,start_s,end_s"]
+    for number, (label, place, waveform) in enumerate(rows):
+        audio.write(folder / f"{number}.wav", waveform)
+        lines.append(f"{number}.wav,{label},g{number},train,{place or ','}")
+    (folder / "manifest.csv").write_text("\n".join(lines))
+    recipe = override(Recipe(), {**SETTINGS, "data.manifest": str(folder / "manifest.csv")})
+    return pack(read(recipe.data), folder / "cache", emit=ignore, control=Control()), recipe
+
+
+# --- the same, and not the same
+
+
+@given(seed=st.integers(0, 1000), epoch=st.integers(0, 50), step=st.integers(0, 5000))
+@settings(max_examples=10)
+def test_seed_epoch_and_step_make_the_batch(
+    packed: Pack, tiny_data: Path, seed: int, epoch: int, step: int
+) -> None:
+    changes = {"train.seed": seed, "train.batch_size": 8}
+    (one, _), (other, _) = (drawn_from(packed, tiny_data, changes) for _ in range(2))
+    other.draw(epoch, step + 1)
+    waveform, labels = one.draw(epoch, step)
+    again, labels_again = other.draw(epoch, step)
+    assert torch.equal(waveform, again)
+    assert torch.equal(labels, labels_again)
+
+
+@pytest.mark.parametrize(("epoch", "step", "seed"), [(0, 1, 0), (1, 0, 0), (0, 0, 1)])
+def test_another_step_epoch_or_seed_makes_another_batch(
+    packed: Pack, tiny_data: Path, epoch: int, step: int, seed: int
+) -> None:
+    batches, _ = drawn_from(packed, tiny_data)
+    others, _ = drawn_from(packed, tiny_data, {"train.seed": seed})
+    assert not torch.equal(batches.draw(0, 0)[0], others.draw(epoch, step)[0])
+
+
+def test_generators_of_two_purposes_differ() -> None:
+    one, other = (step_generator(0, 1, 2, purpose) for purpose in ("batch", "masks"))
+    assert not torch.equal(torch.rand(9, generator=one), torch.rand(9, generator=other))
+
+
+# --- what is in a batch
+
+
+@pytest.mark.parametrize(("share", "positives"), [(0.3, 12), (0.5, 20), (0.001, 1)])
+def test_labels_count_as_the_recipe_says(
+    packed: Pack, tiny_data: Path, share: float, positives: int
+) -> None:
+    """0.3 x 40 = 12; there is always one."""
+    batches, _ = drawn_from(packed, tiny_data, {"train.positive_share": share})
+    waveform, labels = batches.draw(0, 0)
+    assert waveform.shape == (40, batches.grid.window_samples)
+    assert labels.tolist() == [1.0] * positives + [0.0] * (40 - positives)
+
+
+def test_waveforms_are_finite_and_within_full_scale(packed: Pack, tiny_data: Path) -> None:
+    batches, _ = drawn_from(packed, tiny_data, {"augment.gain_db": 40.0})
+    for step in range(5):
+        waveform, _ = batches.draw(0, step)
+        assert waveform.isfinite().all()
+        assert waveform.abs().max() <= 1.0
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 4, 7])
+def test_a_batch_may_be_as_small_as_the_recipe_allows(
+    packed: Pack, tiny_data: Path, batch_size: int
+) -> None:
+    batches, _ = drawn_from(packed, tiny_data, {"train.batch_size": batch_size})
+    for step in range(20):
+        assert batches.draw(0, step)[0].shape[0] == batch_size
+
+
+@pytest.mark.parametrize("kinds", [["boop"], ["speech"], ["noise"], ["boop", "noise"]])
+@pytest.mark.parametrize("batch_size", [2, 4, 32])
+def test_negatives_are_drawn_from_what_there_is(
+    tmp_path: Path, kinds: list[str], batch_size: int
+) -> None:
+    others = [(kind, "0.1,0.6" if kind == "boop" else "", hiss(3.0, 2)) for kind in kinds]
+    rows = [("beep", "0,0.5", hiss(0.5, 1)), *others]
+    packed, recipe = small_pack(tmp_path, rows)
+    recipe = override(recipe, {"train.batch_size": batch_size})
+    batches = Batches(packed, select(packed, recipe.data, "train"), recipe, CPU)
+    assert all(len(batches.draw(0, step)[0]) == batch_size for step in range(10))
+    assert batches.plain(6).isfinite().all()
+
+
+def clicks(waveform: Tensor) -> list[tuple[int, int]]:
+    """First and last sample of each window at which it is more than half as loud as at most."""
+    loud = waveform.abs() > 0.5 * waveform.abs().amax(dim=1, keepdim=True)
+    return [(int(at[0]), int(at[-1])) for row in loud for at in [row.nonzero()[:, 0]]]
+
+
+@pytest.mark.parametrize("word_s", [0.2, 0.6, 0.9, 1.1])
+@pytest.mark.parametrize("speed", [0.0, 1.0])
+def test_a_positive_window_always_holds_the_whole_word(
+    tmp_path: Path, word_s: float, speed: float
+) -> None:
+    """The word begins and ends with a click; they are `word_s` / speed apart in every window."""
+    word = np.zeros(seconds(word_s), dtype=np.float32)
+    word[0] = word[-1] = 0.9
+    rows = [("beep", f"0.4,{0.4 + word_s}", np.pad(word, (seconds(0.4), seconds(0.2))))]
+    packed, recipe = small_pack(tmp_path, [*rows, ("speech", "", hiss(4.0, 3, 0.01))])
+    recipe = override(recipe, {**BARE, "augment.speed": speed, "train.batch_size": 60})
+    batches = Batches(packed, select(packed, recipe.data, "train"), recipe, CPU)
+    waveform, labels = batches.draw(0, 0)
+    ratios = [a / b for a, b in batches.speed.bank] if speed else [1.0]
+    lengths = [seconds(word_s) / ratio for ratio in ratios]
+    found = clicks(waveform[labels == 1])
+    assert len(found) == 18
+    for first, last in found:
+        assert min(abs(last - first - length) for length in lengths) < 4
+
+
+@pytest.mark.parametrize("shift_ms", [0, 100, 300])
+def test_a_positive_window_ends_up_to_the_shift_after_the_word(
+    tmp_path: Path, shift_ms: int
+) -> None:
+    word = np.zeros(seconds(0.5), dtype=np.float32)
+    word[0] = word[-1] = 0.9
+    rows = [("beep", "0.4,0.9", np.pad(word, (seconds(0.4), seconds(0.5))))]
+    packed, recipe = small_pack(tmp_path, [*rows, ("speech", "", hiss(4.0, 3, 0.01))])
+    changes = {**BARE, "augment.shift_ms": shift_ms, "train.batch_size": 200}
+    recipe = override(recipe, changes)
+    batches = Batches(packed, select(packed, recipe.data, "train"), recipe, CPU)
+    waveform, labels = batches.draw(0, 0)
+    after = [batches.grid.window_samples - 1 - last for _, last in clicks(waveform[labels == 1])]
+    assert min(after) >= 0
+    assert max(after) <= shift_ms * 16
+    assert max(after) - min(after) >= 0.8 * shift_ms * 16
+
+
+def test_no_audio_of_validation_or_test_is_ever_drawn(tmp_path: Path) -> None:
+    """Training clips are steady; all others alternate in sign, so their trace would show.
+
+    A window times (1, -1, 1, ...) keeps the alternating part and averages out the steady one.
+    """
+    lines, split = ["path,label,group"], {}
+    for label, length_s in (("beep", 0.6), ("boop", 0.6), ("speech", 4), ("noise", 4)):
+        for index, group in enumerate(groups(label, 1)):
+            split[group] = "train" if index >= 2 else "other"  # fold 0 tests, fold 1 validates
+            steady = np.full(seconds(length_s), 0.2, dtype=np.float32)
+            wave = steady if index >= 2 else steady * np.resize([1.0, -1.0], len(steady))
+            audio.write(tmp_path / f"{group}.wav", wave.astype(np.float32))
+            lines.append(f"{group}.wav,{label},{group}")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    recipe = tiny_recipe(tmp_path, {**BARE, "augment.noise": 1.0, "train.batch_size": 200})
+    packed = pack(read(recipe.data), tmp_path / "cache", emit=ignore, control=Control())
+    batches = Batches(packed, select(packed, recipe.data, "train"), recipe, CPU)
+    sign = torch.ones(batches.grid.window_samples)
+    sign[1::2] = -1
+    drawn = torch.cat([batches.draw(0, step)[0] for step in range(3)] + [batches.plain(50)])
+    assert (drawn * sign).mean(dim=1).abs().max() < 1e-3
+    assert drawn.abs().mean(dim=1).min() > 0.01
+
+
+def test_a_window_that_reaches_beyond_its_clip_holds_nothing_of_the_next(tmp_path: Path) -> None:
+    """A soft clip between two loud ones: the loud ones would be seen at its edges."""
+    loud, soft = np.full(8000, 0.9, dtype=np.float32), np.full(8000, 0.01, dtype=np.float32)
+    rows = [("boop", "0,0.5", loud), ("beep", "0,0.5", soft), ("boop", "0,0.5", loud)]
+    packed, recipe = small_pack(tmp_path, rows)
+    recipe = override(recipe, {**BARE, "train.batch_size": 50})
+    batches = Batches(packed, select(packed, recipe.data, "train"), recipe, CPU)
+    waveform, labels = batches.draw(0, 0)
+    assert waveform[labels == 1].abs().max() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("changes", "differs"),
+    [
+        ({**BARE, "augment.speed": 1.0}, True),
+        ({**BARE, "augment.room": 1.0}, True),
+        ({**BARE, "augment.noise": 1.0}, True),
+        ({**BARE, "augment.gain_db": 12.0}, True),
+        (BARE, False),
+    ],
+)
+def test_each_augmentation_changes_the_batch(
+    packed: Pack, tiny_data: Path, changes: dict[str, float], differs: bool
+) -> None:
+    plain, _ = drawn_from(packed, tiny_data, BARE)
+    other, _ = drawn_from(packed, tiny_data, changes)
+    assert torch.equal(plain.draw(0, 0)[0], other.draw(0, 0)[0]) is not differs
+
+
+def test_hard_windows_take_their_share_of_the_negatives(packed: Pack, tiny_data: Path) -> None:
+    """0.3 of 28 negatives are 8; drawn from one place they are all alike but for the noise."""
+    batches, recipe = drawn_from(packed, tiny_data, {**BARE, "train.hard_share": 0.3})
+    speech = select(packed, recipe.data, "train").speech[0]
+    stop = torch.tensor([speech.offset + 40_000])
+    begin, end = torch.tensor([speech.offset]), torch.tensor([speech.offset + speech.samples])
+    batches.hard = type(batches.hard)(begin, end, stop, stop)
+    waveform, _ = batches.draw(0, 0)
+    expected = torch.from_numpy(packed.audio[int(stop) - 23_920 : int(stop)].astype(np.float32))
+    alike = torch.cosine_similarity(waveform, expected[None], dim=1)
+    assert int((alike > 0.99).sum()) == 8
