@@ -34,6 +34,7 @@ from engine.runs import Workspace
 from engine.scorer import Exported, Scorer, Scores
 
 LEAD_S = 2.3
+VOTES_S = 0.8
 TAIL_S = 1.0
 CUT_S = 3.0
 EXPORT_TOLERANCE = 1e-3
@@ -61,6 +62,8 @@ class Heard:
 
     def __init__(self, packed: Pack, selection: Selection, recipe: Recipe) -> None:
         self.packed, self.selection, self.recipe = packed, selection, recipe
+        # By the time of the word, windows have long been whole and have voted.
+        self.lead_s = max(LEAD_S, grid(recipe.features).window_s + VOTES_S)
 
     def stream(self) -> Waveform:
         """The split's speech, then its noise, as one stream `(N,)`."""
@@ -70,7 +73,7 @@ class Heard:
 
     def clip(self, clip: PackedClip) -> Waveform:
         """A clip between its backgrounds `(N,)`."""
-        before, after = round(LEAD_S * SAMPLE_RATE), round(TAIL_S * SAMPLE_RATE)
+        before, after = round(self.lead_s * SAMPLE_RATE), round(TAIL_S * SAMPLE_RATE)
         background = self._background(clip, before + after)
         return np.concatenate([background[:before], self.waveform(clip), background[before:]])
 
@@ -110,11 +113,12 @@ def _score_clip(scorer: Scorer, heard: Heard, clip: PackedClip, *, positive: boo
     settings = heard.recipe.detector
     scores = scorer.score(heard.clip(clip))
     hop_s, first_s = scorer.grid.hop_s, scorer.grid.window_s
-    end_s = LEAD_S + clip.seconds
-    score = peak_within(smooth(scores, settings.smooth_hops), first_s, hop_s, LEAD_S, end_s)
+    lead_s = heard.lead_s
+    end_s = lead_s + clip.seconds
+    score = peak_within(smooth(scores, settings.smooth_hops), first_s, hop_s, lead_s, end_s)
     span = (clip.start_s, clip.end_s) if positive else (0.0, clip.seconds)
     levels = vote_levels(scores, settings)
-    peak = peak_within(levels, first_s, hop_s, LEAD_S + span[0], LEAD_S + span[1])
+    peak = peak_within(levels, first_s, hop_s, lead_s + span[0], lead_s + span[1])
     return ClipScore(score, peak, positive, clip.clip.group)
 
 
@@ -224,7 +228,7 @@ def _windows(heard: Heard, samples: int, count: int = 24) -> Iterator[Waveform]:
     """A window around the word of some clips of the split."""
     for clip in heard.selection.positives[:count]:
         audio = heard.clip(clip)
-        stop = round((LEAD_S + clip.end_s + GRACE_S / 2) * SAMPLE_RATE)
+        stop = round((heard.lead_s + clip.end_s + GRACE_S / 2) * SAMPLE_RATE)
         yield audio[max(0, stop - samples) : max(0, stop - samples) + samples]
 
 

@@ -100,7 +100,7 @@ def test_no_truncation_of_a_file_gets_past_as_another_error(
 @given(st.lists(st.integers(-32768, 32767), min_size=1, max_size=50))
 def test_sixteen_bits_survive_the_way_through_a_float(values: list[int]) -> None:
     samples = np.array(values, dtype=np.int16)
-    assert (to_int16(samples.astype(np.float32) / 32767) == samples).all()
+    assert (to_int16(samples.astype(np.float32) / np.float32(32767)) == samples).all()
 
 
 def test_what_is_too_loud_clips() -> None:

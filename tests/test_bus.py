@@ -15,6 +15,11 @@ def fleeting(n: int) -> Record:
     return Record(n, 0.0, Progressed("pack", n, 100))
 
 
+def fill(bus: EventBus, numbers: range) -> None:
+    for n in numbers:
+        bus.put(durable(n))
+
+
 def test_what_is_put_is_drained_once_in_order() -> None:
     bus = EventBus()
     for n in (1, 2, 3):
@@ -54,7 +59,7 @@ def test_the_bus_is_bounded_whatever_comes(kinds: list[bool], capacity: int) -> 
 
 def test_putting_never_waits_for_a_reader_that_does_not_read() -> None:
     bus = EventBus(capacity=10)
-    writer = threading.Thread(target=lambda: [bus.put(durable(n)) for n in range(20_000)])
+    writer = threading.Thread(target=fill, args=(bus, range(20_000)))
     writer.start()
     writer.join(timeout=30)
     assert not writer.is_alive()
@@ -63,10 +68,8 @@ def test_putting_never_waits_for_a_reader_that_does_not_read() -> None:
 
 def test_a_reader_beside_two_writers_sees_every_event_once() -> None:
     bus, seen = EventBus(capacity=10_000), list[int]()
-    threads = [
-        threading.Thread(target=lambda base=base: [bus.put(durable(base + n)) for n in range(2000)])  # type: ignore[misc]
-        for base in (0, 2000)
-    ]
+    halves = range(2000), range(2000, 4000)
+    threads = [threading.Thread(target=fill, args=(bus, numbers)) for numbers in halves]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):

@@ -8,12 +8,13 @@ from tiny import Trained, ignore
 from engine import audio
 from engine.audio import SAMPLE_RATE, Waveform
 from engine.checkpoint import load
-from engine.dataset import Clip, read, split_of
+from engine.dataset import read, split_of
 from engine.detector import Detection, Detector
 from engine.evaluate import evaluate
 from engine.events import Event, Validated
 from engine.features import grid
 from engine.jobs import Control
+from engine.manifest import Clip
 from engine.recipe import Recipe, override
 from engine.report import Report
 from engine.runs import Workspace

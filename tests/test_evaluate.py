@@ -1,0 +1,58 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import ignore, tiny_recipe
+
+from engine.dataset import Pack, pack, read, select
+from engine.evaluate import Heard, score_split
+from engine.features import LogMel
+from engine.jobs import Control
+from engine.models import build
+from engine.scorer import Scorer
+
+
+@pytest.fixture(scope="module")
+def packed(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    clips = read(tiny_recipe(tiny_data).data)
+    return pack(clips, tmp_path_factory.mktemp("cache"), emit=ignore, control=Control())
+
+
+def heard(packed: Pack, data: Path, window_ms: int) -> Heard:
+    recipe = tiny_recipe(data, {"features.window_ms": window_ms})
+    return Heard(packed, select(packed, recipe.data, "test"), recipe)
+
+
+def test_a_clip_is_heard_between_backgrounds_of_its_split(packed: Pack, tiny_data: Path) -> None:
+    """2.3 s of noise, the clip, and 1 s of noise; no digital silence anywhere."""
+    test = heard(packed, tiny_data, 1500)
+    clip = test.selection.positives[0]
+    audio = test.clip(clip)
+    assert len(audio) == 36_800 + clip.samples + 16_000
+    assert np.array_equal(audio[36_800 : 36_800 + clip.samples], test.waveform(clip))
+    noise = np.concatenate([test.waveform(c) for c in test.selection.noise])
+    assert any(np.array_equal(audio[:36_800], noise[at : at + 36_800]) for at in range(43_201))
+
+
+@pytest.mark.parametrize("window_ms", [1500, 2500, 4000])
+def test_a_window_of_any_length_hears_every_word(
+    packed: Pack, tiny_data: Path, window_ms: int
+) -> None:
+    """A fresh student scores about 1/2; a word that no window ends upon would score 0."""
+    test = heard(packed, tiny_data, window_ms)
+    torch.manual_seed(0)
+    scorer = Scorer(LogMel(test.recipe.features), build(test.recipe))
+    scored = score_split(scorer, test)
+    assert len([clip for clip in scored.clips if clip.positive]) == 2
+    assert all(clip.peak > 0.2 for clip in scored.clips)
+
+
+def test_a_stream_is_the_speech_then_the_noise(packed: Pack, tiny_data: Path) -> None:
+    """8 s and 5 s: 13 s of stream, one score every 80 ms after the first window."""
+    test = heard(packed, tiny_data, 1500)
+    torch.manual_seed(0)
+    scored = score_split(Scorer(LogMel(test.recipe.features), build(test.recipe)), test)
+    (stream,) = scored.streams
+    assert stream.seconds == 13.0
+    assert len(stream.levels) == (13 * 16_000 - 23_920) // 1280 + 1
