@@ -135,6 +135,17 @@ def last_number(path: Path) -> int:
     return numbers[-1] if numbers else 0
 
 
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """One training and its directory."""
@@ -209,16 +220,13 @@ class Workspace:
         return sorted((Run(path) for path in folders), key=lambda run: run.number)
 
     def create(self, recipe: Recipe) -> Run:
-        """Make the next run directory with its recipe."""
-        (self.root / "runs").mkdir(parents=True, exist_ok=True)
-        number = max((run.number for run in self.runs()), default=0) + 1
-        while True:
-            run = Run(self.root / "runs" / f"{number:03d}-{recipe.name}")
-            try:
-                run.path.mkdir()
-                break
-            except FileExistsError:
-                number += 1
+        """Make the next run directory with its recipe; of two processes each gets a number."""
+        folder = self.root / "runs"
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(folder):
+            number = max((run.number for run in self.runs()), default=0) + 1
+            run = Run(folder / f"{number:03d}-{recipe.name}")
+            run.path.mkdir()
         (run.path / "checkpoints").mkdir()
         write_atomic(run.path / "recipe.toml", dump(recipe).encode())
         return run
