@@ -122,11 +122,9 @@ class Desk:
 
 def split_line(split: "SplitHealth") -> Content:
     """What a split has, in a line."""
-    words = f"{split.positives} wake words of {split.groups} groups"
-    return Content.assemble(
-        (f"{split.split:<11}", "$dim"),
-        f"{words}, {split.negatives} others, {split.stream_hours:.1f} h streams",
-    )
+    words = f"{split.positives} words of {split.groups} groups"
+    rest = f"{split.negatives} others, {split.stream_hours:.1f} h"
+    return Content.assemble((f"{split.split:<11}", "$dim"), f"{words}, {rest}")
 
 
 def sign_of(state: State | None, *, finished: bool) -> str:

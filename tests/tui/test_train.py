@@ -57,7 +57,8 @@ def test_replay_is_what_was_seen_live(workspace: Workspace, monkeypatch) -> None
 
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         live = start(app, steps=700)
-        await see(app, pilot, "done  700/2 000 steps")
+        await see(app, pilot, "done  2 000/2 000 steps", "best")
+        assert live.store.outcome == "done"
         again = Store.replay(live.run)
         live.store.progress, live.store.phase_began_s = None, again.phase_began_s  # not durable
         assert again == live.store

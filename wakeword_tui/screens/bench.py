@@ -28,6 +28,14 @@ EMPTY = (
     "2  go to Train, and start one there with s",
 )
 
+NO_SWEEP = (
+    ("This report has no false alarms to weigh.", "bold"),
+    "",
+    "It was measured without streams, or by an older version.",
+)
+MOST_FAH = 60.0
+"""The curve ends here, or well beyond the wish: nobody ships one false wake a minute."""
+
 
 class BenchScreen(Page):
     """Runs with a report; one wish, its threshold, and what that threshold does."""
@@ -80,7 +88,10 @@ class BenchScreen(Page):
     @on(Menu.OptionHighlighted, "#reports")
     def _show_run(self) -> None:
         run = self._current()
-        self._report = self.desk.report(run) if run else None
+        report = self.desk.report(run) if run else None
+        self._report = report if report and report["test"].get("sweep") else None
+        if report and self._report is None:
+            self.query_one("#question", Lines).show(*NO_SWEEP)
         if self._report is not None:
             self._step = nearest_step(self._report["operating_point"]["target_fah"])
             point = self._report["operating_point"]
@@ -200,10 +211,11 @@ def group_lines(test: Mapping[str, Any], width: int) -> Iterable[tuple[str, Cont
 
 def det_plot(test: Mapping[str, Any], given: Answer) -> Plot | None:
     """The DET curve of the test, the wish as an upright line, and where the threshold lands."""
-    if not test["det"]:
+    if not test["det"] or not given.tested.hours:
         return None
-    fah, frr = zip(*test["det"], strict=True)
     tested, target = given.tested, given.target_fah
+    most = max(MOST_FAH, 4 * target, tested.fah)
+    fah, frr = zip(*[point for point in test["det"] if point[0] <= most], strict=True)
     here = max(tested.fah, 1 / tested.hours), tested.frr * 100
     x = Axis.around([*fah, target, here[0]], log=True)
     y = Axis.around([*(value * 100 for value in frr), here[1], 5.0], low=0.0)

@@ -1,10 +1,12 @@
 """Page: what the screens have in common."""
 
+import contextlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.css.query import NoMatches
 from textual.events import Resize
 from textual.screen import Screen
 from textual.widget import Widget
@@ -77,8 +79,9 @@ class Page(Screen[None]):
     def repaint(self) -> None:
         """Paint the top bar and the body, once they are there."""
         if self._built:
-            self.query_one(TopBar).show(self.desk.status())
-            self.paint()
+            with contextlib.suppress(NoMatches):  # it is being taken down
+                self.query_one(TopBar).show(self.desk.status())
+                self.paint()
 
     def on_mount(self) -> None:
         """Paint for the first time; Textual calls this after a screen's own `on_mount`."""

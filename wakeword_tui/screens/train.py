@@ -145,6 +145,7 @@ def progress(store: Store) -> tuple[int, int, str]:
         return 0, 0, ""
     done, total, unit = store.done()
     if store.outcome:
+        done = total if store.outcome == "done" else done  # the last steps may not be in the file
         return done, total, f"{store.outcome}  {count(done)}/{count(total)} {unit}"
     parts = [store.phase or "starting"]
     if total:
@@ -159,14 +160,14 @@ def progress(store: Store) -> tuple[int, int, str]:
 
 def rows(store: Store, epochs: int) -> Iterable[tuple[str, str]]:
     """The numbers of the side panel: the loop, the measure, the machine."""
-    step = store.step
-    total = f"/{epochs}" if epochs else ""
-    yield "epoch", f"{step.epoch}{total}" if step else "-"
+    step, valid = store.step, store.validations[-1] if store.validations else None
+    epoch = max(step.epoch if step else 0, valid.epoch if valid else 0)
+    yield "epoch", f"{epoch}/{epochs}" if epochs else str(epoch)
     yield "loss", small(step.loss) if step else "-"
     yield "lr", f"{step.lr:.2g}" if step else "-"
     yield "SNR dB", f"{step.snr_db:.0f}" if step else "-"
     yield "", ""
-    yield from _measured(store.validations[-1] if store.validations else None, store.best)
+    yield from _measured(valid, store.best)
     yield "", ""
     yield "memory", _memory(step.memory_mb) if step else "-"
     yield "device", store.started.device if store.started else "-"
@@ -232,5 +233,5 @@ def miss_plot(store: Store) -> Plot | None:
 
 def _steps(store: Store) -> Axis:
     """From the start to now, so that the curve fills the chart."""
-    last = store.losses[-1][0] if store.losses else store.validations[-1].step
-    return Axis(0.0, max(last, 1.0))
+    last = [store.losses[-1][0] if store.losses else 0, *(v.step for v in store.validations[-1:])]
+    return Axis(0.0, max(1.0, *last))

@@ -10,6 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.content import Content
+from textual.events import Resize
 from textual.message import Message
 from textual.widgets import Input
 
@@ -81,24 +82,34 @@ class Form(Container):
     def show(self, draft: Draft, section: str, paths: list[str]) -> None:
         """Show a section of a draft."""
         self.draft, self.paths, self.border_title = draft, paths, section
-        self.menu.show([(path, self._line(path)) for path in paths])
+        self._show_lines()
+
+    def on_resize(self, event: Resize) -> None:
+        """Give long values the new room."""
+        self._show_lines()
+
+    def _show_lines(self) -> None:
+        self.menu.show([(path, self._line(path)) for path in self.paths])
 
     def _line(self, path: str) -> Content:
-        draft = self.draft
-        wrong, text = draft.problem(path), draft.text(path)
+        draft, text, options = self.draft, self.draft.text(path), choices(path)
+        wrong = draft.problem(path)
         sign = "✗ " if wrong else "* " if path in draft.texts else "  "
-        shown = text if len(text) < VALUE_CELLS else f"…{text[2 - VALUE_CELLS :]}"
-        options = choices(path)
         place = f"◂ {options.index(text) + 1} of {len(options)} ▸" if text in options else ""
+        hint = place or limits(path)
+        room = VALUE_CELLS
+        if text and hint in ("path", "paths", "text"):  # these may be long, and need no limits
+            room, hint = max(room, self.menu.size.width - NAME_CELLS - 3), ""
+        shown = text if len(text) <= room else f"…{text[1 - room :]}"
         return Content.assemble(
             (sign, "$error" if wrong else "$now"),
-            (f"{path.split('.')[-1]:<{NAME_CELLS}}", ""),
-            (f"{shown:<{VALUE_CELLS}} ", "$error" if wrong else "bold"),
-            (place or limits(path), "$dim"),
+            f"{path.split('.')[-1]:<{NAME_CELLS}}",
+            (f"{shown:<{room}} ", "$error" if wrong else "bold"),
+            (hint, "$dim"),
         )
 
     def _repaint(self) -> None:
-        self.menu.show([(path, self._line(path)) for path in self.paths])
+        self._show_lines()
         self.post_message(self.Changed())
 
     def action_choose(self, step: int) -> None:

@@ -28,7 +28,7 @@ class Lines(Widget):
         content = Content("\n").join(parts)
         if not content.is_same(self._content):
             self._content = content
-            self.refresh()
+            self.refresh(layout=self.styles.auto_dimensions)
 
     def render(self) -> Content:
         """The lines."""
