@@ -210,12 +210,11 @@ def _missing(pack: Pack, settings: Data) -> str:
         selection = select(pack, settings, split)
         if not selection.positives:
             return f"the {split} split has no clips of the wake word {settings.wakeword}"
-        if selection.speech or selection.noise:
-            continue
-        if split != "train":
+        if split != "train" and not (selection.speech or selection.noise):
             return f"the {split} split has no streams: no speech and no noise"
-        if not selection.negatives:
-            return "the train split has no negatives: no other words, speech or noise"
+    train = select(pack, settings, "train")
+    if not (train.negatives or train.speech or train.noise):
+        return "the train split has no negatives: no other words, speech or noise"
     return ""
 
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from engine import audio
 from engine.batches import Batches, step_generator
-from engine.dataset import Pack, pack, read, select
+from engine.dataset import Pack, pack, read, require, select
+from engine.errors import DataError
 from engine.jobs import Control
 from engine.recipe import Recipe, override
 
@@ -121,6 +122,22 @@ def test_negatives_are_drawn_from_what_there_is(
     batches = Batches(packed, select(packed, recipe.data, "train"), recipe, CPU)
     assert all(len(batches.draw(0, step)[0]) == batch_size for step in range(10))
     assert batches.plain(6).isfinite().all()
+
+
+def test_training_needs_some_negatives(tmp_path: Path) -> None:
+    """Streams to measure on are there; nothing but wake words is left to train on."""
+    lines = ["path,label,split,start_s,end_s"]
+    for split in ("train", "validation", "test"):
+        audio.write(tmp_path / f"{split}.wav", hiss(0.5, 1))
+        lines.append(f"{split}.wav,beep,{split},0,0.5")
+    for split in ("validation", "test"):
+        audio.write(tmp_path / f"{split}-speech.wav", hiss(2.0, 2))
+        lines.append(f"{split}-speech.wav,speech,{split},,")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    recipe = tiny_recipe(tmp_path)
+    packed = pack(read(recipe.data), tmp_path / "cache", emit=ignore, control=Control())
+    with pytest.raises(DataError, match="the train split has no negatives"):
+        require(packed, recipe.data)
 
 
 def clicks(waveform: Tensor) -> list[tuple[int, int]]:
