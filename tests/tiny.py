@@ -1,6 +1,6 @@
 """A data folder, a recipe and a run so small that training takes a second."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 from engine import audio
 from engine.audio import SAMPLE_RATE, Waveform
 from engine.dataset import fold_of
-from engine.events import Emit, Event
+from engine.events import Event
 from engine.jobs import Control
 from engine.recipe import Recipe, override
 from engine.runs import Run, Workspace
@@ -109,13 +109,3 @@ class Trained:
 
 def ignore(_: Event) -> None:
     """An `emit` that nobody listens to."""
-
-
-def logged(run: Run, emit_to: list[Event], log: Callable[[Event], object]) -> Emit:
-    """An `emit` that keeps events in a list and in the run's log."""
-
-    def emit(event: Event) -> None:
-        log(event)
-        emit_to.append(event)
-
-    return emit
