@@ -95,11 +95,11 @@ class Augment(Section):
 
     speed: Share = 0.5
     """Share of clips played slower or faster."""
-    speed_range: Annotated[float, Field(ge=0, le=0.3)] = 0.15
+    speed_range: Annotated[float, Field(ge=0, le=0.3)] = 0.25
     """Largest change of speed, as a fraction."""
     room: Share = 0.5
     """Share of clips heard in a room (an impulse response of the training split)."""
-    noise: Share = 0.8
+    noise: Share = 0.7
     """Share of clips with background noise of the training split mixed in."""
     snr_low_db: Annotated[float, Field(ge=-20, le=60)] = 0.0
     """Loudest background, as signal-to-noise ratio in dB."""
@@ -107,7 +107,7 @@ class Augment(Section):
     """Softest background, as signal-to-noise ratio in dB."""
     gain_db: Annotated[float, Field(ge=0, le=40)] = 12.0
     """Level is changed by up to this much either way, in dB."""
-    shift_ms: Annotated[int, Field(ge=0, le=1000)] = 300
+    shift_ms: Annotated[int, Field(ge=0, le=1000)] = 400
     """A positive window ends up to this long after the end of its word, in ms."""
     time_masks: Annotated[int, Field(ge=0, le=4)] = 1
     """SpecAugment: stretches of time hidden in a window."""
@@ -155,7 +155,7 @@ class Train(Section):
     """Share of a batch that holds the wake word."""
     hard_share: Share = 0.3
     """Share of a batch's negatives drawn from the highest scores on training streams."""
-    partial_share: Share = 0.1
+    partial_share: Share = 0.05
     """Share of the other negatives that are halves of the wake word, lest half of it is enough."""
     lr: Annotated[float, Field(gt=0, le=1)] = 3e-3
     """Highest learning rate."""
@@ -186,11 +186,11 @@ class Train(Section):
 class DetectorSettings(Section):
     """How scores become detections."""
 
-    smooth_hops: Annotated[int, Field(ge=1, le=50)] = 2
+    smooth_hops: Annotated[int, Field(ge=1, le=50)] = 1
     """Scores are averaged over this many hops."""
-    votes: Annotated[int, Field(ge=1, le=50)] = 2
+    votes: Annotated[int, Field(ge=1, le=50)] = 1
     """N of "N of M": votes needed among the last M hops."""
-    of: Annotated[int, Field(ge=1, le=50)] = 3
+    of: Annotated[int, Field(ge=1, le=50)] = 1
     """M of "N of M": hops that are looked back on."""
     hysteresis: Annotated[float, Field(ge=0, le=1)] = 0.05
     """How far the score must fall below the threshold before another detection, in score."""

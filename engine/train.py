@@ -28,7 +28,7 @@ from engine.events import (
 )
 from engine.features import grid
 from engine.jobs import Control, Stopped
-from engine.metrics import choose_operating_point, det_curve
+from engine.metrics import choose_operating_point
 from engine.recipe import Recipe
 from engine.report import Measured, Report
 from engine.runs import EventLog, Run, Workspace, last_number, write_atomic
@@ -55,9 +55,11 @@ def train(
     Stopped, after a checkpoint, when told to stop.
     """
     device = _device(recipe)
-    _set_threads(recipe)
     stored = load(run.last) if resume and run.last.exists() else None
-    begun = stored.trainer["position"]["step"] if stored and stored.trainer else 0
+    state = (stored.trainer if stored else None) or {"threads": 0, "position": {"step": 0}}
+    # Sums over other numbers of threads round differently: a resume keeps what it began with.
+    torch.set_num_threads(state["threads"] or recipe.train.threads or os.cpu_count() or 1)
+    begun = state["position"]["step"]
     total = recipe.train.epochs * recipe.train.steps_per_epoch
     emit(JobStarted("train", run.name, _describe(device), total, begun))
     emit(PhaseChanged("pack"))
@@ -174,23 +176,23 @@ class _Loop:
         self.counted_s, self.counted_steps = time.monotonic(), 0
 
     def _validate(self, scored: Scored) -> None:
-        """Choose the operating point; FRR there decides what is best, the DET area breaks ties."""
+        """Choose the operating point; the fewest misses there, give or take one, are best.
+
+        One clip is chance, and of weights that are as good the later ones are the better averaged.
+        """
         trainer, recipe = self.trainer, self.trainer.recipe
         hop_s = grid(recipe.features).hop_s
         rules, target = recipe.detector, recipe.evaluate.target_fah
         point = choose_operating_point(scored.streams, target, rules, hop_s)
-        peaks = [clip.peak for clip in scored.clips if clip.positive]
-        area = det_curve(peaks, scored.streams, rules, hop_s).area(*recipe.evaluate.det_fah)
-        frr = float(np.mean(np.array(peaks) < point.threshold))
-        position = trainer.position
-        best = (frr, area) <= (position.best_frr, position.best_area)
-        if best:
-            position.best_frr, position.best_area = frr, area
         shipped = trainer.shipped(point)
         result = measured(scored, shipped)
+        fewest = trainer.position.fewest_missed
+        best = fewest is None or result.missed <= fewest + 1
+        if fewest is None or result.missed < fewest:
+            trainer.position.fewest_missed = result.missed
         if best:
             save(self.run.best, replace(shipped, validation=result.to_json()))
-        self.emit(_validated(trainer, result, point.threshold, area, best=best))
+        self.emit(_validated(trainer, result, point.threshold, best=best))
 
     def save(self) -> None:
         """Write `last`, from which a resume goes on."""
@@ -199,9 +201,7 @@ class _Loop:
         self.emit(CheckpointSaved(self.trainer.position.step, "last"))
 
 
-def _validated(
-    trainer: Trainer, result: Measured, threshold: float, area: float, *, best: bool
-) -> Validated:
+def _validated(trainer: Trainer, result: Measured, threshold: float, *, best: bool) -> Validated:
     return Validated(
         step=trainer.position.step,
         epoch=trainer.epoch,
@@ -215,7 +215,7 @@ def _validated(
         hours=result.hours,
         target_fah=trainer.recipe.evaluate.target_fah,
         threshold=threshold,
-        det_area=area,
+        det_area=result.det_area,
         best=best,
     )
 
@@ -269,10 +269,6 @@ def _describe(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu, {torch.get_num_threads()} threads"
-
-
-def _set_threads(recipe: Recipe) -> None:
-    torch.set_num_threads(recipe.train.threads or os.cpu_count() or 1)
 
 
 def _memory_mb(device: torch.device) -> float:

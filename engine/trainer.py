@@ -37,8 +37,7 @@ class Position:
     step: int = 0
     validated: int = 0
     lr_scale: float = 1.0
-    best_frr: float = math.inf
-    best_area: float = math.inf
+    fewest_missed: int | None = None
 
 
 class Trainer:
