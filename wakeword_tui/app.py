@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
@@ -286,17 +287,18 @@ class WakewordApp(App[int]):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterator[SystemCommand]:
         """Everything a key can do, and every run."""
-        for active in screen.active_bindings.values():
-            binding = active.binding
-            if binding.id and binding.description and active.enabled:
+        actions = {a.binding.id: a for a in screen.active_bindings.values() if a.enabled}
+        for name, active in actions.items():
+            group = (name or "").split(".")[0]
+            if active.binding.description and group not in ("", "list"):
                 yield SystemCommand(
-                    binding.description,
-                    f"{binding.id.split('.')[0]}  {self.get_key_display(binding)}",
-                    lambda a=active: self.call_later(self.run_action, a.binding.action, a.node),
+                    active.binding.description,
+                    f"{group}  {self.get_key_display(active.binding)}",
+                    partial(self.call_later, self.run_action, active.binding.action, active.node),
                 )
         for run in self.desk.runs():
             yield SystemCommand(
-                f"Open run {run.name}", "train", lambda name=run.name: self._open_in_train(name)
+                f"Open run {run.name}", "train", partial(self._open_in_train, run.name)
             )
 
     def _open_in_train(self, name: str) -> None:

@@ -84,16 +84,17 @@ class Store:
         return self.started.total_steps if self.started else 0
 
     def done(self) -> tuple[int, int, str]:
-        """How far the present phase is: done, total and unit; the total is 0 when unknown."""
+        """How far the present phase, or else the training, is: done, total (0: unknown), unit."""
         if self.progress is not None and self.progress.phase == self.phase != "train":
             return self.progress.done, self.progress.total, self.progress.unit
         return (self.step.step if self.step else 0), self.total_steps, "steps"
 
     def eta_s(self, now_s: float) -> float | None:
-        """Seconds the present phase will take still, None while nobody can tell."""
-        done, total, _ = self.done()
-        if self.phase == "train":
-            return self.step.eta_s if self.step else None
+        """Seconds that takes still, None while nobody can tell."""
+        done, total, unit = self.done()
+        if unit == "steps":
+            training = self.phase in ("train", "validate")
+            return self.step.eta_s if self.step is not None and training else None
         if not done or not total:
             return None
         return (now_s - self.phase_began_s) / done * (total - done)
@@ -141,7 +142,7 @@ class Store:
         self.validations.append(event)
         self.best = event if event.best else self.best
         missed = f"missed {percent(event.frr)} ({span(event.frr_low, event.frr_high)})"
-        text = f"epoch {event.epoch} {missed} at {event.target_fah:g}/h  pAUC {event.pauc:.3f}"
+        text = f"epoch {event.epoch} {missed}  pAUC {event.pauc:.3f}"
         self._note("info", "valid", text + ("  best" if event.best else ""))
 
     @_take.register

@@ -86,4 +86,5 @@ class Saved(list[int]):
 if __name__ == "__main__":
     workspace = Workspace(Path(sys.argv[1]))
     start = None if "idle" in sys.argv else (RECIPE, workspace.create(RECIPE))
-    sys.exit(show(Scripted(workspace, start=start)))
+    recipes = [Path(word.removeprefix("recipe=")) for word in sys.argv if "recipe=" in word]
+    sys.exit(show(Scripted(workspace, *recipes, start=start)))

@@ -127,6 +127,7 @@ def test_the_log_follows_and_filters(workspace: Workspace) -> None:
         await pilot.pause(0.3)
         assert "skipped" not in screen(app)
         assert "epoch 2 missed" in screen(app)
+        assert screen(app).splitlines()[-2].lstrip().startswith("epoch 2")
         await pilot.press("enter", "escape")
         await see(app, pilot, "skipped noise/07.wav")
 

@@ -57,7 +57,8 @@ def test_the_step_nearest_to_a_target() -> None:
 def test_the_whole_screen(workspace: Workspace, size: tuple[int, int]) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("8")
-        await see(app, pilot, "threshold 0.7", "proved:")
+        await see(app, pilot, "threshold 0.7", "proved:", "speaker_04")
+        await pilot.pause(0.4)
         same_as_file(screen(app), SCREENS / f"bench-{size[0]}x{size[1]}.txt")
 
     play(workspace, story, size)

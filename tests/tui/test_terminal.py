@@ -111,6 +111,25 @@ def test_noise_of_c_and_of_children_is_not_on_the_screen(
     assert b"NOISE" not in training.output
 
 
+def test_e_opens_the_recipe_in_the_editor_and_reads_it_again(
+    tmp_path: Path, home: dict[str, str]
+) -> None:
+    editor, recipe = tmp_path / "editor", tmp_path / "mine.toml"
+    editor.write_text("#!/bin/sh\necho EDITOR-ON-THE-TERMINAL\necho 'name = \"edited\"' > $1\n")
+    editor.chmod(0o755)
+    recipe.write_text('name = "before"\n')
+    arguments = [str(tmp_path), "idle", f"recipe={recipe}"]
+    with terminal(arguments, home | {"VISUAL": str(editor)}) as opened:
+        opened.wait_for("mine.toml")
+        opened.press("e")
+        opened.wait_for("EDITOR-ON-THE-TERMINAL")
+        opened.press("\t")
+        opened.press("k")
+        opened.wait_for("edited")
+        opened.press("q")
+        assert opened.wait() == 0
+
+
 def test_a_terminal_that_stops_reading_does_not_slow_the_job(
     training: Terminal, tmp_path: Path
 ) -> None:

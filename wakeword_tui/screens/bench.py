@@ -80,8 +80,9 @@ class BenchScreen(Page):
         menu = self.query_one("#reports", Menu)
         menu.show([_report_line(run, self.desk.report(run), menu.size.width) for run in reported])
         if new and reported:
-            menu.go_to(self.desk.shown.name if self.desk.shown else reported[-1].name)
+            menu.go_to(self.desk.shown.name if self.desk.shown else None)
             self._show_run()
+        self._show_groups()
         if not self._runs:
             self.query_one("#question", Lines).show(*EMPTY)
 
@@ -94,11 +95,13 @@ class BenchScreen(Page):
             self.query_one("#question", Lines).show(*NO_SWEEP)
         if self._report is not None:
             self._step = nearest_step(self._report["operating_point"]["target_fah"])
-            point = self._report["operating_point"]
-            groups = self.query_one("#groups", Menu)
+            self._show_answer()
+
+    def _show_groups(self) -> None:
+        if self._report is not None:
+            groups, point = self.query_one("#groups", Menu), self._report["operating_point"]
             groups.border_title = f"groups at {point['threshold']:.3f}, as reported"
             groups.show(list(group_lines(self._report["test"], groups.size.width)))
-            self._show_answer()
 
     def _current(self) -> Run | None:
         name = self.query_one("#reports", Menu).current
