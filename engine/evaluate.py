@@ -25,7 +25,7 @@ from engine.errors import CheckpointError
 from engine.events import Emit, PhaseChanged
 from engine.features import grid
 from engine.jobs import Control
-from engine.metrics import GRACE_S, StreamScores, peak_within
+from engine.metrics import GRACE_S, StreamScores, hops_within, peak_within
 from engine.models import build
 from engine.onnx_graph import write_onnx
 from engine.recipe import Data, Recipe
@@ -118,8 +118,10 @@ def _score_clip(scorer: Scorer, heard: Heard, clip: PackedClip, *, positive: boo
     score = peak_within(smooth(scores, settings.smooth_hops), first_s, hop_s, lead_s, end_s)
     span = (clip.start_s, clip.end_s) if positive else (0.0, clip.seconds)
     levels = vote_levels(scores, settings)
-    peak = peak_within(levels, first_s, hop_s, lead_s + span[0], lead_s + span[1])
-    return ClipScore(score, peak, positive, clip.clip.group)
+    start_s, end_s = lead_s + span[0], lead_s + span[1]
+    peak = peak_within(levels, first_s, hop_s, start_s, end_s)
+    hops = hops_within(len(levels), first_s, hop_s, start_s, end_s)
+    return ClipScore(score, peak, positive, clip.clip.group, levels=levels, span=hops)
 
 
 def _cut_scores(scores: Scores, recipe: Recipe, hop_s: float) -> list[float]:

@@ -38,13 +38,21 @@ class StreamScores:
     """The end of the first window."""
 
 
+def hops_within(
+    hops: int, first_time_s: float, hop_s: float, start_s: float, end_s: float
+) -> tuple[int, int]:
+    """The hops whose windows end in [start, end + 0.5 s]: the first one, and one past the last."""
+    first = math.ceil((start_s - first_time_s) / hop_s - 1e-6)
+    last = math.floor((end_s + GRACE_S - first_time_s) / hop_s + 1e-6)
+    return min(max(first, 0), hops), min(max(last + 1, 0), hops)
+
+
 def peak_within(
     levels: Floats, first_time_s: float, hop_s: float, start_s: float, end_s: float
 ) -> float:
     """Highest of the vote levels (H,) in [start, end + 0.5 s]; 0 if no window ends there."""
-    time_s = first_time_s + np.arange(levels.size) * hop_s
-    within = levels[(time_s >= start_s - 1e-6) & (time_s <= end_s + GRACE_S + 1e-6)]
-    return float(within.max(initial=0.0))
+    first, stop = hops_within(levels.size, first_time_s, hop_s, start_s, end_s)
+    return float(levels[first:stop].max(initial=0.0))
 
 
 # Intervals: two-sided 95 %, and what an evaluation has proved, one-sided 95 %.

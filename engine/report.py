@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from engine.detector import firings
 from engine.errors import DataError
 from engine.metrics import (
+    Floats,
     OperatingPoint,
     StreamScores,
     binomial_interval,
@@ -40,6 +41,17 @@ class ClipScore:
     positive: bool
     group: str
     cohort: str = CLEAN
+    levels: Floats | None = None
+    """Vote levels (H,) from before the clip to its end; without them the peak decides alone."""
+    span: tuple[int, int] = (0, 0)
+    """First hop of the word's span, and the first one after it."""
+
+    def fires(self, threshold: float, settings: DetectorSettings, hop_s: float) -> bool:
+        """Whether the detector fires in the span; a false alarm just before may keep it quiet."""
+        if self.levels is None or self.peak < threshold:
+            return bool(self.peak >= threshold)
+        hops = firings(self.levels, threshold, settings, hop_s)
+        return bool(((hops >= self.span[0]) & (hops < self.span[1])).any())
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,28 +156,29 @@ def measure(
         det=curve.points(hours) if curve else [],
         det_area=curve.area(*rules.det_fah) if curve else 1.0,
         det_fah=list(rules.det_fah),
-        sweep=[_at(float(t), peaks, streams, settings, hop_s) for t in swept],
+        sweep=[_at(float(t), words, streams, settings, hop_s) for t in swept],
     )
+    fired = {id(clip): clip.fires(point.threshold, settings, hop_s) for clip in clips}
     return _assemble(
         ranking,
         sum(map(len, count_alarms(streams, point.threshold, settings, hop_s))),
         hours,
-        _share(words, point.threshold),
-        _shares([(clip.cohort, clip) for clip in clips], point.threshold),
-        _shares([(clip.group, clip) for clip in words], point.threshold),
+        _share(words, fired),
+        _shares([(clip.cohort, clip) for clip in clips], fired),
+        _shares([(clip.group, clip) for clip in words], fired),
     )
 
 
 def _at(
     threshold: float,
-    peaks: Sequence[float],
+    words: Sequence[ClipScore],
     streams: Sequence[StreamScores],
     settings: DetectorSettings,
     hop_s: float,
 ) -> list[float]:
     """One row of a sweep."""
     alarms = sum(firings(s.levels, threshold, settings, hop_s).size for s in streams)
-    return [threshold, alarms, int(np.count_nonzero(np.less(peaks, threshold)))]
+    return [threshold, alarms, sum(not clip.fires(threshold, settings, hop_s) for clip in words)]
 
 
 def pool(parts: Sequence[Measured]) -> Measured:
@@ -229,19 +242,19 @@ def _assemble(
     )
 
 
-def _share(clips: Sequence[ClipScore], threshold: float) -> Share:
+def _share(clips: Sequence[ClipScore], fired: Mapping[int, bool]) -> Share:
     """Of the positives the missed, or, where there are none, of the negatives those that fire."""
     positives = [clip for clip in clips if clip.positive]
-    fired = sum(1 for clip in positives or clips if clip.peak >= threshold)
-    wrong = len(positives) - fired if positives else fired
+    count = sum(fired[id(clip)] for clip in positives or clips)
+    wrong = len(positives) - count if positives else count
     return Share.of(wrong, len(positives or clips))
 
 
-def _shares(named: Sequence[tuple[str, ClipScore]], threshold: float) -> dict[str, Share]:
+def _shares(named: Sequence[tuple[str, ClipScore]], fired: Mapping[int, bool]) -> dict[str, Share]:
     by_name: dict[str, list[ClipScore]] = {}
     for name, clip in named:
         by_name.setdefault(name, []).append(clip)
-    return {name: _share(by_name[name], threshold) for name in sorted(by_name)}
+    return {name: _share(by_name[name], fired) for name in sorted(by_name)}
 
 
 def _added(parts: Iterable[dict[str, Share]]) -> dict[str, Share]:

@@ -124,3 +124,14 @@ def test_keys_of_later_versions_are_ignored_and_missing_ones_are_named():
 def test_a_damaged_report_is_a_data_error(text):
     with pytest.raises(DataError, match="cannot be read"):
         Report.from_json(text)
+
+
+def test_a_word_that_follows_a_false_alarm_is_missed_if_the_detector_is_still_refractory() -> None:
+    """Alarm at hop 10, word at hops 20 to 24: 0.8 s apart, and the refractory time is 2 s."""
+    levels = np.zeros(60)
+    levels[[10, 22]] = 0.9
+    clip = ClipScore(0.9, 0.9, True, "ann", levels=levels, span=(20, 25))
+    rules = DetectorSettings(smooth_hops=1, votes=1, of=1, hysteresis=0.05, refractory_s=2.0)
+    assert not clip.fires(0.5, rules, 0.08)
+    levels[10] = 0.0
+    assert clip.fires(0.5, rules, 0.08)
