@@ -170,14 +170,14 @@ class Batches:
     def _gather(self, begin: Tensor, end: Tensor, start: Tensor, samples: int) -> Tensor:
         """Cut `(B, samples)` from the packed audio; what lies outside of the clip is silent."""
         home = self.audio.device
-        begin, end, start = (x.to(home)[:, None] for x in (begin, end, start))
         first = start.clamp(0, len(self.audio) - samples)
-        cut = self.audio.unfold(0, samples, 1)[first[:, 0]]
+        cut = self.audio.unfold(0, samples, 1)[first.to(home)]
         for row in (first != start).nonzero()[:, 0].tolist():
             cut[row] = cut[row].roll(int(first[row] - start[row]))
         index = torch.arange(samples, device=home)
-        inside = (index >= begin - start) & (index < end - start)
-        return (cut * inside).to(self.device).float().mul_(1 / 32768)
+        low, high = (begin - start).to(home)[:, None], (end - start).to(home)[:, None]
+        cut = cut * ((index >= low) & (index < high))
+        return cut.to(self.device).float().mul_(1 / 32768)
 
     def _cut(self, spans: tuple[Tensor, Tensor, Tensor], generator: torch.Generator) -> Tensor:
         """Cut the batch's windows, some of them at another speed."""
