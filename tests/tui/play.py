@@ -1,6 +1,7 @@
 """Plays a story on the app without a terminal, and reads the screen as text."""
 
 import asyncio
+import difflib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -65,4 +66,5 @@ def same_as_file(text: str, path: Path) -> None:
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
         path.write_text(text + "\n", encoding="utf-8")
-    assert text + "\n" == path.read_text(encoding="utf-8")
+    stored = path.read_text(encoding="utf-8").splitlines()
+    assert text.splitlines() == stored, "\n".join(difflib.unified_diff(stored, text.splitlines()))
