@@ -4,6 +4,7 @@ The order is speed, room, noise, gain, and SpecAugment on the frames. Everything
 a CPU generator, so that the same seed gives the same numbers on every device.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -110,6 +111,20 @@ def mean_snr_db(settings: Augment) -> float:
 def gain(waveform: Tensor, gain_db: Tensor) -> Tensor:
     """Change the level of `(B, N)` by `gain_db` `(B,)`; what leaves [-1, 1] clips."""
     return (waveform * 10 ** (gain_db / 20)[:, None]).clamp(-1.0, 1.0)
+
+
+def equalise(frames: Tensor, std: Tensor, settings: Augment, generator: torch.Generator) -> Tensor:
+    """Hear `(B, M, T)` through other microphones: each clip gets a gain that is smooth over mels.
+
+    The gain is a sum of the first three cosines across the bands, the slower the stronger. Frames
+    are log-mel divided by `std` `(M,)`, so a gain is an offset.
+    """
+    mels = frames.shape[1]
+    order = torch.arange(1, 4)
+    shapes = torch.cos(math.pi * order[:, None] * (torch.arange(mels) + 0.5) / mels)
+    strength = torch.randn(len(frames), 3, generator=generator) * settings.equaliser_db / order
+    offset = (strength @ shapes) * (math.log(10) / 10)
+    return frames + (offset.to(frames.device) / std)[:, :, None]
 
 
 def spec_augment(

@@ -107,6 +107,8 @@ class Augment(Section):
     """Softest background, as signal-to-noise ratio in dB."""
     gain_db: Annotated[float, Field(ge=0, le=40)] = 12.0
     """Level is changed by up to this much either way, in dB."""
+    equaliser_db: Annotated[float, Field(ge=0, le=20)] = 3.0
+    """Deviation of a random equaliser, smooth over the mel bands, in dB: other microphones."""
     shift_ms: Annotated[int, Field(ge=0, le=1000)] = 400
     """A positive window ends up to this long after the end of its word, in ms."""
     time_masks: Annotated[int, Field(ge=0, le=4)] = 1

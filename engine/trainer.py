@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import engine
-from engine.augment import spec_augment
+from engine.augment import equalise, spec_augment
 from engine.batches import Batches, step_generator
 from engine.checkpoint import Checkpoint, is_recipe_of, load, load_weights
 from engine.dataset import Pack, Selection, select
@@ -108,6 +108,7 @@ class Trainer:
         masks = step_generator(recipe.train.seed, self.epoch, position.step, "masks")
         with torch.no_grad():
             frames = self.features(waveform)
+            frames = equalise(frames, self.features.std, recipe.augment, masks)
             frames = spec_augment(frames, recipe.augment, recipe.features.step_ms, masks)
         self.model.train()
         with _autocast(self.device, recipe.train.precision):

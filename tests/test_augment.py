@@ -13,6 +13,7 @@ from engine.augment import (
     active_power,
     apply_rooms,
     draw_snr_db,
+    equalise,
     gain,
     mix,
     prepare_rooms,
@@ -220,3 +221,13 @@ def test_the_same_generator_gives_the_same_numbers() -> None:
     once, again, other = (spec_augment(frames, Augment(), 10, seeded(seed)) for seed in (5, 5, 6))
     assert torch.equal(once, again)
     assert not torch.equal(once, other)
+
+
+def test_the_equaliser_gives_each_clip_one_gain_per_band_and_none_at_0_db() -> None:
+    """In band 0 the cosines add up: 3 dB times sqrt(1 + 1/4 + 1/9), in natural logarithms."""
+    frames, std = torch.zeros(500, 40, 7), torch.ones(40)
+    heard = equalise(frames, std, Augment(equaliser_db=3.0), seeded())
+    assert torch.equal(heard, heard[:, :, :1].expand_as(heard))
+    expected = 3 * math.log(10) / 10 * math.sqrt(1 + 1 / 4 + 1 / 9)
+    assert float(heard[:, 0, 0].std()) == pytest.approx(expected, rel=0.15)
+    assert torch.equal(equalise(frames, std, Augment(equaliser_db=0.0), seeded()), frames)

@@ -22,7 +22,7 @@ async def go_to(pilot: Pilot[int], section: str, downs: int) -> None:
 @pytest.mark.parametrize("size", [SMALL, LARGE])
 def test_sections_fields_help_and_cost(workspace: Workspace, size: tuple[int, int]) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
-        await see(app, pilot, "1 Setup", "manifest", "evaluate", "✓ the recipe is sound")
+        await see(app, pilot, "1 Setup", "manifest", "evaluate", "· still to be set: data.manifest")
         await see(app, pilot, "data.manifest", "A manifest.csv, or a folder")
         await see(app, pilot, "k parameters", "MACs", within_s=30)
 

@@ -94,9 +94,12 @@ class SetupScreen(Page):
 
     def _check_lines(self) -> list[Content | str | tuple[str, str]]:
         draft, health = self.desk.draft, self.desk.health_lines()
+        data = draft.recipe.data
         lines: list[Content | str | tuple[str, str]] = []
         if draft.problems:
             lines += [Content.assemble(("✗ ", "$error"), text) for text in draft.problems]
+        elif unset := [f"data.{key}" for key in ("manifest", "wakeword") if not getattr(data, key)]:
+            lines.append(Content.assemble(("· ", "$dim"), f"still to be set: {', '.join(unset)}"))
         else:
             lines.append(Content.assemble(("✓ ", "$success"), "the recipe is sound"))
         return [*lines, self._cost or ("counting the model …", "$dim"), *health]
