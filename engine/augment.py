@@ -1,4 +1,4 @@
-"""What is done to clips while training, batched on the device, drawn from one generator a step.
+"""What is done to clips while training, batched on the device, drawn from generators of the step.
 
 The order is speed, room, noise, gain, and SpecAugment on the frames. Everything random comes from
 a CPU generator, so that the same seed gives the same numbers on every device.
@@ -51,7 +51,6 @@ class Rooms:
     """Impulse responses as spectra `(R, F)`, computed once for a window of `samples`."""
 
     spectra: Tensor
-    samples: int
     points: int
 
 
@@ -68,7 +67,7 @@ def prepare_rooms(responses: list[Tensor], samples: int, device: torch.device) -
         direct = int(response.abs().argmax())
         cut = response[direct : direct + ROOM_SAMPLES]
         row[: len(cut)] = cut / cut.square().sum().sqrt().clamp(min=1e-6)
-    return Rooms(torch.fft.rfft(bank.to(device), n=points), samples, points)
+    return Rooms(torch.fft.rfft(bank.to(device), n=points), points)
 
 
 def apply_rooms(waveform: Tensor, rooms: Rooms, chosen: Tensor) -> Tensor:

@@ -143,9 +143,10 @@ class Batches:
     def _shares(self, count: int) -> tuple[int, int, int, int]:
         """Divide negatives into partials, words, noise and speech, of what there is."""
         partials = round(count * self.recipe.train.partial_share) if len(self.partials) else 0
-        words = round(count * WORD_SHARE) if len(self.words) else 0
-        noise = round(count * NOISE_SHARE) if len(self.noise) else 0
-        rest = count - partials - words - noise
+        rest = count - partials
+        words = min(round(count * WORD_SHARE), rest) if len(self.words) else 0
+        noise = min(round(count * NOISE_SHARE), rest - words) if len(self.noise) else 0
+        rest -= words + noise
         if len(self.speech):
             return partials, words, noise, rest
         if len(self.noise):

@@ -38,13 +38,13 @@ class Checkpoint:
     operating_point: dict[str, float] | None
     """`threshold` and `target_fah`, frozen on validation."""
     provenance: dict[str, str]
-    """Version of the engine, sources and licences of the data, the run."""
+    """Versions of the engine and torch, sources and licences of the data."""
     event_number: int
     """Number of the last event before this checkpoint; a resume cuts the log here."""
     ema: dict[str, Tensor] | None = None
     """Moving average of the weights."""
     trainer: dict[str, Any] | None = None
-    """Optimiser, schedule, random state and position; absent in `best`."""
+    """Optimiser, position, hard negatives, thread count; absent in `best`."""
     validation: str = ""
     """The measurement that chose it, as JSON; in `best` only."""
     version: int = VERSION
@@ -123,9 +123,11 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
 
 
 def set_operating_point(path: Path, threshold: float, target_fah: float) -> None:
-    """Store another operating point, chosen by a person on the validation curve."""
+    """Store another operating point, chosen by a person on the validation sweep."""
+    checkpoint = load(path)
     point = {"threshold": threshold, "target_fah": target_fah}
-    save(path, replace(load(path), operating_point=point))
+    validation = checkpoint.validated().at(threshold).to_json()
+    save(path, replace(checkpoint, operating_point=point, validation=validation))
 
 
 def is_recipe_of(checkpoint: Checkpoint, recipe: Recipe) -> bool:
@@ -134,4 +136,6 @@ def is_recipe_of(checkpoint: Checkpoint, recipe: Recipe) -> bool:
         made = checkpoint.settings()
     except RecipeError:
         return False
-    return made.features == recipe.features and made.model == recipe.model
+    dropout = {"dropout": recipe.model.dropout}
+    same_model = made.model.model_copy(update=dropout) == recipe.model
+    return made.features == recipe.features and same_model

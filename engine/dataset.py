@@ -30,7 +30,7 @@ from engine.audio import read as read_audio
 from engine.errors import DataError
 from engine.events import Emit, Progressed
 from engine.jobs import Control
-from engine.manifest import WORDLESS, Clip, Split, clips_at
+from engine.manifest import FOLDS, WORDLESS, Clip, Split, clips_at, fold_of
 from engine.recipe import Data
 from engine.runs import disk_error
 from engine.words import SILENCE_DB, UNUSABLE, inspect
@@ -38,7 +38,6 @@ from engine.words import SILENCE_DB, UNUSABLE, inspect
 Kind = Literal["positive", "negative", "speech", "noise", "rir", "false_trigger"]
 Int16 = npt.NDArray[np.int16]
 
-FOLDS = 5
 VERSION = 1  # of what `pack` computes: another number packs everything anew
 PROGRESS_EVERY_S = 0.2
 MOST_UNREADABLE, MOST_UNREADABLE_SHARE = 20, 0.05
@@ -116,11 +115,6 @@ def kind_of(clip: Clip, wakeword: str) -> Kind:
     if clip.label == wakeword:
         return "positive"
     return cast(Kind, clip.label) if clip.label in WORDLESS else "negative"
-
-
-def fold_of(group: str) -> int:
-    """The fold of a group, 0 to 4: its name alone decides."""
-    return int.from_bytes(hashlib.sha256(group.encode()).digest()[:8], "big") % FOLDS
 
 
 def split_of(clip: Clip, fold: int) -> Split:

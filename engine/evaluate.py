@@ -31,7 +31,7 @@ from engine.onnx_graph import write_onnx
 from engine.recipe import Data, Recipe
 from engine.report import ClipScore, Measured, Report, measure
 from engine.runs import Workspace
-from engine.scorer import Exported, Scorer, Scores
+from engine.scorer import Exported, Scorer, Scores, blocks
 
 LEAD_S = 2.3
 VOTES_S = 0.8
@@ -65,11 +65,10 @@ class Heard:
         # By the time of the word, windows have long been whole and have voted.
         self.lead_s = max(LEAD_S, grid(recipe.features).window_s + VOTES_S)
 
-    def stream(self) -> Waveform:
-        """The split's speech, then its noise, as one stream `(N,)`."""
-        clips = [*self.selection.speech, *self.selection.noise]
-        parts = [self.waveform(clip) for clip in clips]
-        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.float32)
+    def stream(self) -> Iterator[Waveform]:
+        """The split's speech, then its noise, as one stream, a clip `(N,)` at a time."""
+        for clip in (*self.selection.speech, *self.selection.noise):
+            yield self.waveform(clip)
 
     def clip(self, clip: PackedClip) -> Waveform:
         """A clip between its backgrounds `(N,)`."""
@@ -103,10 +102,21 @@ def score_split(scorer: Scorer, heard: Heard, control: Control | None = None) ->
             if control is not None:
                 control.tick()
             clips.append(_score_clip(scorer, heard, clip, positive=positive))
-    scores = scorer.score(heard.stream())
+    scores = _score_stream(scorer, heard, control)
     cuts = _cut_scores(scores, heard.recipe, scorer.grid.hop_s)
     clips += [ClipScore(score, score, False, "speech") for score in cuts]
     return Scored(tuple(clips), _streams(scores, heard, scorer))
+
+
+def _score_stream(scorer: Scorer, heard: Heard, control: Control | None) -> Scores:
+    """Score the stream of a split, `(H,)`, with a step boundary at each of its clips."""
+    scorer.reset()
+    parts = [np.zeros(0, dtype=np.float32)]
+    for waveform in heard.stream():
+        if control is not None:
+            control.tick()
+        parts += [scorer.push(block) for block in blocks(waveform)]
+    return np.concatenate(parts)
 
 
 def _score_clip(scorer: Scorer, heard: Heard, clip: PackedClip, *, positive: bool) -> ClipScore:
@@ -222,7 +232,7 @@ def export_and_compare(checkpoint: Checkpoint, path: Path, heard: Heard) -> Expo
             message = (
                 f"the exported model scores {got:.4f} where the checkpoint scores {expected:.4f}"
             )
-            raise CheckpointError(message, f"{path.with_suffix('.rejected')} is kept for a report")
+            raise CheckpointError(message, f"{path.with_suffix('.rejected')} is kept to look at")
     return exported
 
 

@@ -18,7 +18,7 @@ from engine.dataset import Pack, PackedClip, kind_of, read, require, select, spl
 from engine.errors import DataError
 from engine.events import Emit, Progressed
 from engine.jobs import Control
-from engine.manifest import Split, append_rows, audio_files, clips_at
+from engine.manifest import FOLDERS, Split, append_rows, audio_files, clips_at
 from engine.recipe import Data
 from engine.words import CLIPPED, LONG, SHORT, SILENT
 
@@ -248,6 +248,9 @@ def import_folder(source: Path, out: Path, label: str, *, emit: Emit, control: C
     """
     files = _to_import(source, label)
     manifest = out / "manifest.csv"
+    if not manifest.exists() and any(audio_files(out / name) for name in ("positive", *FOLDERS)):
+        message = f"{out} is a data folder without a manifest, which a new one would hide"
+        raise DataError(message, "import into another folder and name both in data.sources")
     there = clips_at(manifest, "") if manifest.exists() else []
     known = {clip.path.name[-FINGERPRINT_FLAC:] for clip in there}
     rows: list[dict[str, str]] = []
@@ -294,7 +297,7 @@ def _group(path: Path, source: Path) -> str:
     inside = path.relative_to(source) if source.is_dir() else Path(path.name)
     if len(inside.parts) > 1:
         return inside.parts[0]
-    return re.sub(r"[-_. ]*\d+$", "", path.stem) or path.stem
+    return re.sub(r"[-_. (]*\d+\)?$", "", path.stem) or source.name
 
 
 def _write(path: Path, waveform: audio.Waveform) -> None:

@@ -6,6 +6,7 @@ with one sub-folder per speaker where known.
 """
 
 import csv
+import hashlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -19,6 +20,7 @@ from engine.runs import write_atomic
 Split = Literal["train", "validation", "test"]
 
 WORDLESS: frozenset[str] = frozenset({"speech", "noise", "rir", "false_trigger"})
+FOLDS = 5
 FOLDERS = {"negative": "negative", "streams": "speech", "noise": "noise", "rir": "rir"}
 
 
@@ -39,6 +41,11 @@ class Clip:
     end_s: float | None = None
     source: str = ""
     licence: str = ""
+
+
+def fold_of(group: str) -> int:
+    """The fold of a group, 0 to 4: its name alone decides."""
+    return int.from_bytes(hashlib.sha256(group.encode()).digest()[:8], "big") % FOLDS
 
 
 def clips_at(place: Path, wakeword: str) -> list[Clip]:
@@ -81,11 +88,12 @@ def _clip(row: dict[str, str | None], manifest: Path, number: int) -> Clip:
     if cells["split"] not in ("", *get_args(Split)):
         raise DataError(f"{where}: split {cells['split']!r}", "write train, validation or test")
     path = manifest.parent / cells["path"]
+    take = cells["take"] or cells["path"] + (f"@{cells['start_s']}" if cells["start_s"] else "")
     return Clip(
         path=path,
         label=cells["label"],
         group=cells["group"] or cells["path"],
-        take=str(manifest.parent / (cells["take"] or cells["path"])),
+        take=str(manifest.parent / take),
         split=cells["split"],
         start_s=_seconds(cells["start_s"], where),
         end_s=_seconds(cells["end_s"], where),
@@ -122,6 +130,11 @@ def append_rows(manifest: Path, rows: list[dict[str, str]]) -> None:
     if manifest.exists():
         text = manifest.read_text(encoding="utf-8-sig")
         columns = next(csv.reader([text.split("\n", 1)[0]]), columns)
+        if "group" not in columns:
+            message = (
+                f"{manifest} has no column `group`, in which new recordings name their speaker"
+            )
+            raise DataError(message, "add the column, or import into another folder")
         text += "" if text.endswith("\n") else "\n"
     added = io.StringIO()
     writer = csv.DictWriter(added, columns, extrasaction="ignore", lineterminator="\n")

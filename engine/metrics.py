@@ -83,15 +83,6 @@ def hours_to_prove(target_fah: float, alarms: int) -> float:
     return float(gammaincinv(alarms + 1, 0.95)) / target_fah
 
 
-def bootstrap_by_group(
-    missed: ArrayLike, groups: Sequence[str], draws: int = 2000, seed: int = 0
-) -> Interval:
-    """Interval of FRR when whole groups (speakers) are drawn again; `missed` (P,) is boolean."""
-    _, member = np.unique(np.asarray(groups), return_inverse=True)
-    wrong = np.bincount(member, weights=np.asarray(missed, dtype=np.float64))
-    return bootstrap(wrong, np.bincount(member), draws, seed)
-
-
 def bootstrap(wrong: ArrayLike, clips: ArrayLike, draws: int = 2000, seed: int = 0) -> Interval:
     """Interval of sum(wrong) / sum(clips) over groups (G,) drawn with replacement."""
     counts = np.stack([np.asarray(wrong), np.asarray(clips)], axis=1)

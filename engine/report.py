@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -105,6 +105,29 @@ class Measured:
     sweep: list[list[float]]
     cohorts: dict[str, Share]
     groups: dict[str, Share]
+
+    def at(self, threshold: float) -> "Measured":
+        """The same split at another threshold of its sweep; by group it is not known there."""
+        row = next((row for row in self.sweep if row[0] == threshold), None)
+        if row is None:
+            raise DataError(f"{threshold} is not among the thresholds measured", "choose on Bench")
+        alarms, words = int(row[1]), Share.of(int(row[2]), self.clips)
+        low, high = poisson_interval(alarms, self.hours)
+        return replace(
+            self,
+            fah=alarms / self.hours if self.hours else 0.0,
+            fah_low=low,
+            fah_high=high,
+            false_alarms=alarms,
+            frr=words.rate,
+            frr_low=words.low,
+            frr_high=words.high,
+            frr_group_low=words.low,
+            frr_group_high=words.high,
+            missed=words.wrong,
+            cohorts={},
+            groups={},
+        )
 
     def to_json(self) -> str:
         """Strict JSON; the infinite upper FAH of a split without streams becomes null."""

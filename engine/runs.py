@@ -216,8 +216,9 @@ class Workspace:
 
     def runs(self) -> list[Run]:
         """All runs, oldest first."""
-        folders = (self.root / "runs").glob("[0-9]*-*")
-        return sorted((Run(path) for path in folders), key=lambda run: run.number)
+        folders = (p for p in (self.root / "runs").glob("[0-9]*-*") if p.is_dir())
+        runs = (Run(path) for path in folders if re.match(r"\d+-", path.name))
+        return sorted(runs, key=lambda run: run.number)
 
     def create(self, recipe: Recipe) -> Run:
         """Make the next run directory with its recipe; of two processes each gets a number."""

@@ -17,7 +17,6 @@ import io
 import shutil
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
-from hashlib import sha256
 from itertools import chain, count, cycle, islice, product, zip_longest
 from pathlib import Path
 
@@ -30,12 +29,11 @@ from engine.errors import DataError
 from engine.espeak import ACCENTS, Espeak, Line, Voice
 from engine.events import Emit, Progressed
 from engine.jobs import Control
+from engine.manifest import FOLDS, WORDLESS, fold_of
 from engine.phonetics import confusables, partials, slug, words_heard_in
 from engine.runs import disk_error, write_atomic
 from engine.sentences import VOCABULARY, Talker
 
-RESERVED = frozenset({"speech", "noise", "rir", "false_trigger"})
-FOLDS = 5
 CONFUSABLES_OF_A_KIND = 20
 STREAM_S = (20.0, 58.0)
 QUIET_S = (0.2, 0.6)
@@ -147,15 +145,10 @@ def check(phrase: str, out: Path) -> None:
     """Raise DataError unless the phrase can be a label and the folder is free."""
     if not slug(phrase):
         raise DataError("the phrase has no word in it", "try: wakeword-tui synth 'hey jarvis'")
-    if slug(phrase).replace("-", "_") in RESERVED:
+    if slug(phrase).replace("-", "_") in WORDLESS:
         raise DataError(f"{phrase!r} is a label with a meaning of its own", "add a word to it")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} is already there", "remove it or name another folder")
-
-
-def fold_of(group: str) -> int:
-    """The fold a group falls in, by the rule that every data folder is split by."""
-    return int.from_bytes(sha256(group.encode()).digest()[:8], "big") % FOLDS
 
 
 def cast(variants: Iterable[str], rng: np.random.Generator) -> list[Voice]:

@@ -1,5 +1,6 @@
 """The training verb: packs, trains, validates each epoch, tests once; resumes exactly."""
 
+import io
 import math
 import os
 import resource
@@ -68,9 +69,10 @@ def train(
         emit(Warned(f"skipped {path}: {reason}", "`wakeword-tui data check` lists what is wrong"))
     require(packed, recipe.data)
     with _memory_errors(recipe):
-        trainer = Trainer(recipe, packed, device)
-        if stored is not None:
-            trainer.restore(stored)
+        trainer = Trainer(recipe, packed, device, fresh=stored is None)
+        if stored is not None and not trainer.restore(stored):
+            message = "the data changed since the checkpoint: the hard negatives are found anew"
+            emit(Warned(message, "start a new run for one that can be repeated"))
         _Loop(trainer, run, emit, control).go()
     test = Heard(packed, select(packed, recipe.data, "test"), recipe)
     _test(run, test, emit=emit, control=control)
@@ -187,9 +189,10 @@ class _Loop:
         shipped = trainer.shipped(point)
         result = measured(scored, shipped)
         fewest = trainer.position.fewest_missed
-        best = fewest is None or result.missed <= fewest + 1
-        if fewest is None or result.missed < fewest:
-            trainer.position.fewest_missed = result.missed
+        missed = result.missed if result.fah <= recipe.evaluate.target_fah else result.clips
+        best = fewest is None or missed <= fewest + 1
+        if fewest is None or missed < fewest:
+            trainer.position.fewest_missed = missed
         if best:
             save(self.run.best, replace(shipped, validation=result.to_json()))
         self.emit(_validated(trainer, result, point.threshold, best=best))
@@ -226,11 +229,13 @@ def _test(run: Run, test: Heard, *, emit: Emit, control: Control) -> None:
     report, scored = make_report(
         run.best, test, run.export / "model.onnx", emit=emit, control=control
     )
+    scores = io.BytesIO()
     np.savez(
-        run.path / "scores.npz",
+        scores,
         positive=[clip.score for clip in scored.clips if clip.positive],
         negative=[clip.score for clip in scored.clips if not clip.positive],
     )
+    write_atomic(run.path / "scores.npz", scores.getvalue())
     write_atomic(run.report, report.to_json().encode())
     emit(reported(run.name, report))
 

@@ -43,8 +43,11 @@ class Position:
 class Trainer:
     """The things a step works on: student, moving average, optimiser, batches, position."""
 
-    def __init__(self, recipe: Recipe, packed: Pack, device: torch.device) -> None:
-        self.recipe, self.device = recipe, device
+    def __init__(
+        self, recipe: Recipe, packed: Pack, device: torch.device, *, fresh: bool = True
+    ) -> None:
+        """Make everything new; a trainer that is not `fresh` waits for `restore`."""
+        self.recipe, self.device, self.pack_key = recipe, device, packed.folder.name
         self.train_set = select(packed, recipe.data, "train")
         self.validation = Heard(packed, select(packed, recipe.data, "validation"), recipe)
         torch.manual_seed(recipe.train.seed)
@@ -52,7 +55,7 @@ class Trainer:
         self.batches = Batches(packed, self.train_set, recipe, device)
         self.features = LogMel(recipe.features).to(device)
         self.features.fit(self.batches.plain(STATISTICS_WINDOWS))
-        if recipe.train.init is not None:
+        if recipe.train.init is not None and fresh:
             self._start_from(load(recipe.train.init))
         self.averaged = build(recipe).to(device).eval()
         self.averaged.load_state_dict(self.model.state_dict())
@@ -70,6 +73,11 @@ class Trainer:
             raise CheckpointError(
                 f"{self.recipe.train.init} has other features or another model than the recipe",
                 "use its recipe's [features] and [model], or drop train.init",
+            )
+        if _heard_elsewhere(checkpoint.settings(), self.recipe):
+            raise CheckpointError(
+                f"{self.recipe.train.init} was trained on voices that this fold tests on",
+                "start from a checkpoint of the same data.fold, or of other data",
             )
         load_weights(self.model, checkpoint.weights)
         self.features.mean.copy_(checkpoint.statistics["mean"])
@@ -142,6 +150,7 @@ class Trainer:
             "optimiser": self.optimiser.state_dict(),
             "position": asdict(self.position),
             "hard": self.hard.state(),
+            "pack": self.pack_key,
             "threads": torch.get_num_threads(),
         }
         return Checkpoint(
@@ -166,8 +175,11 @@ class Trainer:
             event_number=0,
         )
 
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Go back to a checkpoint, exactly."""
+    def restore(self, checkpoint: Checkpoint) -> bool:
+        """Go back to a checkpoint, exactly; False if the data changed and hard negatives are lost.
+
+        They are places in the packed audio: in another pack something else would lie there.
+        """
         state: dict[str, Any] = checkpoint.trainer or {}
         load_weights(self.model, checkpoint.weights)
         load_weights(self.averaged, checkpoint.ema or checkpoint.weights)
@@ -175,8 +187,10 @@ class Trainer:
         self.features.std.copy_(checkpoint.statistics["std"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.position = Position(**state["position"])
-        self.hard.restore(state["hard"])
+        same = bool(state["pack"] == self.pack_key)
+        self.hard.restore(state["hard"] if same else [])
         self.batches.hard = self.hard.spans()
+        return same
 
 
 def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
@@ -194,6 +208,12 @@ def _autocast(device: torch.device, precision: str) -> AbstractContextManager[An
     if precision == "auto" and not torch.cuda.is_bf16_supported():
         return nullcontext()
     return torch.autocast("cuda", dtype=torch.bfloat16)
+
+
+def _heard_elsewhere(made: Recipe, now: Recipe) -> bool:
+    """Whether two recipes share data of which they test different folds."""
+    places = [{r.data.manifest, *r.data.sources} - {None} for r in (made, now)]
+    return made.data.fold != now.data.fold and bool(places[0] & places[1])
 
 
 def _provenance(selection: Selection) -> dict[str, str]:

@@ -3,6 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -20,8 +21,10 @@ from engine.checkpoint import (
 )
 from engine.errors import CheckpointError, DataError
 from engine.features import LogMel, statistics
+from engine.metrics import OperatingPoint, StreamScores
 from engine.models import build
-from engine.recipe import Recipe, dump, override
+from engine.recipe import DetectorSettings, Evaluate, Recipe, dump, override
+from engine.report import ClipScore, measure
 
 SMALL = override(Recipe(), {"model.width": 0.25, "name": "small"})
 
@@ -156,12 +159,20 @@ def test_there_is_no_threshold_before_the_first_validation() -> None:
         made().validated()
 
 
-def test_another_operating_point_changes_nothing_else(tmp_path: Path) -> None:
+def test_another_operating_point_brings_its_own_validation_and_changes_nothing_else(
+    tmp_path: Path,
+) -> None:
+    """Thresholds of a sweep, [threshold, alarms, missed], over 1 h: at 0.9 no alarm, 1 missed."""
+    words = [ClipScore(score, score, True, "ann") for score in (0.95, 0.8)]
+    stream = StreamScores(np.array([0.0, 0.85, 0.0]), 3600.0)
+    rules, point = DetectorSettings(), OperatingPoint(0.5, 1.0)
+    measured = measure(words, [stream], point, rules, 0.08, Evaluate(), thresholds=[0.9, 0.5])
     path = tmp_path / "best.ckpt"
-    save(path, made())
+    save(path, replace(made(), validation=measured.to_json()))
     set_operating_point(path, 0.9, 0.5)
     again = load(path)
     assert again.operating_point == {"threshold": 0.9, "target_fah": 0.5}
+    assert (again.validated().false_alarms, again.validated().missed) == (0, 1)
     assert all(torch.equal(value, again.weights[key]) for key, value in made().weights.items())
 
 

@@ -128,11 +128,12 @@ def test_any_format_becomes_16_khz_flac_with_a_manifest(tmp_path: Path) -> None:
 
 
 def test_names_that_differ_in_a_number_are_one_group(tmp_path: Path) -> None:
-    for n, name in enumerate(["ben_01", "ben_02", "cleo", "17"]):
-        word(tmp_path / "in" / f"{name}.wav", hz=300 + 50 * n)
-    bring(tmp_path / "in", tmp_path / "out")
+    """A name that is a number alone says nothing: then the folder is the speaker."""
+    for n, name in enumerate(["ben_01", "ben (2)", "cleo", "17", "18"]):
+        word(tmp_path / "dora" / f"{name}.wav", hz=300 + 50 * n)
+    bring(tmp_path / "dora", tmp_path / "out")
     groups = sorted(c.group for c in read(Data(manifest=tmp_path / "out")))
-    assert groups == ["17", "ben", "ben", "cleo"]
+    assert groups == ["ben", "ben", "cleo", "dora", "dora"]
 
 
 def test_importing_again_adds_nothing(tmp_path: Path) -> None:
@@ -148,12 +149,26 @@ def test_importing_again_adds_nothing(tmp_path: Path) -> None:
 def test_a_second_label_joins_the_manifest_and_its_columns(tmp_path: Path) -> None:
     out = tmp_path / "out"
     word(out / "old.wav", hz=900)
-    (out / "manifest.csv").write_text("label,path,mood\nhey,old.wav,glad")  # no line end
+    (out / "manifest.csv").write_text("label,path,group,mood\nhey,old.wav,ann,glad")  # no line end
     bring(word(tmp_path / "one.wav"), out, "computer")
     lines = (out / "manifest.csv").read_text().splitlines()
-    assert lines[:2] == ["label,path,mood", "hey,old.wav,glad"]
+    assert lines[:2] == ["label,path,group,mood", "hey,old.wav,ann,glad"]
     assert lines[2].startswith("computer,computer/one-")
     assert [c.label for c in read(Data(manifest=out))] == ["computer", "hey"]
+
+
+def test_a_manifest_without_groups_takes_no_speaker(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    word(out / "old.wav")
+    (out / "manifest.csv").write_text("path,label\nold.wav,hey\n")
+    with pytest.raises(DataError, match="no column `group`"):
+        bring(word(tmp_path / "one.wav", hz=900), out)
+
+
+def test_an_import_does_not_hide_the_folders_that_are_there(tmp_path: Path) -> None:
+    word(tmp_path / "out/positive/ann/1.wav")
+    with pytest.raises(DataError, match="without a manifest"):
+        bring(word(tmp_path / "one.wav", hz=900), tmp_path / "out")
 
 
 def test_unreadable_recordings_are_listed(tmp_path: Path) -> None:

@@ -61,7 +61,8 @@ def _test(args: argparse.Namespace, home: Workspace) -> int:
         return evaluate(checkpoint, data, home, emit=emit, control=control)
 
     report = perform(home, "evaluate", verb)
-    show(report, _tested_on(checkpoint, data), args.json)
+    tested = f"Test on all of {args.data}" if data else ""
+    show(report, _tested_on(checkpoint, data), args.json, tested)
     if args.out:
         write_atomic(args.out, report.to_json().encode())
     if args.plots:

@@ -19,11 +19,11 @@ SYNTHETIC = (
 )
 
 
-def render(report: Report) -> str:
-    """Render the report of a run."""
-    point = report.operating_point
+def render(report: Report, tested: str = "") -> str:
+    """Render a report; `tested` says on what, if it was not the run's own fold."""
+    point, tested = report.operating_point, tested or f"Test of fold {report.fold}, opened once"
     blocks = [
-        f"Test of fold {report.fold}, opened once; threshold {point.threshold:.4f} frozen on "
+        f"{tested}; threshold {point.threshold:.4f} frozen on "
         f"validation for FAH <= {point.target_fah:g}",
         render_measured(report.test, point.target_fah),
         f"{_label('on validation')}FAH {rate(report.validation.fah)}  "
@@ -108,9 +108,9 @@ def read(run: Run) -> Report:
     return Report.from_json(run.report.read_text(encoding="utf-8"))
 
 
-def show(report: Report, data: Data, as_json: bool) -> None:
+def show(report: Report, data: Data, as_json: bool, tested: str = "") -> None:
     """Print a report; say so if the wake words it counts are of synthetic voices."""
-    say(report.to_json() if as_json else render(report))
+    say(report.to_json() if as_json else render(report, tested))
     if not as_json and synthetic(data):
         say(f"\n{SYNTHETIC}")
 

@@ -71,6 +71,8 @@ def resumed(home: Workspace, run: Run) -> Run:
     if run.finished():
         note(f"{run.name} is finished already")
         return run
+    with home.lock():
+        pass  # a resume rewrites the event file, which a live run is still appending to
     from engine.train import resume_log
 
     _train(home, run, resume_log(run), resume=True)
