@@ -1,7 +1,9 @@
 """Training on tones and hiss: it ends, it resumes exactly, and it fails with a sentence."""
 
 import json
+import os
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -216,7 +218,7 @@ def test_a_checkpoint_is_written_when_a_person_asks(tiny_data: Path, home: Works
 def test_a_run_stopped_at_any_boundary_and_resumed_equals_the_uninterrupted_one(
     tiny_data: Path, home: Workspace, whole: Trained, at: int
 ) -> None:
-    """Twice 5 steps, the end of the epoch and 4 validation clips: 20 boundaries."""
+    """Twice 5 steps, the end of the epoch, 4 validation clips, then those of its stream."""
     run = home.create(tiny_recipe(tiny_data, EAGER))
     go(run, home, Fuse(at))
     resumed = go(run, home, Control(), until="test")
@@ -375,6 +377,26 @@ def test_init_of_another_model_is_refused(
     recipe = tiny_recipe(tiny_data, {**changes, "train.init": str(whole.run.best)})
     with pytest.raises(CheckpointError, match="other features or another model"):
         train(recipe, home.create(recipe), home, emit=ignore, control=Control())
+
+
+def test_init_from_another_fold_of_the_same_data_is_refused(
+    tiny_data: Path, home: Workspace, whole: Trained
+) -> None:
+    recipe = tiny_recipe(tiny_data, {"data.fold": 3, "train.init": str(whole.run.best)})
+    with pytest.raises(CheckpointError, match="voices that this fold tests on"):
+        train(recipe, home.create(recipe), home, emit=ignore, control=Control())
+
+
+def test_a_resume_on_changed_data_finds_its_hard_negatives_anew(
+    tiny_data: Path, home: Workspace, tmp_path: Path
+) -> None:
+    """They are places in the packed audio, and another pack holds something else there."""
+    copied = Path(shutil.copytree(tiny_data, tmp_path / "data"))
+    run = home.create(tiny_recipe(copied, EAGER))
+    go(run, home, Control(), until="validate")
+    os.utime(next(copied.glob("*.wav")), (1, 1))
+    told = [event for event in go(run, home, Control(), until="test") if isinstance(event, Warned)]
+    assert "the data changed" in told[-1].message
 
 
 def test_a_window_too_short_for_the_student_is_a_recipe_error(
