@@ -103,7 +103,7 @@ def score_split(scorer: Scorer, heard: Heard, control: Control | None = None) ->
                 control.tick()
             clips.append(_score_clip(scorer, heard, clip, positive=positive))
     scores = _score_stream(scorer, heard, control)
-    cuts = _cut_scores(scores, heard.recipe, scorer.grid.hop_s)
+    cuts = _cut_scores(scores, heard, scorer)
     clips += [ClipScore(score, score, False, "speech") for score in cuts]
     return Scored(tuple(clips), _streams(scores, heard, scorer))
 
@@ -134,10 +134,12 @@ def _score_clip(scorer: Scorer, heard: Heard, clip: PackedClip, *, positive: boo
     return ClipScore(score, peak, positive, clip.clip.group, levels=levels, span=hops)
 
 
-def _cut_scores(scores: Scores, recipe: Recipe, hop_s: float) -> list[float]:
-    """Highest smoothed score of each 3 s cut of a stream."""
-    hops = round(CUT_S / hop_s)
-    smoothed = smooth(scores, recipe.detector.smooth_hops)
+def _cut_scores(scores: Scores, heard: Heard, scorer: Scorer) -> list[float]:
+    """Highest smoothed score of each 3 s cut of the speech, with which the stream begins."""
+    hops, hop_s = round(CUT_S / scorer.grid.hop_s), scorer.grid.hop_s
+    speech_s = sum(clip.seconds for clip in heard.selection.speech)
+    spoken = max(0, int((speech_s - scorer.grid.window_s) / hop_s))
+    smoothed = smooth(scores[:spoken], heard.recipe.detector.smooth_hops)
     whole = smoothed[: len(smoothed) // hops * hops].reshape(-1, hops)
     return [float(score) for score in whole.max(axis=1)] if whole.size else []
 
@@ -209,15 +211,17 @@ def latency_ms(exported: Exported, checkpoint: Checkpoint) -> dict[str, float]:
 
 
 def features_ms(checkpoint: Checkpoint) -> float:
-    """Median time in ms of the front end alone, one window."""
+    """Median time in ms of the front end alone, one window, on one CPU thread."""
     features = checkpoint.features()
     window = torch.zeros(1, features.grid.window_samples)
-    times = []
+    times, threads = [], torch.get_num_threads()
+    torch.set_num_threads(1)
     with torch.inference_mode():
         for _ in range(60):
             began = time.perf_counter()
             features(window)
             times.append(1000 * (time.perf_counter() - began))
+    torch.set_num_threads(threads)
     return float(np.median(times[10:]))
 
 
