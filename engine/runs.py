@@ -60,6 +60,15 @@ def disk_error(path: Path, error: OSError) -> WakewordError:
     return DataError(f"cannot write {path}: {error.strerror}", "check the folder's permissions")
 
 
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn what fails on the disk into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(path, error) from error
+
+
 def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -223,13 +232,18 @@ class Workspace:
     def create(self, recipe: Recipe) -> Run:
         """Make the next run directory with its recipe; of two processes each gets a number."""
         folder = self.root / "runs"
-        folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder):
-            number = max((run.number for run in self.runs()), default=0) + 1
-            run = Run(folder / f"{number:03d}-{recipe.name}")
-            run.path.mkdir()
-        (run.path / "checkpoints").mkdir()
-        write_atomic(run.path / "recipe.toml", dump(recipe).encode())
+        with _writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with _alone(folder):
+                number = max((run.number for run in self.runs()), default=0) + 1
+                run = Run(folder / f"{number:03d}-{recipe.name}")
+                run.path.mkdir()
+            (run.path / "checkpoints").mkdir()
+        try:
+            write_atomic(run.path / "recipe.toml", dump(recipe).encode())
+        except WakewordError:
+            shutil.rmtree(run.path, ignore_errors=True)
+            raise
         return run
 
     def find(self, reference: str) -> Run:
@@ -267,18 +281,23 @@ class Workspace:
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Take the GPU for this process at once; the context gives it back. Raises BusyError."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        file = (self.root / "lock").open("a+b", buffering=0)
+        path = self.root / "lock"
+        with _writing(path):
+            self.root.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+b", buffering=0)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            file.truncate(0)
+            file.write(str(os.getpid()).encode())
+        except BlockingIOError as error:
             file.close()
             raise BusyError(
                 f"process {self.holder()} is training in {self.root}",
                 "wait for it, or `wakeword-tui runs stop`",
             ) from error
-        file.truncate(0)
-        file.write(str(os.getpid()).encode())
+        except OSError as error:
+            file.close()
+            raise disk_error(path, error) from error
         return self._held(file)
 
     def holder(self) -> int | None:

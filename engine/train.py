@@ -4,6 +4,7 @@ import io
 import math
 import os
 import resource
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -280,7 +281,8 @@ def _memory_mb(device: torch.device) -> float:
     """Memory in use: of the GPU, or the largest this process has had."""
     if device.type == "cuda":
         return torch.cuda.memory_reserved(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux kilobytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 @contextmanager

@@ -235,3 +235,12 @@ def test_a_holder_is_asked_to_stop_with_sigterm(
     assert home.stop_holder() == holder.pid
     assert holder.wait() == -signal.SIGTERM
     assert home.stop_holder() is None
+
+
+def test_a_workspace_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    home = Workspace(tmp_path / "file" / "home")
+    with pytest.raises(DataError, match="cannot write"):
+        home.create(Recipe())
+    with pytest.raises(DataError, match="cannot write"):
+        home.lock()

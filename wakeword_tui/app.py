@@ -149,9 +149,13 @@ class WakewordApp(App[int]):
         else:
             self.begin(self.desk.draft.recipe)
 
-    @work
-    async def resume_run(self, name: str) -> None:
-        """Go on with an unfinished run."""
+    def resume_run(self, name: str) -> None:
+        """Go on with an unfinished run; while one is being opened, another press does nothing."""
+        if all(worker.group != "resume" for worker in self.workers):
+            self._resume(name)
+
+    @work(group="resume")
+    async def _resume(self, name: str) -> None:
         self.desk.note("info", f"opening the checkpoint of {name}")
         with self.complaining():
             run = self.desk.workspace.find(name)
@@ -249,8 +253,11 @@ class WakewordApp(App[int]):
 
     def action_picture(self) -> None:
         """Save the screen as an SVG in the working directory."""
-        path = self.save_screenshot(f"wakeword-{time.strftime('%Y%m%d-%H%M%S')}.svg")
-        self.notify(f"saved {path}", timeout=3)
+        name = f"wakeword-{time.strftime('%Y%m%d-%H%M%S')}.svg"
+        try:
+            self.notify(f"saved {self.save_screenshot(name)}", timeout=3)
+        except OSError as error:
+            self.complain(f"cannot write {name}: {error.strerror}")
 
     def action_redraw(self) -> None:
         """Send every cell again."""
@@ -267,6 +274,8 @@ class WakewordApp(App[int]):
     @work
     async def action_leave(self) -> None:
         """Quit; with a job, ask what becomes of it."""
+        if not await self.edits_may_go():
+            return
         if self.desk.training() is None:
             self.exit(0)
             return
@@ -277,13 +286,21 @@ class WakewordApp(App[int]):
         ]
         answer = await self.push_screen_wait(Choice("a job is running", answers))
         job = self.desk.training()
-        if answer == "s":
+        if answer in ("s", "k") and job is None:
+            self.exit(0)  # it ended while the question was open
+        elif answer == "s" and job is not None:
             self.leaving = True
-            if job is not None:
-                job.control.stop()
+            job.control.stop()
             self.notify("saving a checkpoint …", timeout=SAVE_WITHIN_S)
         elif answer == "k":
             self.exit(KEEP_RUNNING)
+
+    async def edits_may_go(self) -> bool:
+        """Whether what was typed in Setup may be lost; asked only if something was."""
+        if not self.desk.draft.changed:
+            return True
+        answers = [("d", "discard them"), ("c", "cancel")]
+        return await self.push_screen_wait(Choice("the recipe has unsaved edits", answers)) == "d"
 
     def get_system_commands(self, screen: Screen[object]) -> Iterator[SystemCommand]:
         """Everything a key can do, and every run."""
@@ -348,7 +365,8 @@ def show(app: WakewordApp) -> int:
             return _without_window(app.desk.jobs.gpu)
     finally:
         app.desk.jobs.stop_all(SAVE_WITHIN_S)
-    return app.return_code or 0
+    crashed = app.return_code == 1  # what Textual returns after a bug
+    return os.EX_SOFTWARE if crashed else app.return_code or 0
 
 
 def _without_window(job: Job) -> int:

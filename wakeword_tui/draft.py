@@ -23,6 +23,8 @@ class Draft:
     recipe: Recipe = field(init=False)
     """The recipe with every change in it, or the last one that was sound."""
     problems: tuple[str, ...] = field(init=False, default=())
+    unreadable: bool = field(init=False, default=False)
+    """Whether the file was edited and cannot be read: nothing may be written over it unasked."""
 
     def __post_init__(self) -> None:
         self.recipe = self.saved
@@ -32,6 +34,15 @@ class Draft:
     def open(cls, path: Path) -> "Draft":
         """Read a recipe file. Raises RecipeError."""
         return cls(path, load(path))
+
+    def again(self) -> "Draft":
+        """Read the file again; what was typed since the last save stays. Raises RecipeError."""
+        assert self.path is not None
+        self.unreadable = True
+        draft = Draft.open(self.path)
+        for path, text in self.texts.items():
+            draft.set(path, text)
+        return draft
 
     @property
     def changed(self) -> bool:
@@ -66,6 +77,7 @@ class Draft:
         write_atomic(path, dump(self.recipe).encode())
         self.path, self.saved = path, self.recipe
         self.texts.clear()
+        self.unreadable = False
 
     def _check(self) -> None:
         try:

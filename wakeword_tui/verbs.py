@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from engine.errors import BusyError
+from engine.errors import WakewordError
 from engine.events import Emit
 from engine.jobs import Control, Job, Jobs
 from engine.recipe import Data, Recipe
-from engine.runs import EventLog, Run
+from engine.runs import EventLog, Run, read_events
 from wakeword_tui.store import Store
 
 if TYPE_CHECKING:
@@ -26,11 +26,17 @@ class Live:
     log: EventLog | None = None
     found: list[tuple[Data, "Health"]] = field(default_factory=list)
     """What looking over the data found, once it has."""
+    dropped: int = 0
+    """How many events the bus had dropped when they were last read from the event file."""
 
     def drain(self) -> bool:
         """Take in what happened; False once the job has ended and told everything."""
         alive = self.job.alive
-        for record in self.job.bus.drain():
+        records = self.job.bus.drain()
+        if self.run is not None and self.job.bus.dropped > self.dropped:
+            self.dropped = self.job.bus.dropped
+            records = sorted([*read_events(self.run.events), *records], key=lambda r: r.n)
+        for record in records:
             self.store.apply(record)
         if not alive and self.log is not None:
             self.log.close()
@@ -42,7 +48,7 @@ def start_training(jobs: Jobs, recipe: Recipe, run: Run | None = None) -> Live:
     made = run or jobs.workspace.create(recipe)
     try:
         return _begin(jobs, recipe, made, EventLog(made.events), resume=False)
-    except BusyError:
+    except WakewordError:
         if run is None:
             shutil.rmtree(made.path)
         raise
@@ -50,18 +56,19 @@ def start_training(jobs: Jobs, recipe: Recipe, run: Run | None = None) -> Live:
 
 def resume_training(jobs: Jobs, run: Run) -> Live:
     """Go on with an unfinished run. Blocks for seconds: call it in a thread."""
-    if (holder := jobs.workspace.holder()) is not None:
-        raise BusyError(f"process {holder} is training", "wait for it, or stop it first")
     from engine.train import resume_log
 
-    return _begin(jobs, run.recipe(), run, resume_log(run), resume=True)
+    recipe = run.recipe()
+    with jobs.workspace.lock():  # the event file is rewritten: nobody may be appending to it
+        log = resume_log(run)
+    return _begin(jobs, recipe, run, log, resume=True)
 
 
 def _begin(jobs: Jobs, recipe: Recipe, run: Run, log: EventLog, *, resume: bool) -> Live:
     store = Store.replay(run)
     try:
         job = jobs.start("train", _training(jobs, recipe, run, resume=resume), log)
-    except BusyError:
+    except WakewordError:
         log.close()
         raise
     return Live(job, store, run, log)

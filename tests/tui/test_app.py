@@ -83,6 +83,21 @@ def test_f8_saves_a_picture(workspace: Workspace, tmp_path: Path) -> None:
     assert "<svg" in next(tmp_path.glob("wakeword-*.svg")).read_text()
 
 
+def test_a_picture_that_cannot_be_saved_is_a_message(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(app: WakewordApp, name: str) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(WakewordApp, "save_screenshot", full)
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("f8")
+        await see(app, pilot, "cannot write", "on device")
+
+    play(workspace, story)
+
+
 def test_y_copies_what_the_screen_is_about(workspace: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("y")
@@ -99,6 +114,35 @@ def test_y_copies_what_the_screen_is_about(workspace: Workspace) -> None:
 def test_q_quits_at_once_without_a_job(workspace: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("q")
+        await pilot.pause()
+
+    assert play(workspace, story).return_code == 0
+
+
+def test_q_with_a_job_that_ends_while_the_question_is_open(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        live = start(app, pause_s=0.005)
+        await see(app, pilot, "● train")
+        await pilot.press("q")
+        await see(app, pilot, "a job is running")
+        live.job.control.stop()
+        live.job.thread.join()
+        await pilot.pause(0.3)
+        assert app.desk.live is None
+        await pilot.press("s")
+        await pilot.pause()
+
+    assert play(workspace, story).return_code == 0
+
+
+def test_q_with_unsaved_edits_asks(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        app.desk.draft.set("data.wakeword", "alexa")
+        await pilot.press("q")
+        await see(app, pilot, "the recipe has unsaved edits")
+        await pilot.press("c", "q")
+        await see(app, pilot, "the recipe has unsaved edits")
+        await pilot.press("d")
         await pilot.pause()
 
     assert play(workspace, story).return_code == 0

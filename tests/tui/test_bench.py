@@ -1,3 +1,4 @@
+import json
 import math
 from pathlib import Path
 
@@ -6,8 +7,12 @@ from textual.pilot import Pilot
 
 from engine.runs import Workspace
 from tests.tui.play import LARGE, SMALL, play, same_as_file, screen, see
+from tests.tui.scripted import report, write_run
 from wakeword_tui.app import WakewordApp
 from wakeword_tui.operating import answer, nearest_step
+from wakeword_tui.screens.bench import det_plot
+from wakeword_tui.widgets.chart import Chart
+from wakeword_tui.widgets.menu import Menu
 
 SCREENS = Path(__file__).parent / "screens"
 
@@ -99,3 +104,41 @@ def test_an_empty_screen_says_what_to_do(tmp_path: Path) -> None:
         await pilot.press("left")
 
     play(Workspace(tmp_path), story)
+
+
+@pytest.mark.parametrize("hours", [0.0, 0.01])
+def test_half_a_minute_of_streams_can_be_drawn(hours: float) -> None:
+    tables = small_report()
+    tables["test"] |= {"hours": hours, "det": [[100.0, 0.2], [400.0, 0.1]]}
+    assert (det_plot(tables["test"], answer(tables, per_day=1)) is None) == (hours == 0)
+    tables["test"]["det"] = [[400.0, 0.1]]
+    assert det_plot(tables["test"], answer(tables, per_day=1)) is None
+
+
+def test_a_new_report_moves_neither_the_cursor_nor_the_wish(workspace: Workspace) -> None:
+    write_run(workspace)
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("8", "j", "left")
+        await see(app, pilot, "for ≤ 0.50 /h")
+        app.desk.shown = write_run(workspace)
+        await see(app, pilot, "004-alexa", "for ≤ 0.50 /h")
+        assert app.screen.query_one("#reports", Menu).current == "001-alexa"
+
+    play(workspace, story)
+
+
+def test_a_report_without_a_sweep_leaves_nothing_of_another(workspace: Workspace) -> None:
+    tables = report()
+    tables["test"]["sweep"] = []
+    write_run(workspace).report.write_text(json.dumps(tables))
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("8", "j")
+        await see(app, pilot, "for ≤ 1.00 /h", "speaker_04")
+        await pilot.press("k")
+        await see(app, pilot, "no false alarms to weigh")
+        assert app.screen.query_one("#groups", Menu).text == ""
+        assert app.screen.query_one("#det", Chart)._plot is None
+
+    play(workspace, story)

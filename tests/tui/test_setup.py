@@ -1,13 +1,16 @@
 from pathlib import Path
 
 import pytest
+from textual.events import AppBlur, AppFocus
 from textual.pilot import Pilot
 
+from engine.errors import RecipeError
 from engine.recipe import load
 from engine.runs import Workspace
 from tests.tui.play import LARGE, SMALL, play, screen, see
 from wakeword_tui.app import WakewordApp
 from wakeword_tui.draft import Draft, limits
+from wakeword_tui.widgets.form import Editor
 
 
 async def go_to(pilot: Pilot[int], section: str, downs: int) -> None:
@@ -181,3 +184,80 @@ def test_nothing_is_lost_on_the_way_to_another_section(workspace: Workspace) -> 
         assert "alexa" in screen(app)
 
     play(workspace, story)
+
+
+def test_an_open_line_stays_open_while_the_window_is_behind_another(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await go_to(pilot, "data", 2)
+        await pilot.press("enter", *"ale")
+        app.post_message(AppBlur())
+        await pilot.pause()
+        app.post_message(AppFocus())
+        await pilot.pause()
+        assert app.screen.query_one(Editor).has_class("-open")
+        await pilot.press(*"xa")
+        assert app.desk.draft.recipe.data.wakeword == "alexa"
+        await pilot.press("tab")
+        await pilot.pause()
+        assert not app.screen.query_one(Editor).has_class("-open")
+
+    play(workspace, story)
+
+
+def test_save_as_asks_before_it_replaces_a_file(workspace: Workspace, tmp_path: Path) -> None:
+    path = tmp_path / "wakeword.toml"
+    path.write_text("# mine\n")
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("ctrl+s", "enter")
+        await see(app, pilot, "wakeword.toml exists")
+        await pilot.press("c")
+        await pilot.pause()
+        assert path.read_text() == "# mine\n"
+        await pilot.press("ctrl+s", "enter")
+        await see(app, pilot, "wakeword.toml exists")
+        await pilot.press("o")
+        await see(app, pilot, "saved wakeword.toml")
+
+    play(workspace, story)
+
+
+def test_o_asks_before_edits_are_lost(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "other.toml").write_text('name = "other"\n')
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        app.desk.draft.set("data.wakeword", "alexa")
+        await pilot.press("o", *"other", "enter")
+        await see(app, pilot, "the recipe has unsaved edits")
+        await pilot.press("c")
+        assert app.desk.draft.changed
+        await pilot.press("o", *"other", "enter")
+        await see(app, pilot, "the recipe has unsaved edits")
+        await pilot.press("d")
+        await see(app, pilot, "other.toml")
+        assert app.desk.draft.recipe.name == "other"
+
+    play(workspace, story)
+
+
+def test_a_file_with_a_typo_is_not_saved_over(workspace: Workspace, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("[model]\nwidth = 2.0\n")
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        draft = app.desk.draft
+        path.write_text("[model]\nwidht = 3.0\n")
+        with pytest.raises(RecipeError):
+            draft.again()
+        await see(app, pilot, "mine.toml cannot be read: e mends it")
+        await pilot.press("ctrl+s")
+        await see(app, pilot, "save as")
+        await pilot.press("escape")
+        draft.set("data.wakeword", "alexa")
+        path.write_text("[model]\nwidth = 3.0\n")
+        again = draft.again()
+        assert (again.recipe.model.width, again.recipe.data.wakeword) == (3.0, "alexa")
+        assert not again.unreadable
+
+    play(workspace, story, recipe_path=path)
+    assert "3.0" in path.read_text()

@@ -59,7 +59,7 @@ def test_quitting_gives_the_terminal_back(tmp_path: Path, home: dict[str, str]) 
 
 def test_a_crash_saves_and_gives_the_terminal_back(training: Terminal, tmp_path: Path) -> None:
     training.press("T")
-    assert training.wait() == 1
+    assert training.wait() == 70
     until(lambda: restored(training))
     training.wait_for("the screen has a bug")
     assert (tmp_path / "saved").exists()
@@ -115,7 +115,9 @@ def test_e_opens_the_recipe_in_the_editor_and_reads_it_again(
     tmp_path: Path, home: dict[str, str]
 ) -> None:
     editor, recipe = tmp_path / "editor", tmp_path / "mine.toml"
-    editor.write_text("#!/bin/sh\necho EDITOR-ON-THE-TERMINAL\necho 'name = \"edited\"' > $1\n")
+    editor.write_text(
+        "#!/bin/sh\nkill -INT $PPID\necho EDITOR-ON-THE-TERMINAL\necho 'name = \"edited\"' > $1\n"
+    )  # ctrl+c reaches the app too
     editor.chmod(0o755)
     recipe.write_text('name = "before"\n')
     arguments = [str(tmp_path), "idle", f"recipe={recipe}"]
@@ -126,6 +128,18 @@ def test_e_opens_the_recipe_in_the_editor_and_reads_it_again(
         opened.press("\t")
         opened.press("k")
         opened.wait_for("edited")
+        opened.press("q")
+        assert opened.wait() == 0
+
+
+def test_an_editor_that_is_not_there_is_a_message(tmp_path: Path, home: dict[str, str]) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text('name = "before"\n')
+    arguments = [str(tmp_path), "idle", f"recipe={recipe}"]
+    with terminal(arguments, home | {"VISUAL": "no-such-editor"}) as opened:
+        opened.wait_for("mine.toml")
+        opened.press("e")
+        opened.wait_for("cannot run no-such-editor")
         opened.press("q")
         assert opened.wait() == 0
 

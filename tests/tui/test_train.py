@@ -1,13 +1,20 @@
 import os
+import time
 
 import pytest
 from textual.pilot import Pilot
 
-from engine.events import CheckpointSaved
-from engine.runs import Workspace, read_events
+from engine.bus import EventBus
+from engine.errors import BusyError
+from engine.events import CheckpointSaved, JobStarted
+from engine.jobs import Jobs
+from engine.runs import EventLog, Workspace, read_events
 from tests.tui.play import LARGE, SMALL, play, screen, see, start
+from tests.tui.scripted import RECIPE, stepped, training, validated
+from wakeword_tui import verbs
 from wakeword_tui.app import WakewordApp
 from wakeword_tui.store import Store
+from wakeword_tui.verbs import Live
 from wakeword_tui.widgets.chart import Chart
 
 
@@ -144,3 +151,61 @@ def test_a_bug_in_the_job_is_told_and_its_traceback_is_in_the_log(workspace: Wor
         await see(app, pilot, "✗", "Traceback (most recent call last)")
 
     play(workspace, story)
+
+
+def test_a_run_that_was_killed_has_no_time_left(workspace: Workspace) -> None:
+    run = workspace.create(RECIPE)
+    log = EventLog(run.events)
+    for event in (JobStarted("train", run.name, "cpu", 2000), stepped(300)):
+        log.append(event)
+    log.close()
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await see(app, pilot, "unfinished, r resumes  300/2 000 steps")
+        assert "ETA" not in screen(app)
+
+    play(workspace, story, run=run)
+
+
+def test_what_the_bus_dropped_is_read_from_the_file(workspace: Workspace) -> None:
+    run, jobs = workspace.create(RECIPE), Jobs(workspace)
+    log = EventLog(run.events)
+    live = Live(jobs.start("train", training(steps=0), log), Store(), run, log)
+    live.job.thread.join()
+    live.drain()
+    live.job.bus = EventBus(capacity=2)
+    log = live.job._log = EventLog(run.events)
+    for epoch in range(1, 6):
+        live.job.emit(validated(epoch))
+    log.close()
+    live.drain()
+    assert [event.epoch for event in live.store.validations] == [1, 2, 3, 4, 5]
+
+
+def test_a_second_r_does_nothing_while_the_first_opens(workspace: Workspace, monkeypatch) -> None:
+    calls = []
+
+    def slow(jobs: Jobs, run: object) -> Live:
+        calls.append(run)
+        time.sleep(0.3)
+        raise BusyError("told once")
+
+    monkeypatch.setattr(verbs, "resume_training", slow)
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("2", "r", "r")
+        await see(app, pilot, "told once")
+        assert len(calls) == 1
+        await pilot.press("r")
+        await pilot.pause(0.1)
+        assert len(calls) == 2
+
+    play(workspace, story)
+
+
+def test_a_resume_leaves_the_events_of_a_live_run_alone(workspace: Workspace) -> None:
+    run = workspace.find("2")
+    before = run.events.read_bytes()
+    with workspace.lock(), pytest.raises(BusyError):
+        verbs.resume_training(Jobs(workspace), run)
+    assert run.events.read_bytes() == before

@@ -63,6 +63,7 @@ class BenchScreen(Page):
     def on_mount(self) -> None:
         """Begin in the list of runs."""
         self._runs: dict[str, Run] = {}
+        self._seen: Mapping[str, Any] | None = None
         self._report: Mapping[str, Any] | None = None
         self._step = 0
         self.query_one("#question").border_subtitle = "← → change it, enter sets it"
@@ -75,11 +76,11 @@ class BenchScreen(Page):
     def paint(self) -> None:
         """Look for new reports."""
         reported = [run for run in self.desk.runs() if run.finished()]
-        new = [run.name for run in reported] != list(self._runs)
         self._runs = {run.name: run for run in reported}
         menu = self.query_one("#reports", Menu)
+        first = menu.current is None
         menu.show([_report_line(run, self.desk.report(run), menu.size.width) for run in reported])
-        if new and reported:
+        if first and reported:
             menu.go_to(self.desk.shown.name if self.desk.shown else None)
             self._show_run()
         self._show_groups()
@@ -90,12 +91,22 @@ class BenchScreen(Page):
     def _show_run(self) -> None:
         run = self._current()
         report = self.desk.report(run) if run else None
-        self._report = report if report and report["test"].get("sweep") else None
-        if report and self._report is None:
-            self.query_one("#question", Lines).show(*NO_SWEEP)
-        if self._report is not None:
+        if report is None or report is self._seen:  # a new run in the list changes no wish
+            return
+        self._seen = report
+        self._report = report if report["test"].get("sweep") else None
+        if self._report is None:
+            self._show_nothing()
+        else:
             self._step = nearest_step(self._report["operating_point"]["target_fah"])
             self._show_answer()
+
+    def _show_nothing(self) -> None:
+        self.query_one("#question", Lines).show(*NO_SWEEP)
+        self.query_one("#det", Chart).show(None)
+        groups = self.query_one("#groups", Menu)
+        groups.border_title = "groups"
+        groups.show([])
 
     def _show_groups(self) -> None:
         if self._report is not None:
@@ -217,8 +228,11 @@ def det_plot(test: Mapping[str, Any], given: Answer) -> Plot | None:
     if not test["det"] or not given.tested.hours:
         return None
     tested, target = given.tested, given.target_fah
-    most = max(MOST_FAH, 4 * target, tested.fah)
-    fah, frr = zip(*[point for point in test["det"] if point[0] <= most], strict=True)
+    most = max(MOST_FAH, 4 * target, tested.fah, 1 / tested.hours)
+    points = [point for point in test["det"] if point[0] <= most]
+    if not points:
+        return None
+    fah, frr = zip(*points, strict=True)
     here = max(tested.fah, 1 / tested.hours), tested.frr * 100
     x = Axis.around([*fah, target, here[0]], log=True)
     y = Axis.around([*(value * 100 for value in frr), here[1], 5.0], low=0.0)

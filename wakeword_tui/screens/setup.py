@@ -2,10 +2,13 @@
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import ClassVar
 
 from textual import on, work
@@ -19,7 +22,7 @@ from engine.recipe import Recipe, field_at
 from wakeword_tui import verbs
 from wakeword_tui.draft import Draft, choices, limits, sections, show
 from wakeword_tui.numbers import brief
-from wakeword_tui.screens.dialogs import Ask, PickFile
+from wakeword_tui.screens.dialogs import Ask, Choice, PickFile
 from wakeword_tui.screens.page import Page
 from wakeword_tui.widgets.form import Form
 from wakeword_tui.widgets.menu import Menu
@@ -96,6 +99,9 @@ class SetupScreen(Page):
         draft, health = self.desk.draft, self.desk.health_lines()
         data = draft.recipe.data
         lines: list[Content | str | tuple[str, str]] = []
+        if draft.unreadable and draft.path is not None:
+            text = f"{draft.path.name} cannot be read: e mends it"
+            lines.append(Content.assemble(("✗ ", "$error"), text))
         if draft.problems:
             lines += [Content.assemble(("✗ ", "$error"), text) for text in draft.problems]
         elif unset := [f"data.{key}" for key in ("manifest", "wakeword") if not getattr(data, key)]:
@@ -162,14 +168,22 @@ class SetupScreen(Page):
 
     @work
     async def action_save(self) -> None:
-        """Write the recipe, asking where if it has no file yet."""
+        """Write the recipe, asking where if it has no file yet, or one that must not be lost."""
         draft = self.desk.draft
-        path = draft.path
-        if path is None:
-            typed = await self.app.push_screen_wait(Ask("save as", f"{draft.recipe.name}.toml"))
-            path = Path(typed).expanduser() if typed else None
+        path = await self._ask_path() if draft.unreadable else draft.path or await self._ask_path()
         if path is not None:
             self._save(path)
+
+    async def _ask_path(self) -> Path | None:
+        """Ask where to save; a file that is there is replaced only after another question."""
+        name = f"{self.desk.draft.recipe.name}.toml"
+        typed = await self.app.push_screen_wait(Ask("save as", name))
+        path = Path(typed).expanduser() if typed else None
+        if path is None or not path.exists():
+            return path
+        answers = [("o", "overwrite it"), ("c", "cancel")]
+        answer = await self.app.push_screen_wait(Choice(f"{path} exists", answers))
+        return path if answer == "o" else None
 
     def _save(self, path: Path) -> bool:
         with self.house.complaining():
@@ -185,33 +199,50 @@ class SetupScreen(Page):
         found = sorted({*Path.cwd().glob("*.toml"), *Path.cwd().glob("recipes/*.toml")})
         shown = [path.relative_to(Path.cwd()) for path in found if path.name != "pyproject.toml"]
         path = await self.app.push_screen_wait(PickFile("open a recipe", shown))
-        if path is not None:
-            self._load(path)
+        if path is not None and await self.house.edits_may_go():
+            self._take(partial(Draft.open, path))
 
-    def _load(self, path: Path) -> None:
+    def _take(self, read: Callable[[], Draft]) -> None:
+        """Show another draft, or say why it cannot be read."""
         with self.house.complaining():
-            self.desk.draft = Draft.open(path)
+            self.desk.draft = read()
         self.show_section()
         self._cost_soon()
 
     def action_edit(self) -> None:
         """Open the file in $EDITOR and read it again; training goes on meanwhile."""
-        path = self.desk.draft.path
+        draft = self.desk.draft
+        path = draft.path
         if path is None:
             self.notify("save the recipe first (ctrl+s)", severity="warning")
-        elif not self.desk.draft.changed or self._save(path):
-            command = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
+        elif draft.unreadable or not draft.changed or self._save(path):
             with self.app.suspend():
-                _run_on_terminal([*command, str(path)])
-            self._load(path)
+                problem = _edit(path)
+            if problem:  # told only now: an error would leave the app without its terminal
+                self.house.complain(problem, "set $EDITOR")
+            else:
+                self._take(draft.again)
 
 
-def _run_on_terminal(command: list[str]) -> None:
-    """Run a program on the real terminal; descriptors 1 and 2 lead to the log."""
+def _edit(path: Path) -> str:
+    """Run the editor on the real terminal; what kept it from running, if anything did.
+
+    Descriptors 1 and 2 lead to the log. ctrl+c is the editor's, not the app's.
+    """
+    command = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    before = signal.signal(signal.SIGINT, _not_ours)
     try:
-        subprocess.run(command, stdout=sys.__stdout__, stderr=sys.__stderr__, check=False)
-    except OSError as error:
-        raise WakewordError(f"cannot run {command[0]}: {error}", "set $EDITOR") from error
+        words = [*shlex.split(command), str(path)]
+        subprocess.run(words, stdout=sys.__stdout__, stderr=sys.__stderr__, check=False)
+    except (OSError, ValueError) as error:
+        return f"cannot run {command}: {error}"
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return ""
+
+
+def _not_ours(number: int, frame: FrameType | None) -> None:
+    """Do nothing; unlike SIG_IGN it is not handed on to the editor."""
 
 
 def _same_model(one: Recipe, other: Recipe) -> bool:

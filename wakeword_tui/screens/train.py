@@ -29,6 +29,7 @@ EMPTY: tuple[Line, ...] = (
     "enter  open a run of the list",
     "?      all keys",
 )
+UNFINISHED = "unfinished, r resumes"
 
 
 class TrainScreen(Page):
@@ -65,8 +66,9 @@ class TrainScreen(Page):
         """Show the store: progress, numbers and runs always, curves when there is a new point."""
         store = self.desk.store
         self.set_class(not store.losses, "-empty")
-        self.query_one("#empty", Lines).show(*instead_of_curves(store))
-        self.query_one("#progress", ProgressLine).show(*progress(store))
+        live = self.desk.live is not None and self.desk.live.store is store
+        self.query_one("#empty", Lines).show(*instead_of_curves(store, live=live))
+        self.query_one("#progress", ProgressLine).show(*progress(store, live=live))
         facts = self.query_one("#facts", Facts)
         facts.border_title = f"run {self.desk.shown.name}" if self.desk.shown else "run"
         facts.show(list(rows(store, self.desk.epochs())))
@@ -120,11 +122,13 @@ class TrainScreen(Page):
         self.toggle_class("-miss")
 
 
-def instead_of_curves(store: Store) -> tuple[Line, ...]:
+def instead_of_curves(store: Store, *, live: bool) -> tuple[Line, ...]:
     """What to say while there is nothing to draw."""
     if store.failed is not None:
         failed = Content.assemble(("✗ ", "$error"), (store.failed.message, "bold"))
         return (failed, "", *store.failed.hint.splitlines(), "", "1  mend the recipe", "9  the log")
+    if store.started is not None and not live:
+        return ((store.outcome or UNFINISHED, "bold"), "", "It ended before the first steps.")
     if store.started is not None:
         return ((store.phase or "starting", "bold"), "", "The curves begin with the first steps.")
     return EMPTY
@@ -139,7 +143,7 @@ def run_line(row: tuple[str, str, str], width: int) -> tuple[str, Content]:
     return name, Content.assemble((f"{sign} ", style), f"{name[:room]:<{room}} ", number)
 
 
-def progress(store: Store) -> tuple[int, int, str]:
+def progress(store: Store, *, live: bool) -> tuple[int, int, str]:
     """How far the phase is, and what it says beside the bar."""
     if store.started is None:
         return 0, 0, ""
@@ -147,6 +151,8 @@ def progress(store: Store) -> tuple[int, int, str]:
     if store.outcome:
         done = total if store.outcome == "done" else done  # the last steps may not be in the file
         return done, total, f"{store.outcome}  {count(done)}/{count(total)} {unit}"
+    if not live:
+        return done, total, f"{UNFINISHED}  {count(done)}/{count(total)} {unit}"
     parts = [store.phase or "starting"]
     if total:
         parts.append(f"{count(done)}/{count(total)}" + ("" if unit == "steps" else f" {unit}"))

@@ -169,7 +169,8 @@ class Form(Container):
     @on(Editor.Blurred)
     def _blurred(self, event: Editor.Blurred) -> None:
         event.stop()
-        self.editor.remove_class("-open")
+        if self.app.app_focus and not self.editor.has_focus:  # else the window lost the focus
+            self.editor.remove_class("-open")
 
     def _put(self, text: str) -> None:
         if self.path is not None and text != self.draft.text(self.path):
