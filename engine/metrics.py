@@ -23,6 +23,10 @@ Interval = tuple[float, float]
 
 GRACE_S = 0.5
 """A detection this long after the end of the word still counts as a hit."""
+MOST = 1 - 1e-6
+"""The highest threshold: above it float32 scores say nothing."""
+TAIL_LEAST = 10
+"""Peaks that a tail needs at least."""
 HELD_S = 10.0
 """When thresholds are compared, a detector that stays on counts as an alarm every 10 s: hysteresis
 turns an endless one into a single event, and a useless threshold would look like a perfect one."""
@@ -211,7 +215,32 @@ def choose_operating_point(
         if thin.alarms(step) > allowed:
             break
         threshold = float(step)
-    return OperatingPoint(min(max(threshold, 1e-6), 1 - 1e-6), target_fah)
+    return OperatingPoint(min(max(threshold, 1e-6), MOST), target_fah)
+
+
+def tail_threshold(
+    streams: Sequence[StreamScores],
+    target_fah: float,
+    settings: DetectorSettings,
+    hop_s: float,
+    peaks: int,
+) -> float:
+    """Where an exponential tail through the highest `peaks` expects the target FAH; 0 without it.
+
+    The lowest threshold that keeps one alarm an hour on an hour of streams hangs on one peak, and
+    is exceeded elsewhere half of the time. So the excess of the highest peaks, a refractory time
+    apart, is fitted in logits (peaks over threshold, Pickands 1975). Not where there are fewer
+    than `TAIL_LEAST` peaks above 0.5, or where the target allows more than `peaks` anyway.
+    """
+    joined, hours = _Joined.of(streams, settings, hop_s), hours_of(streams)
+    highest = joined.peaks_apart(peaks + 1, max(1, refractory_hops(settings, hop_s)))
+    count = len(highest) - 1
+    if count < TAIL_LEAST or target_fah * hours > count:
+        return 0.0
+    logits = np.log(highest / (1 - highest))
+    spread = float(np.mean(logits[:count]) - logits[count])
+    logit = float(logits[count]) + spread * math.log(count / (target_fah * hours))
+    return 1 / (1 + math.exp(-logit))
 
 
 def det_curve(
@@ -267,6 +296,17 @@ class _Joined:
         """The distinct local maxima, highest first."""
         before, here, after = self.levels[:-2], self.levels[1:-1], self.levels[2:]
         return np.unique(here[(here > before) & (here >= after)])[::-1]
+
+    def peaks_apart(self, most: int, hops: int) -> Floats:
+        """The highest peaks above 0.5, each `hops` from the next, highest first; below 1."""
+        levels, found = self.levels.copy(), list[float]()
+        while len(found) < most:
+            top = int(levels.argmax())
+            if levels[top] <= 0.5:
+                break
+            found.append(min(float(levels[top]), 1 - 1e-9))
+            levels[max(0, top - hops) : top + hops + 1] = 0.0
+        return np.array(found)
 
     def highest(self, rank: int) -> float:
         """The level of that rank, 1 for the highest; 0 if there are not so many."""

@@ -211,6 +211,9 @@ class Evaluate(Section):
 
     target_fah: Annotated[float, Field(gt=0, le=1000)] = 1.0
     """False alarms per hour that are accepted; the threshold is chosen for it on validation."""
+    tail_peaks: Annotated[int, Field(ge=0, le=1000)] = 30
+    """Highest peaks of the streams through which the tail is drawn, for a threshold that does not
+    hang on one of them; 0 takes the lowest threshold that kept the target."""
     max_fpr: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """pAUC looks at false-positive rates up to here."""
     det_fah: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (1.0, 30.0)

@@ -30,7 +30,7 @@ from engine.events import (
 )
 from engine.features import grid
 from engine.jobs import Control, Stopped
-from engine.metrics import choose_operating_point
+from engine.metrics import MOST, choose_operating_point, tail_threshold
 from engine.recipe import Recipe
 from engine.report import Measured, Report
 from engine.runs import EventLog, Run, Workspace, last_number, write_atomic
@@ -187,6 +187,8 @@ class _Loop:
         hop_s = grid(recipe.features).hop_s
         rules, target = recipe.detector, recipe.evaluate.target_fah
         point = choose_operating_point(scored.streams, target, rules, hop_s)
+        tail = tail_threshold(scored.streams, target, rules, hop_s, recipe.evaluate.tail_peaks)
+        point = replace(point, threshold=max(point.threshold, min(tail, MOST)))
         shipped = trainer.shipped(point)
         result = measured(scored, shipped)
         fewest = trainer.position.fewest_missed

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 PHRASE = "hey jarvis"
 QUICKSTART = {
     "name": "demo",
-    "train.epochs": 6,
-    "train.steps_per_epoch": 60,
+    "train.epochs": 10,
+    "train.steps_per_epoch": 80,
     "train.batch_size": 64,
 }
 """What recipes/quickstart.toml says; it is here too because a wheel holds no recipes."""
@@ -98,7 +98,7 @@ def demo_data(home: Workspace, phrase: str) -> Path:
 
     folder = home.root / "demo-data" / slug(phrase)
     if not (folder / "manifest.csv").exists():
-        small = Amounts(voices=300, takes=1, confusables=500, partials=200, speech_minutes=30.0)
+        small = Amounts(voices=400, takes=1, confusables=600, partials=250)
         note(f"speaking {phrase!r} with synthetic voices")
         note(str(spoken(home, phrase, folder, small)))
     return folder / "manifest.csv"
