@@ -38,6 +38,7 @@ from engine.words import SILENCE_DB, UNUSABLE, inspect
 Kind = Literal["positive", "negative", "speech", "noise", "rir", "false_trigger"]
 Int16 = npt.NDArray[np.int16]
 
+SHOWN_LABELS = 12
 VERSION = 1  # of what `pack` computes: another number packs everything anew
 PROGRESS_EVERY_S = 0.2
 MOST_UNREADABLE, MOST_UNREADABLE_SHARE = 20, 0.05
@@ -184,7 +185,9 @@ def require(pack: Pack, settings: Data) -> None:
     if settings.wakeword not in labels:
         named = f"no clips of the wake word {settings.wakeword!r}"
         message = named if settings.wakeword else "data.wakeword is not set"
-        raise DataError(message, f"the words here: {', '.join(labels) or 'none'}")
+        more = f" and {len(labels) - SHOWN_LABELS} more" if len(labels) > SHOWN_LABELS else ""
+        shown = ", ".join(labels[-SHOWN_LABELS:]) or "none"
+        raise DataError(message, f"the words here: {shown}{more}")
     missing = _missing(pack, settings)
     if not missing:
         return

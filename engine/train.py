@@ -67,7 +67,8 @@ def train(
     emit(PhaseChanged("pack"))
     packed = pack(read(recipe.data), workspace.cache, emit=emit, control=control)
     for path, reason in packed.unreadable:
-        emit(Warned(f"skipped {path}: {reason}", "`wakeword-tui data check` lists what is wrong"))
+        why = reason.removeprefix(f"{path}: ")
+        emit(Warned(f"skipped {path}: {why}", "`wakeword-tui data check` lists what is wrong"))
     require(packed, recipe.data)
     with _memory_errors(recipe):
         trainer = Trainer(recipe, packed, device, fresh=stored is None)
