@@ -1,5 +1,6 @@
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +19,13 @@ import engine  # noqa: F401 -- its torchaudio guard must stand before anything i
 # No deadline: a busy machine is no failure.
 hypothesis.settings.register_profile("calm", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("calm")
+
+
+# What starts the tests may have them ignore signals, as nohup and a background job do; ours are
+# about what happens when one comes, and their child processes inherit what is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for number in (signal.SIGHUP, signal.SIGTERM):
+    signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture
