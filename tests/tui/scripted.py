@@ -121,7 +121,9 @@ def measured(sweep: list[list[float]]) -> dict[str, Any]:
     return {
         "pauc": 0.974, "max_fpr": 0.01, "eer": 0.02, "fah": alarms / HOURS, "fah_low": fah_low,
         "fah_high": fah_high, "false_alarms": alarms, "hours": HOURS, "frr": missed / CLIPS,
-        "frr_low": frr_low, "frr_high": frr_high, "clips": CLIPS, "missed": missed,
+        "frr_low": frr_low, "frr_high": frr_high, "frr_group_low": frr_low,
+        "frr_group_high": frr_high, "det_area": 0.1, "det_fah": [],
+        "clips": CLIPS, "missed": missed,
         "det": [list(point) for point in det], "sweep": sweep,
         "cohorts": {name: share(wrong, CLIPS) for name, wrong in
                     {"clean": 12, "noise 10 dB": 21, "noise 0 dB": 71, "reverb": 39}.items()},

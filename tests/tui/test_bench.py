@@ -85,7 +85,8 @@ def test_enter_stores_the_threshold_in_the_checkpoint(workspace: Workspace) -> N
     from engine.checkpoint import Checkpoint, load, save
 
     best = workspace.find("1").best
-    save(best, Checkpoint("", {}, {}, {"threshold": 0.5, "target_fah": 1.0}, {}, 1))
+    point, validation = {"threshold": 0.5, "target_fah": 1.0}, json.dumps(report()["validation"])
+    save(best, Checkpoint("", {}, {}, point, {}, 1, validation=validation))
 
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("8")
