@@ -126,8 +126,10 @@ def set_operating_point(path: Path, threshold: float, target_fah: float) -> None
     """Store another operating point, chosen by a person on the validation sweep."""
     checkpoint = load(path)
     point = {"threshold": threshold, "target_fah": target_fah}
-    validation = checkpoint.validated().at(threshold).to_json()
-    save(path, replace(checkpoint, operating_point=point, validation=validation))
+    if checkpoint.validation:
+        moved = checkpoint.validated().at(threshold)
+        checkpoint = replace(checkpoint, validation=moved.to_json())
+    save(path, replace(checkpoint, operating_point=point))
 
 
 def is_recipe_of(checkpoint: Checkpoint, recipe: Recipe) -> bool:
