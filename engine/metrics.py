@@ -25,8 +25,8 @@ GRACE_S = 0.5
 """A detection this long after the end of the word still counts as a hit."""
 MOST = 1 - 1e-6
 """The highest threshold: above it float32 scores say nothing."""
-TAIL_LEAST = 10
-"""Peaks that a tail needs at least."""
+TAIL_LEAST, TAIL_HOURS = 10, 0.5
+"""Peaks, and hours they are of, that a tail needs at least: from less it is drawn too far."""
 HELD_S = 10.0
 """When thresholds are compared, a detector that stays on counts as an alarm every 10 s: hysteresis
 turns an endless one into a single event, and a useless threshold would look like a perfect one."""
@@ -230,12 +230,13 @@ def tail_threshold(
     The lowest threshold that keeps one alarm an hour on an hour of streams hangs on one peak, and
     is exceeded elsewhere half of the time. So the excess of the highest peaks, a refractory time
     apart, is fitted in logits (peaks over threshold, Pickands 1975). Not where there are fewer
-    than `TAIL_LEAST` peaks above 0.5, or where the target allows more than `peaks` anyway.
+    than `TAIL_LEAST` peaks above 0.5 or less than `TAIL_HOURS`, or where the target allows more
+    than `peaks` anyway.
     """
     joined, hours = _Joined.of(streams, settings, hop_s), hours_of(streams)
     highest = joined.peaks_apart(peaks + 1, max(1, refractory_hops(settings, hop_s)))
     count = len(highest) - 1
-    if count < TAIL_LEAST or target_fah * hours > count:
+    if count < TAIL_LEAST or hours < TAIL_HOURS or target_fah * hours > count:
         return 0.0
     logits = np.log(highest / (1 - highest))
     spread = float(np.mean(logits[:count]) - logits[count])

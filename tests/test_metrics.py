@@ -224,3 +224,4 @@ def test_the_tail_expects_the_target_where_the_peaks_fall_off_exponentially() ->
     assert np.log(threshold / (1 - threshold)) == pytest.approx(4.215, abs=0.01)
     assert tail_threshold([stream], 1.0, rules, 0.08, 0) == 0.0
     assert tail_threshold([stream], 40.0, rules, 0.08, 30) == 0.0
+    assert tail_threshold([StreamScores(levels, 900.0)], 1.0, rules, 0.08, 30) == 0.0
