@@ -69,7 +69,8 @@ def _misses(measured: Measured) -> str:
 def _ranking(measured: Measured) -> str:
     return (
         f"{_label('ranking')}pAUC {measured.pauc:.4f} (max_fpr {measured.max_fpr:g})  "
-        f"EER {percent(measured.eer)}  DET area {percent(measured.det_area)}"
+        f"EER {percent(measured.eer)}  DET area {percent(measured.det_area)} "
+        f"(FAH {measured.det_fah[0]:g} to {measured.det_fah[1]:g})"
     )
 
 
