@@ -66,6 +66,7 @@ class Trainer:
         if recipe.train.gradient_checkpointing:
             checkpoint_blocks(self.model)
         if recipe.train.compile:
+            torch._dynamo.config.suppress_errors = True  # no compiler: the student runs as it is
             self.model.compile()
 
     def _start_from(self, checkpoint: Checkpoint) -> None:
