@@ -201,8 +201,10 @@ class WakewordApp(App[int]):
             self._paint()
 
     def _paint(self) -> None:
-        if isinstance(self.screen, Page):
-            self.screen.repaint()
+        """Repaint the screen in front; while modes change, or at the end, there may be none."""
+        front = self.screen_stack[-1:]
+        if front and isinstance(front[0], Page):
+            front[0].repaint()
 
     def _ended(self, live: Live) -> None:
         """Tell once how a job ended."""

@@ -24,6 +24,19 @@ def test_importing_the_app_imports_no_torch_and_no_scipy() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_the_ticker_outlives_a_moment_without_a_screen(workspace: Workspace) -> None:
+    """When a mode is first shown there is none until it is mounted."""
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        stack = app._screen_stacks[app.current_mode]
+        kept = stack.copy()
+        stack.clear()
+        app._paint()
+        stack.extend(kept)
+
+    play(workspace, story)
+
+
 def test_digits_and_brackets_change_screens(workspace: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         for digit, mode in (("2", "train"), ("8", "bench"), ("9", "log"), ("1", "setup")):
