@@ -3,8 +3,8 @@
 A file imports only files that stand earlier in this list (`tests/test_layers.py` holds it), so the
 list is also the order to read them in.
 
-plain (no torch)   errors recipe events bus runs jobs audio manifest acoustics phonetics sentences
-                   espeak_helper espeak synth words dataset health detector metrics report
+plain (no torch)   errors recipe recipe_file events bus runs jobs audio manifest acoustics phonetics
+                   sentences espeak_helper espeak synth words dataset health detector metrics report
 torch              features augment batches models losses checkpoint onnx_graph
 verbs              scorer hard evaluate trainer train
 """

@@ -17,7 +17,8 @@ from engine.errors import CheckpointError, RecipeError
 from engine.features import LogMel, restore
 from engine.metrics import OperatingPoint
 from engine.models import build
-from engine.recipe import Recipe, loads
+from engine.recipe import Recipe
+from engine.recipe_file import loads
 from engine.report import Measured
 from engine.runs import write_atomic
 

@@ -1,24 +1,17 @@
 """Recipe: everything that decides a run, in one TOML file read strictly.
 
-`load` reads a file, `override` is the only way to change a recipe (the form, `--set`, a fork), and
-`dump` writes it back. A field's help is the docstring under it; the form, `docs/recipe.md` and the
-JSON schema read it there. A field that nothing reads fails a test.
+A field's help is the docstring under it; the form, `docs/recipe.md` and the JSON schema read it
+there. A field that nothing reads fails a test.
 """
 
-import difflib
-import json
-import tomllib
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic.fields import FieldInfo
-
-from engine.errors import RecipeError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
+
+MOST_HIDDEN_MS = 300
 
 
 class Section(BaseModel):
@@ -39,7 +32,9 @@ class Data(Section):
     manifest: Path | None = None
     """A manifest.csv, or a folder with positive/ negative/ streams/ noise/ rir/."""
     sources: tuple[Path, ...] = ()
-    """Further manifests or folders mixed with the first, synthetic voices beside real ones, say."""
+    """Further manifests or folders mixed with the first, and split as it is."""
+    train_sources: tuple[Path, ...] = ()
+    """Manifests or folders that only train: synthetic voices beside real recordings."""
     wakeword: str = ""
     """The label of the wake word; clips with other words become negatives."""
     fold: Annotated[int, Field(ge=0, le=4)] = 0
@@ -63,6 +58,9 @@ class Features(Section):
     """What the model hears for one score, in ms; longer than the longest wake word."""
     hop_ms: Annotated[int, Field(ge=20, le=100)] = 80
     """Time from one score to the next, in ms; a multiple of step_ms."""
+    normalise: Literal["cmvn", "pcen"] = "cmvn"
+    """cmvn: log-mel less its mean in training, over its deviation. pcen: each band against its own
+    last second (Wang et al. 2017), which a steady noise or another level hardly changes."""
 
     @model_validator(mode="after")
     def _hop_is_whole_steps(self) -> "Features":
@@ -80,8 +78,9 @@ class Features(Section):
 class Model(Section):
     """The student: the small network that is shipped."""
 
-    arch: Literal["tinyconv", "mobilenetv3"] = "tinyconv"
-    """tinyconv is smallest and fastest; mobilenetv3 (Small) is larger."""
+    arch: Literal["tinyconv", "mobilenetv3", "bcresnet"] = "tinyconv"
+    """tinyconv is smallest and fastest; mobilenetv3 (Small) is larger; bcresnet has the fewest
+    parameters for its accuracy, and is slow to train."""
     width: Annotated[float, Field(ge=0.25, le=4)] = 1.0
     """Multiplies the channels of every layer."""
     depthwise: bool = True
@@ -97,14 +96,36 @@ class Augment(Section):
     """Share of clips played slower or faster."""
     speed_range: Annotated[float, Field(ge=0, le=0.3)] = 0.25
     """Largest change of speed, as a fraction."""
+    pitch: Share = 0.0
+    """Share of clips whose pitch is moved while their tempo stays."""
+    pitch_semitones: Annotated[float, Field(ge=0, le=4)] = 2.0
+    """Largest change of pitch, in semitones."""
     room: Share = 0.5
-    """Share of clips heard in a room (an impulse response of the training split)."""
+    """Share of clips heard in a room."""
+    room_simulated: Share = 0.5
+    """Of those, the share in simulated rooms; all of them where the training split has none."""
+    rt60_low_s: Annotated[float, Field(ge=0.05, le=2)] = 0.15
+    """Driest simulated room: seconds in which its sound falls by 60 dB."""
+    rt60_high_s: Annotated[float, Field(ge=0.05, le=2)] = 0.8
+    """Most reverberant simulated room, in seconds."""
+    far: Share = 0.0
+    """Share of clips heard from afar: softer, and duller towards high frequencies."""
     noise: Share = 0.7
     """Share of clips with background noise of the training split mixed in."""
+    noises: Annotated[int, Field(ge=1, le=4)] = 1
+    """Most backgrounds heard at once."""
     snr_low_db: Annotated[float, Field(ge=-20, le=60)] = 0.0
     """Loudest background, as signal-to-noise ratio in dB."""
     snr_high_db: Annotated[float, Field(ge=-20, le=60)] = 25.0
     """Softest background, as signal-to-noise ratio in dB."""
+    snr_schedule: Literal["constant", "linear", "cosine", "stepped"] = "constant"
+    """How the background rises from easy to hard over the epochs; stepped takes four steps."""
+    snr_ease_db: Annotated[float, Field(ge=0, le=40)] = 10.0
+    """How much softer the background is in the first epoch, in dB, unless it is constant."""
+    telephone: Share = 0.0
+    """Share of clips heard over a telephone: 300 to 3400 Hz of an 8 kHz line."""
+    clipping: Share = 0.0
+    """Share of clips overdriven until their peaks are cut off."""
     gain_db: Annotated[float, Field(ge=0, le=40)] = 12.0
     """Level is changed by up to this much either way, in dB."""
     equaliser_db: Annotated[float, Field(ge=0, le=20)] = 3.0
@@ -112,7 +133,7 @@ class Augment(Section):
     shift_ms: Annotated[int, Field(ge=0, le=1000)] = 400
     """A positive window ends up to this long after the end of its word, in ms."""
     time_masks: Annotated[int, Field(ge=0, le=4)] = 1
-    """SpecAugment: stretches of time hidden in a window."""
+    """SpecAugment: stretches of time hidden in a window; all of them hide 300 ms at most."""
     time_mask_ms: Annotated[int, Field(ge=0, le=300)] = 150
     """SpecAugment: longest hidden stretch, in ms."""
     freq_masks: Annotated[int, Field(ge=0, le=4)] = 1
@@ -121,10 +142,21 @@ class Augment(Section):
     """SpecAugment: most mel bands hidden in a group."""
 
     @model_validator(mode="after")
-    def _snr_is_a_range(self) -> "Augment":
-        if self.snr_low_db > self.snr_high_db:
+    def _ranges_have_ends(self) -> "Augment":
+        for low, high in (("snr_low_db", "snr_high_db"), ("rt60_low_s", "rt60_high_s")):
+            if getattr(self, low) > getattr(self, high):
+                raise ValueError(
+                    f"{low} {getattr(self, low)} is above {high} {getattr(self, high)}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _a_word_is_never_hidden(self) -> "Augment":
+        hidden_ms = self.time_masks * self.time_mask_ms
+        if hidden_ms > MOST_HIDDEN_MS:
             raise ValueError(
-                f"snr_low_db {self.snr_low_db} is above snr_high_db {self.snr_high_db}"
+                f"time_masks x time_mask_ms hide {hidden_ms} ms, which can be all of a short word; "
+                f"keep them within {MOST_HIDDEN_MS} ms"
             )
         return self
 
@@ -140,6 +172,12 @@ class Loss(Section):
     """Focal loss: how strongly easy clips are played down."""
     label_smoothing: Annotated[float, Field(ge=0, le=0.3)] = 0.0
     """Targets are moved this far from 0 and 1."""
+    ranking: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """Weight of a ranking loss: wake words above the hardest negatives of the batch."""
+    ranking_negatives: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Negatives of a batch, the highest ones, that its wake words are ranked against."""
+    hard_weight: Annotated[float, Field(ge=1, le=100)] = 1.0
+    """How much more the tenth of a batch with the highest losses weighs."""
 
 
 class Train(Section):
@@ -169,11 +207,13 @@ class Train(Section):
     """Gradients are scaled down to this norm."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
     """Decay of the moving average of weights that is validated and shipped; 0 switches it off."""
+    average_best: Annotated[int, Field(ge=1, le=20)] = 3
+    """Best epochs whose weights are averaged at the end, and shipped where that is as good."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes the GPU if there is one."""
     threads: Annotated[int, Field(ge=0, le=256)] = 0
     """CPU threads of torch; 0 chooses. An exact resume needs the same number."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Arithmetic on a GPU; auto takes bfloat16 where the GPU has it. The CPU uses float32."""
     compile: bool = False
     """Compile the student with torch.compile: minutes at the start, faster steps on a GPU."""
@@ -222,6 +262,17 @@ class Evaluate(Section):
     """Hops timed on the exported model, after a warm-up."""
 
 
+class Targets(Section):
+    """What the student's device has room for; a report warns where that is exceeded."""
+
+    flash_kb: Annotated[float, Field(gt=0)] | None = None
+    """Most kilobytes of weights as INT8."""
+    ram_kb: Annotated[float, Field(gt=0)] | None = None
+    """Most kilobytes of activations as INT8, with the frames of a window."""
+    latency_ms: Annotated[float, Field(gt=0)] | None = None
+    """Longest time of one hop on one CPU thread of this machine (p95), in ms."""
+
+
 class Recipe(Section):
     """A whole recipe."""
 
@@ -235,143 +286,4 @@ class Recipe(Section):
     train: Train = Train()
     detector: DetectorSettings = DetectorSettings()
     evaluate: Evaluate = Evaluate()
-
-
-PATHS = frozenset({"data.manifest", "data.sources", "train.init"})
-
-
-def load(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """Read a recipe file, with `overrides` by dotted path on top.
-
-    Paths inside the file are relative to it; they come out absolute. Raises RecipeError with every
-    problem at once.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"cannot read recipe {path}: {error}", hint="give a TOML file") from error
-    return loads(text, path.parent, overrides, name=str(path))
-
-
-def loads(
-    text: str, folder: Path, overrides: Mapping[str, Any] | None = None, name: str = "recipe"
-) -> Recipe:
-    """Read a recipe from TOML text whose paths are relative to `folder`."""
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{name} is not TOML: {error}", hint="see docs/recipe.md") from error
-    tables = _absolute(tables, folder)
-    for key, value in (overrides or {}).items():
-        _put(tables, key, value)
-    return _validate(tables, name)
-
-
-def override(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
-    """Return the recipe with values changed by dotted path, `{"train.lr": 3e-4}`."""
-    tables = to_tables(recipe)
-    for key, value in changes.items():
-        _put(tables, key, value)
-    return _validate(tables, "the changed recipe")
-
-
-def parse_setting(text: str, folder: Path) -> tuple[str, Any]:
-    """Read one `key=value` of the command line; the value is TOML, or else a plain string.
-
-    Paths are relative to `folder`, the working directory.
-    """
-    key, sign, raw = text.partition("=")
-    if not sign:
-        raise RecipeError(f"--set {text!r} has no '='", hint="write --set train.lr=0.001")
-    try:
-        value = tomllib.loads(f"value = {raw}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = raw
-    key = key.strip()
-    if key in PATHS:
-        value = _resolve(value, folder)
-    elif isinstance(field_at(key), FieldInfo) and field_at(key).annotation is str:  # type: ignore[union-attr]
-        value = raw.strip("\"'")
-    return key, value
-
-
-def to_tables(recipe: Recipe) -> dict[str, Any]:
-    """Return the recipe as nested plain tables, without the keys that are not set."""
-    return recipe.model_dump(mode="json", exclude_none=True)
-
-
-def dump(recipe: Recipe) -> str:
-    """Render the recipe as TOML that `loads` reads back to the same recipe."""
-    return tomli_w.dumps(to_tables(recipe))
-
-
-def schema() -> dict[str, Any]:
-    """Return the JSON schema of a recipe file."""
-    return Recipe.model_json_schema()
-
-
-def fields() -> Iterator[tuple[str, FieldInfo]]:
-    """Yield every setting as its dotted path and field, in the order of the file."""
-    for name, field in Recipe.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, Section):
-            yield from ((f"{name}.{key}", inner) for key, inner in kind.model_fields.items())
-        else:
-            yield name, field
-
-
-def field_at(path: str) -> FieldInfo | None:
-    """Return the field at a dotted path, None where there is none."""
-    return dict(fields()).get(path)
-
-
-def _put(tables: dict[str, Any], path: str, value: Any) -> None:
-    """Set a value by dotted path; None unsets it. A path that leads nowhere fails validation."""
-    *parents, key = path.split(".")
-    for parent in parents:
-        if not isinstance(tables.get(parent), dict):
-            tables[parent] = {}
-        tables = tables[parent]
-    tables[key] = value
-
-
-def _resolve(value: Any, folder: Path) -> Any:
-    if isinstance(value, str):
-        return str((folder / Path(value).expanduser()).resolve()) if value else None
-    if isinstance(value, list):
-        return [_resolve(item, folder) for item in value]
-    return value
-
-
-def _absolute(tables: dict[str, Any], folder: Path) -> dict[str, Any]:
-    for path in PATHS:
-        section, key = path.split(".")
-        table = tables.get(section)
-        if isinstance(table, dict) and key in table:
-            tables[section] = table | {key: _resolve(table[key], folder)}
-    return tables
-
-
-def _validate(tables: dict[str, Any], name: str) -> Recipe:
-    """Validate as JSON: strict mode then takes a list for a tuple and text for a path."""
-    try:
-        return Recipe.model_validate_json(json.dumps(tables, default=str))
-    except ValidationError as error:
-        problems = tuple(_problem(detail) for detail in error.errors())
-        count = f"{len(problems)} problem" + "s" * (len(problems) > 1)
-        hint = "`wakeword-tui recipe schema` and docs/recipe.md list every key"
-        raise RecipeError(f"{name} has {count}", problems, hint) from error
-
-
-def _problem(detail: Any) -> str:
-    """Say one fault with its dotted path, and the nearest spelling of an unknown key."""
-    where = ".".join(str(part) for part in detail["loc"])
-    if detail["type"] == "extra_forbidden":
-        known = [path for path, _ in fields()] + list(Recipe.model_fields)
-        near = difflib.get_close_matches(where, known, n=1, cutoff=0.5)
-        return f"{where}: no such key" + (f"; did you mean {near[0]}?" if near else "")
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    value = detail["input"]
-    shown = f", not {value!r}" if isinstance(value, bool | int | float | str) else ""
-    return f"{where}: {message}{shown}" if where else message
+    targets: Targets = Targets()

@@ -23,7 +23,8 @@ from typing import Any, BinaryIO
 
 from engine.errors import BusyError, DataError, WakewordError
 from engine.events import Event, Record, Stepped, from_line, to_line
-from engine.recipe import Recipe, dump, load
+from engine.recipe import Recipe
+from engine.recipe_file import dump, load
 
 STEPPED_EVERY_S = 1.0
 LONGEST_LINE = 65_536

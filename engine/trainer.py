@@ -25,7 +25,8 @@ from engine.hard import HardNegatives
 from engine.losses import loss
 from engine.metrics import OperatingPoint
 from engine.models import build, checkpoint_blocks
-from engine.recipe import Recipe, dump
+from engine.recipe import Recipe
+from engine.recipe_file import dump
 
 STATISTICS_WINDOWS = 512
 

@@ -15,7 +15,8 @@ from engine.batches import Batches, step_generator
 from engine.dataset import Pack, pack, read, require, select
 from engine.errors import DataError
 from engine.jobs import Control
-from engine.recipe import Recipe, override
+from engine.recipe import Recipe
+from engine.recipe_file import override
 
 CPU = torch.device("cpu")
 # Nothing added and nothing changed, but backgrounds 30 dB down at the least.

@@ -23,7 +23,8 @@ from engine.errors import CheckpointError, DataError
 from engine.features import LogMel, statistics
 from engine.metrics import OperatingPoint, StreamScores
 from engine.models import build
-from engine.recipe import DetectorSettings, Evaluate, Recipe, dump, override
+from engine.recipe import DetectorSettings, Evaluate, Recipe
+from engine.recipe_file import dump, override
 from engine.report import ClipScore, measure
 
 SMALL = override(Recipe(), {"model.width": 0.25, "name": "small"})

@@ -16,7 +16,8 @@ from engine.errors import DataError
 from engine.events import Emit, JobStarted, PhaseChanged, Progressed, Record, Stepped, Warned
 from engine.jobs import Control
 from engine.metrics import OperatingPoint, StreamScores
-from engine.recipe import DetectorSettings, Evaluate, Recipe, load, override
+from engine.recipe import DetectorSettings, Evaluate, Recipe
+from engine.recipe_file import load, override
 from engine.report import ClipScore, Measured, Report, measure
 from engine.runs import Run, Workspace
 from wakeword_tui.__main__ import main, parser

@@ -10,23 +10,23 @@ from pathlib import Path
 import pytest
 
 import engine
-from engine.recipe import fields
+from engine.recipe_file import fields
 
 ROOT = Path(__file__).parents[1]
 
 # A file imports only files that stand earlier; a new file is one new word here.
 PLAIN = [
-    "errors", "recipe", "events", "bus", "runs", "jobs", "audio", "manifest", "acoustics",
-    "phonetics", "sentences", "espeak_helper", "espeak", "synth", "words", "dataset", "health",
-    "detector", "metrics", "report",
+    "errors", "recipe", "recipe_file", "events", "bus", "runs", "jobs", "audio", "manifest",
+    "acoustics", "phonetics", "sentences", "espeak_helper", "espeak", "synth", "words", "dataset",
+    "health", "detector", "metrics", "report",
 ]  # fmt: skip
 TORCH = ["features", "augment", "batches", "models", "losses", "checkpoint", "onnx_graph"]
 VERBS = ["scorer", "hard", "evaluate", "trainer", "train"]
 ORDER = [*PLAIN, *TORCH, *VERBS]
 
 ONLY_IMPORTER = {
-    "pydantic": "engine/recipe.py",
-    "tomli_w": "engine/recipe.py",
+    "pydantic": "engine/recipe.py engine/recipe_file.py",
+    "tomli_w": "engine/recipe_file.py",
     "soundfile": "engine/audio.py",
     "scipy.signal": "engine/audio.py",
     "scipy.special": "engine/metrics.py",
@@ -121,7 +121,7 @@ def test_plain_modules_load_without_torch_or_textual() -> None:
 @pytest.mark.parametrize("package", ONLY_IMPORTER)
 def test_third_parties_have_one_importer(package: str) -> None:
     importers = {name for name, tree in TREES.items() if any(of(f, package) for f in imports(tree))}
-    assert importers <= {ONLY_IMPORTER[package]}
+    assert importers <= set(ONLY_IMPORTER[package].split())
 
 
 def test_every_recipe_field_is_read() -> None:

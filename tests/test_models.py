@@ -3,7 +3,8 @@ import torch
 
 from engine.evaluate import cost
 from engine.models import STUDENTS, build, checkpoint_blocks, slide
-from engine.recipe import Recipe, override
+from engine.recipe import Recipe
+from engine.recipe_file import override
 
 WINDOW, HOP = 148, 8
 

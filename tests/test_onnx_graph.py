@@ -11,7 +11,8 @@ from engine.checkpoint import Checkpoint
 from engine.features import LogMel
 from engine.models import STUDENTS
 from engine.onnx_graph import ConvLogMel, write_onnx
-from engine.recipe import Features, Recipe, override
+from engine.recipe import Features, Recipe
+from engine.recipe_file import override
 from engine.scorer import Exported, Scorer
 
 

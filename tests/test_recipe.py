@@ -8,17 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import RecipeError
-from engine.recipe import (
-    Recipe,
-    dump,
-    field_at,
-    fields,
-    load,
-    loads,
-    override,
-    parse_setting,
-    schema,
-)
+from engine.recipe import Recipe
+from engine.recipe_file import dump, field_at, fields, load, loads, override, parse_setting, schema
 
 HOME = Path("/data")
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from engine.audio import Waveform
 from engine.features import LogMel
 from engine.models import STUDENTS, build
-from engine.recipe import Recipe, override
+from engine.recipe import Recipe
+from engine.recipe_file import override
 from engine.scorer import BLOCK_SAMPLES, Scorer, Scores, blocks
 
 # 1500 ms are 148 frames: 147 x 160 + 400 samples; a hop is 80 ms.

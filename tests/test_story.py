@@ -15,7 +15,8 @@ from engine.events import Event, Validated
 from engine.features import grid
 from engine.jobs import Control
 from engine.manifest import Clip
-from engine.recipe import Recipe, override
+from engine.recipe import Recipe
+from engine.recipe_file import override
 from engine.report import Report
 from engine.runs import Workspace
 from engine.scorer import Scorer

@@ -12,7 +12,8 @@ from engine.audio import SAMPLE_RATE, Waveform
 from engine.dataset import fold_of
 from engine.events import Event
 from engine.jobs import Control
-from engine.recipe import Recipe, override
+from engine.recipe import Recipe
+from engine.recipe_file import override
 from engine.runs import Run, Workspace
 
 SETTINGS: dict[str, Any] = {

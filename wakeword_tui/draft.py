@@ -9,7 +9,8 @@ from typing import Any, Literal
 import annotated_types as at
 
 from engine.errors import RecipeError
-from engine.recipe import Recipe, dump, field_at, fields, load, override, parse_setting
+from engine.recipe import Recipe
+from engine.recipe_file import dump, field_at, fields, load, override, parse_setting
 from engine.runs import write_atomic
 
 

@@ -21,7 +21,8 @@ from engine.events import (
 )
 from engine.jobs import Control, Stopped
 from engine.metrics import binomial_interval, poisson_interval
-from engine.recipe import Recipe, override
+from engine.recipe import Recipe
+from engine.recipe_file import override
 from engine.runs import EventLog, Run, Workspace
 
 HOURS, CLIPS = 5.54, 329

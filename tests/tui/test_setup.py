@@ -5,7 +5,7 @@ from textual.events import AppBlur, AppFocus
 from textual.pilot import Pilot
 
 from engine.errors import RecipeError
-from engine.recipe import load
+from engine.recipe_file import load
 from engine.runs import Workspace
 from tests.tui.play import LARGE, SMALL, play, screen, see
 from wakeword_tui.app import WakewordApp

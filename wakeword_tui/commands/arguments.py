@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from engine.recipe import Recipe, load, parse_setting
+from engine.recipe import Recipe
+from engine.recipe_file import load, parse_setting
 from engine.runs import Workspace
 
 Verbs = Any  # argparse keeps the type of `add_subparsers()` to itself

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from engine.events import Emit
 from engine.jobs import Control
-from engine.recipe import Recipe, override
+from engine.recipe import Recipe
+from engine.recipe_file import override
 from engine.runs import Workspace
 from wakeword_tui.commands.arguments import Verbs, command, workspace
 from wakeword_tui.commands.output import note, say

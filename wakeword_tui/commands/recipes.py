@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from engine.recipe import Recipe, dump, override, schema, to_tables
+from engine.recipe import Recipe
+from engine.recipe_file import dump, override, schema, to_tables
 from wakeword_tui.commands.arguments import (
     Verbs,
     add_json,

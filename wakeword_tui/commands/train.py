@@ -4,7 +4,8 @@ import argparse
 
 from engine.events import Emit
 from engine.jobs import Control
-from engine.recipe import Recipe, override
+from engine.recipe import Recipe
+from engine.recipe_file import override
 from engine.runs import EventLog, Run, Workspace
 from wakeword_tui.commands.arguments import (
     Verbs,

@@ -18,7 +18,8 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from engine.errors import WakewordError
-from engine.recipe import Recipe, field_at
+from engine.recipe import Recipe
+from engine.recipe_file import field_at
 from wakeword_tui import verbs
 from wakeword_tui.draft import Draft, choices, limits, sections, show
 from wakeword_tui.numbers import brief
@@ -66,7 +67,7 @@ class SetupScreen(Page):
 
     def copyable(self) -> str:
         """The recipe as TOML."""
-        from engine.recipe import dump
+        from engine.recipe_file import dump
 
         return dump(self.desk.draft.recipe)
 
