@@ -17,8 +17,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from engine import acoustics
 from engine.audio import SAMPLE_RATE, Waveform
 from engine.checkpoint import Checkpoint, load, sha256
+from engine.cohorts import (
+    CONDITIONS,
+    Chance,
+    Condition,
+    active_power,
+    add_noise,
+    cut,
+    half,
+    in_room,
+    labelled,
+    made_noise,
+    word_in,
+)
 from engine.dataset import Pack, PackedClip, Selection, everything, pack, read, select
 from engine.detector import Detector, smooth, vote_levels
 from engine.errors import CheckpointError
@@ -70,38 +84,67 @@ class Heard:
         for clip in (*self.selection.speech, *self.selection.noise):
             yield self.waveform(clip)
 
-    def clip(self, clip: PackedClip) -> Waveform:
-        """A clip between its backgrounds `(N,)`."""
+    def clip(self, clip: PackedClip, condition: Condition = CONDITIONS[0]) -> Waveform:
+        """A clip between its backgrounds, or in a condition's noise and room, `(N,)`."""
         before, after = round(self.lead_s * SAMPLE_RATE), round(TAIL_S * SAMPLE_RATE)
-        background = self._background(clip, before + after)
-        return np.concatenate([background[:before], self.waveform(clip), background[before:]])
+        sound, chance = self.waveform(clip), Chance(clip.content, condition.cohort)
+        word = word_in(sound, clip.start_s, clip.end_s)
+        if condition.room:
+            sound = in_room(sound, self._room(chance))
+        power = active_power(sound[slice(*word)])
+        if condition.halved:
+            sound = half(sound, *word, chance)
+        heard = np.zeros(before + clip.samples + after, dtype=np.float32)
+        sound = sound[: len(heard) - before]
+        heard[before : before + len(sound)] = sound
+        if condition.snr_db is not None:
+            noise = self._noise(len(heard), chance)
+            return add_noise(heard, noise, power, condition.snr_db)
+        background = self._background(before + after, chance)
+        heard[:before] += background[:before]
+        heard[-after:] += background[before:]
+        return heard
 
     def waveform(self, clip: PackedClip) -> Waveform:
         """The samples of a packed clip `(N,)`."""
-        cut = self.packed.audio[clip.offset : clip.offset + clip.samples]
-        return np.asarray(cut, dtype=np.float32) / np.float32(32768)
+        audio = self.packed.audio[clip.offset : clip.offset + clip.samples]
+        return np.asarray(audio, dtype=np.float32) / np.float32(32768)
 
-    def _background(self, clip: PackedClip, samples: int) -> Waveform:
-        """Background of the clip's own split, chosen by hash of its path."""
+    def _background(self, samples: int, chance: Chance) -> Waveform:
+        """Background at its own level, before and after a clip."""
         long = [c for c in self.selection.noise if c.samples > samples]
         sources = long or [c for c in self.selection.speech if c.samples > samples]
         if not sources:
             return np.zeros(samples, dtype=np.float32)
-        digest = hashlib.sha256(str(clip.clip.path.name).encode()).digest()
-        source = sources[int.from_bytes(digest[:4], "big") % len(sources)]
-        start = int.from_bytes(digest[4:8], "big") % (source.samples - samples)
-        return self.waveform(source)[start : start + samples]
+        return cut(self.waveform(sources[chance.below(len(sources))]), samples, chance)
+
+    def _noise(self, samples: int, chance: Chance) -> Waveform:
+        """Noise that a clip is heard in."""
+        sources = self.selection.noise
+        if not sources:
+            return made_noise(samples, chance)
+        return cut(self.waveform(sources[chance.below(len(sources))]), samples, chance)
+
+    def _room(self, chance: Chance) -> Waveform:
+        """The room that a clip is heard in."""
+        rooms = self.selection.rooms
+        if not rooms:
+            return acoustics.room(chance.generator())
+        return self.waveform(rooms[chance.below(len(rooms), 4)])
 
 
 def score_split(scorer: Scorer, heard: Heard, control: Control | None = None) -> Scored:
     """Score every clip and stream of a split, resetting the scorer between them."""
     selection = heard.selection
+    work = [(clip, condition) for condition in CONDITIONS for clip in selection.positives]
+    work += [
+        (clip, Condition(labelled(clip.clip.label), positive=False)) for clip in selection.negatives
+    ]
     clips = []
-    for positive, group in ((True, selection.positives), (False, selection.negatives)):
-        for clip in group:
-            if control is not None:
-                control.tick()
-            clips.append(_score_clip(scorer, heard, clip, positive=positive))
+    for clip, condition in work:
+        if control is not None:
+            control.tick()
+        clips.append(_score_clip(scorer, heard, clip, condition))
     scores = _score_stream(scorer, heard, control)
     cuts = _cut_scores(scores, heard, scorer)
     clips += [ClipScore(score, score, False, "speech") for score in cuts]
@@ -119,9 +162,9 @@ def _score_stream(scorer: Scorer, heard: Heard, control: Control | None) -> Scor
     return np.concatenate(parts)
 
 
-def _score_clip(scorer: Scorer, heard: Heard, clip: PackedClip, *, positive: bool) -> ClipScore:
-    settings = heard.recipe.detector
-    scores = scorer.score(heard.clip(clip))
+def _score_clip(scorer: Scorer, heard: Heard, clip: PackedClip, condition: Condition) -> ClipScore:
+    settings, positive = heard.recipe.detector, condition.positive
+    scores = scorer.score(heard.clip(clip, condition))
     hop_s, first_s = scorer.grid.hop_s, scorer.grid.window_s
     lead_s = heard.lead_s
     end_s = lead_s + clip.seconds
@@ -131,7 +174,9 @@ def _score_clip(scorer: Scorer, heard: Heard, clip: PackedClip, *, positive: boo
     start_s, end_s = lead_s + span[0], lead_s + span[1]
     peak = peak_within(levels, first_s, hop_s, start_s, end_s)
     hops = hops_within(len(levels), first_s, hop_s, start_s, end_s)
-    return ClipScore(score, peak, positive, clip.clip.group, levels=levels, span=hops)
+    return ClipScore(
+        score, peak, positive, clip.clip.group, condition.cohort, levels=levels, span=hops
+    )
 
 
 def _cut_scores(scores: Scores, heard: Heard, scorer: Scorer) -> list[float]:

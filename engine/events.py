@@ -78,6 +78,10 @@ class Validated(Event):
     threshold: float
     det_area: float
     best: bool
+    frr_noisy: float = 0.0
+    """FRR over the same words in the noise and the rooms of the split."""
+    averaged: int = 0
+    """How many epochs the weights are the mean of; 0 for the epoch's own."""
 
 
 @dataclass(frozen=True, slots=True)

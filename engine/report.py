@@ -28,6 +28,8 @@ from engine.recipe import DetectorSettings, Evaluate
 SCHEMA = 1
 CLEAN = "clean"
 """The cohort of the clips as they were recorded; the headline numbers are of it alone."""
+HALVES = "half words"
+"""The cohort of test words with one half silenced: negatives, but in no ranking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +163,14 @@ def measure(
 ) -> Measured:
     """Everything about one split at a threshold that was chosen elsewhere.
 
-    The headline numbers, the curve and the groups are of the `CLEAN` cohort. A cohort is judged by
-    its positives, or by its negatives where it has no positive. The sweep runs over `thresholds`,
+    The headline numbers, the curve and the groups are of the words in the `CLEAN` cohort, which all
+    negatives but `HALVES` are ranked against. A cohort is judged by its positives, or by its
+    negatives where it has no positive. The sweep runs over `thresholds`,
     or over those of the split's own DET curve.
     """
-    clean = [clip for clip in clips if clip.cohort == CLEAN]
-    words = [clip for clip in clean if clip.positive]
-    scores = [clip.score for clip in words], [clip.score for clip in clean if not clip.positive]
+    words = [clip for clip in clips if clip.positive and clip.cohort == CLEAN]
+    others = [clip.score for clip in clips if not clip.positive and clip.cohort != HALVES]
+    scores = [clip.score for clip in words], others
     peaks, hours = [clip.peak for clip in words], hours_of(streams)
     heard = any(stream.levels.size for stream in streams)
     curve = det_curve(peaks, streams, settings, hop_s) if heard else None

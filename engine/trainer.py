@@ -38,7 +38,14 @@ class Position:
     step: int = 0
     validated: int = 0
     lr_scale: float = 1.0
-    fewest_missed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Weights and how they did on validation: `rank` is (misses of all cohorts, DET area)."""
+
+    rank: tuple[int, float]
+    weights: dict[str, Tensor]
 
 
 class Trainer:
@@ -63,6 +70,7 @@ class Trainer:
         self.optimiser = _optimiser(self.model, recipe)
         self.hard = HardNegatives(packed, self.train_set, recipe)
         self.position = Position()
+        self.kept: list[Candidate] = []
         self.provenance = _provenance(self.train_set)
         if recipe.train.gradient_checkpointing:
             checkpoint_blocks(self.model)
@@ -146,12 +154,32 @@ class Trainer:
             else:
                 value.copy_(theirs[name])
 
+    def keep(self, rank: tuple[int, float]) -> bool:
+        """Keep the averaged weights if they are among the best; say whether they are the best.
+
+        Of weights that rank alike the later ones are better.
+        """
+        weights = _copied(self.averaged)
+        ranked = [Candidate(rank, weights), *self.kept]
+        ranked.sort(key=lambda candidate: candidate.rank)
+        self.kept = ranked[: self.recipe.train.average_best]
+        return self.kept[0].weights is weights
+
+    def average_kept(self) -> None:
+        """Put the mean of the best weights into `averaged` (Izmailov et al. 2018)."""
+        mean = dict(self.kept[0].weights)
+        for name, value in mean.items():
+            if value.is_floating_point():
+                mean[name] = torch.stack([kept.weights[name] for kept in self.kept]).mean(dim=0)
+        load_weights(self.averaged, mean)
+
     def checkpoint(self, event_number: int) -> Checkpoint:
         """Everything a resume needs."""
         trainer = {
             "optimiser": self.optimiser.state_dict(),
             "position": asdict(self.position),
             "hard": self.hard.state(),
+            "kept": [(*kept.rank, kept.weights) for kept in self.kept],
             "pack": self.pack_key,
             "threads": torch.get_num_threads(),
         }
@@ -171,7 +199,7 @@ class Trainer:
         return Checkpoint(
             recipe=dump(self.recipe),
             statistics=statistics(self.features),
-            weights={k: v.detach().cpu().clone() for k, v in self.averaged.state_dict().items()},
+            weights=_copied(self.averaged),
             operating_point=asdict(point),
             provenance=self.provenance,
             event_number=0,
@@ -189,10 +217,15 @@ class Trainer:
         self.features.std.copy_(checkpoint.statistics["std"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.position = Position(**state["position"])
+        self.kept = [Candidate((missed, area), w) for missed, area, w in state["kept"]]
         same = bool(state["pack"] == self.pack_key)
         self.hard.restore(state["hard"] if same else [])
         self.batches.hard = self.hard.spans()
         return same
+
+
+def _copied(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 
 
 def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:

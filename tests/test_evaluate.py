@@ -5,6 +5,7 @@ import pytest
 import torch
 from tiny import ignore, tiny_recipe
 
+from engine.cohorts import CONDITIONS
 from engine.dataset import Pack, pack, read, select
 from engine.evaluate import Heard, score_split
 from engine.features import LogMel
@@ -44,7 +45,7 @@ def test_a_window_of_any_length_hears_every_word(
     torch.manual_seed(0)
     scorer = Scorer(LogMel(test.recipe.features), build(test.recipe))
     scored = score_split(scorer, test)
-    assert len([clip for clip in scored.clips if clip.positive]) == 2
+    assert len([clip for clip in scored.clips if clip.positive and clip.cohort == "clean"]) == 2
     assert all(clip.peak > 0.2 for clip in scored.clips)
 
 
@@ -56,3 +57,23 @@ def test_a_stream_is_the_speech_then_the_noise(packed: Pack, tiny_data: Path) ->
     (stream,) = scored.streams
     assert stream.seconds == 13.0
     assert len(stream.levels) == (13 * 16_000 - 23_920) // 1280 + 1
+
+
+def test_a_clip_is_heard_in_every_condition_of_its_split(packed: Pack, tiny_data: Path) -> None:
+    """A word under 0 dB of noise is louder than the clean one; none of them lasts longer."""
+    test = heard(packed, tiny_data, 1500)
+    clip = test.selection.positives[0]
+    sounds = {c.cohort: test.clip(clip, c) for c in CONDITIONS}
+    assert {len(sound) for sound in sounds.values()} == {36_800 + clip.samples + 16_000}
+    powers = {cohort: float(np.square(sound).mean()) for cohort, sound in sounds.items()}
+    assert powers["0 dB"] > powers["5 dB"] > powers["10 dB"] > powers["20 dB"]
+    assert not np.array_equal(sounds["reverb"], sounds["clean"])
+
+
+def test_each_word_is_scored_once_in_each_cohort(packed: Pack, tiny_data: Path) -> None:
+    test = heard(packed, tiny_data, 1500)
+    torch.manual_seed(0)
+    scored = score_split(Scorer(LogMel(test.recipe.features), build(test.recipe)), test)
+    words = [clip.cohort for clip in scored.clips if clip.positive]
+    assert sorted(words) == sorted(2 * [c.cohort for c in CONDITIONS if c.positive])
+    assert {clip.cohort for clip in scored.clips} >= {"half words", "other words"}

@@ -73,7 +73,8 @@ def detections(story: Trained, waveform: Waveform) -> list[Detection]:
 
 
 def test_the_detector_learns(story: Trained) -> None:
-    eers = [event.eer for event in story.events if isinstance(event, Validated)]
+    checks = [event for event in story.events if isinstance(event, Validated)]
+    eers = [event.eer for event in checks if not event.averaged]
     assert len(eers) == 4
     assert min(eers) < 0.3
 

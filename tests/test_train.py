@@ -172,8 +172,10 @@ def test_a_run_ends_with_its_report_and_its_best_checkpoint(whole: Trained) -> N
 
 def test_a_run_validates_each_epoch_and_tests_once(whole: Trained) -> None:
     phases = [event.phase for event in whole.events if isinstance(event, PhaseChanged)]
-    assert phases == ["pack", "train", "validate", "train", "validate", "train", "test", "export"]
-    assert [event.step for event in whole.events if isinstance(event, Validated)] == [5, 10]
+    each = ["validate", "train"]
+    assert phases == ["pack", "train", *each, *each, "average", "test", "export"]
+    found = [(v.step, v.averaged) for v in whole.events if isinstance(v, Validated)]
+    assert found == [(5, 0), (10, 0), (10, 2)]
 
 
 def test_a_second_run_of_the_same_recipe_is_the_same(

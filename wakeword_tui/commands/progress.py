@@ -194,10 +194,12 @@ def told(event: Event) -> str:
 
 def validated(event: Validated) -> str:
     """Say a validation in one line."""
+    weights = f"mean of {event.averaged}" if event.averaged else f"epoch {event.epoch:>3}"
     return (
-        f"epoch {event.epoch:>3}  "
-        f"FRR {percent(event.frr)} ({span(event.frr_low, event.frr_high)}) "
-        f"at FAH <= {event.target_fah:g} on {event.hours:.2f} h  pAUC {event.pauc:.3f}"
+        f"{weights}  "
+        f"FRR {percent(event.frr)} ({span(event.frr_low, event.frr_high)}), "
+        f"in noise and rooms {percent(event.frr_noisy)}, "
+        f"at FAH <= {event.target_fah:g} on {event.hours:.2f} h"
         + ("  * best" if event.best else "")
     )
 

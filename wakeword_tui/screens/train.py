@@ -183,10 +183,12 @@ def rows(store: Store, epochs: int) -> Iterable[tuple[str, str]]:
 
 def _measured(valid: Validated | None, best: Validated | None) -> Iterable[tuple[str, str]]:
     if valid is None:
-        yield from (("missed", "-"), ("", ""), ("false/h", "-"), ("best", "-"), ("pAUC", "-"))
+        nothing = ("missed", "-"), ("", ""), ("in noise", "-"), ("false/h", "-"), ("best", "-")
+        yield from (*nothing, ("pAUC", "-"))
         return
     yield f"missed @{valid.target_fah:g}/h", percent(valid.frr)
     yield "", span(valid.frr_low, valid.frr_high)
+    yield "in noise", percent(valid.frr_noisy)
     yield "false/h", rate(valid.fah)
     yield "best", f"{percent(best.frr)} @ {count(best.step)}" if best else "-"
     yield "pAUC", f"{valid.pauc:.3f}"

@@ -1,0 +1,122 @@
+"""Cohorts: a test clip as it was recorded, under noise, in a room, and with half of its word.
+
+Everything is drawn by hash of the clip's samples, so that every detector hears the same; noise and
+rooms are those of the clip's own split (evaluation.md 8 names them).
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine import acoustics
+from engine.audio import SAMPLE_RATE, Waveform
+from engine.report import CLEAN, HALVES
+
+LEVEL_FRAME = SAMPLE_RATE // 10
+ROOM_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What is done to a clip, and whether the wake word is in it then.
+
+    `snr_db` is against the active level of the word; without it the clip is left as it is.
+    """
+
+    cohort: str
+    positive: bool = True
+    snr_db: float | None = None
+    room: bool = False
+    halved: bool = False
+
+
+CONDITIONS = (
+    Condition(CLEAN),
+    Condition("20 dB", snr_db=20.0),
+    Condition("10 dB", snr_db=10.0),
+    Condition("5 dB", snr_db=5.0),
+    Condition("0 dB", snr_db=0.0),
+    Condition("reverb", room=True),
+    Condition("reverb + 5 dB", snr_db=5.0, room=True),
+    Condition(HALVES, positive=False, snr_db=20.0, halved=True),
+)
+
+
+class Chance:
+    """Numbers that follow from a clip's content and a purpose alone."""
+
+    def __init__(self, content: str, purpose: str) -> None:
+        self._digest = hashlib.sha256(f"{content}:{purpose}".encode()).digest()
+
+    def below(self, count: int, place: int = 0) -> int:
+        """A whole number in [0, count); another `place` (0 to 7) is another draw."""
+        return int.from_bytes(self._digest[4 * place : 4 * place + 4], "big") % max(count, 1)
+
+    def generator(self) -> np.random.Generator:
+        """A generator for what needs many numbers."""
+        return np.random.default_rng(list(self._digest))
+
+
+def cut(source: Waveform, samples: int, chance: Chance) -> Waveform:
+    """Cut `(samples,)` from a recording anywhere; one that is shorter is repeated."""
+    start = chance.below(max(len(source) - samples, 1), 1)
+    return np.take(source, np.arange(start, start + samples), mode="wrap")
+
+
+def made_noise(samples: int, chance: Chance) -> Waveform:
+    """Make noise `(samples,)` where a split has none."""
+    kind = acoustics.NOISES[chance.below(len(acoustics.NOISES), 2)]
+    return acoustics.noise(kind, samples / SAMPLE_RATE, chance.generator())[:samples]
+
+
+def active_power(word: Waveform) -> float:
+    """Mean power of the 100 ms stretches of `(N,)` within 10 dB of its loudest one."""
+    whole = np.resize(word, max(len(word) // LEVEL_FRAME, 1) * LEVEL_FRAME)
+    power = np.square(whole.reshape(-1, LEVEL_FRAME), dtype=np.float64).mean(axis=1)
+    return float(power[power >= 0.1 * power.max()].mean())
+
+
+def add_noise(waveform: Waveform, noise: Waveform, power: float, snr_db: float) -> Waveform:
+    """Add noise `(N,)` to `(N,)`, `snr_db` below a `power`."""
+    found = float(np.square(noise, dtype=np.float64).mean())
+    scale = np.sqrt(power / max(found, 1e-12) / 10 ** (snr_db / 10))
+    return np.asarray(waveform + np.float32(scale) * noise, dtype=np.float32)
+
+
+def in_room(clip: Waveform, response: Waveform) -> Waveform:
+    """Hear `(N,)` in a room, its echo after it: `(N + R - 1,)`, direct sound in place.
+
+    The response is scaled to unit energy, so that the level stays.
+    """
+    direct = int(np.abs(response).argmax())
+    kept = response[direct : direct + round(ROOM_S * SAMPLE_RATE)].astype(np.float64)
+    kept = kept / max(float(np.sqrt(np.square(kept).sum())), 1e-12)
+    points = len(clip) + len(kept) - 1
+    heard = np.fft.irfft(np.fft.rfft(clip, points) * np.fft.rfft(kept, points), points)
+    return np.asarray(heard, dtype=np.float32)
+
+
+def half(clip: Waveform, start: int, stop: int, chance: Chance) -> Waveform:
+    """Silence the beginning or the end of a word that lies in `[start, stop)` of `(N,)`."""
+    kept, middle = clip.copy(), (start + stop) // 2
+    if chance.below(2, 3):
+        kept[middle:] = 0.0
+    else:
+        kept[:middle] = 0.0
+    return kept
+
+
+def word_in(clip: Waveform, start_s: float, end_s: float) -> tuple[int, int]:
+    """Where the word lies, in samples; all of the clip where that is not known."""
+    start, stop = round(start_s * SAMPLE_RATE), round(end_s * SAMPLE_RATE)
+    start, stop = max(start, 0), min(stop, len(clip))
+    return (start, stop) if stop - start >= LEVEL_FRAME else (0, len(clip))
+
+
+def labelled(label: str) -> str:
+    """The cohort of a negative clip by its label."""
+    for cohort in ("partial", "confusable"):
+        if label.startswith(f"{cohort}-"):
+            return cohort
+    return "other words"

@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+
+from engine.cohorts import (
+    CONDITIONS,
+    Chance,
+    active_power,
+    add_noise,
+    cut,
+    half,
+    in_room,
+    labelled,
+    made_noise,
+    word_in,
+)
+
+RATE = 16_000
+
+
+def tone(seconds: float, amplitude: float = 0.5) -> np.ndarray:
+    at = np.arange(round(seconds * RATE)) / RATE
+    return (amplitude * np.sin(2 * np.pi * 400 * at)).astype(np.float32)
+
+
+def test_the_active_level_leaves_silence_out() -> None:
+    """A sine of amplitude 0.5 has the power 0.125, whatever silence surrounds it."""
+    silence = np.zeros(RATE, dtype=np.float32)
+    assert active_power(np.concatenate([silence, tone(0.6), silence])) == pytest.approx(0.125, 1e-3)
+
+
+@pytest.mark.parametrize("snr_db", [20.0, 5.0, 0.0])
+def test_noise_is_mixed_at_the_snr(snr_db: float) -> None:
+    word, noise = tone(1.0), np.random.default_rng(0).standard_normal(RATE).astype(np.float32)
+    added = add_noise(word, noise, active_power(word), snr_db) - word
+    got_db = 10 * np.log10(0.125 / np.square(added).mean())
+    assert got_db == pytest.approx(snr_db, abs=0.01)
+
+
+def test_a_room_keeps_the_time_of_the_word_and_rings_after_it() -> None:
+    """Direct sound 100 samples in, an echo of half its height 50 ms later, in unit energy."""
+    response = np.zeros(1000, dtype=np.float32)
+    response[100], response[900] = 1.0, 0.5
+    click = np.zeros(400, dtype=np.float32)
+    click[10] = 1.0
+    heard = in_room(click, response)
+    direct = 1 / np.sqrt(1.25)
+    assert heard[10] == pytest.approx(direct, abs=1e-6)
+    assert heard[810] == pytest.approx(direct / 2, abs=1e-6)
+    assert len(heard) == 400 + 900 - 1
+
+
+def test_half_a_word_keeps_one_half() -> None:
+    clip = np.ones(100, dtype=np.float32)
+    kept = {half(clip, 20, 60, Chance(content, "half words")).sum() for content in "abcdef"}
+    assert kept == {40.0, 60.0}  # up to sample 40, or from there on
+
+
+def test_chance_depends_on_the_content_and_the_purpose_alone() -> None:
+    assert Chance("a", "5 dB").below(1000) == Chance("a", "5 dB").below(1000)
+    drawn = {Chance(c, p).below(10**9) for c in "abc" for p in ("5 dB", "reverb")}
+    assert len(drawn) == 6
+
+
+def test_a_short_recording_is_repeated() -> None:
+    assert cut(np.arange(3, dtype=np.float32), 7, Chance("a", "b")).tolist() == [0, 1, 2] * 2 + [0]
+
+
+def test_noise_is_made_where_there_is_none() -> None:
+    made = made_noise(2 * RATE, Chance("a", "0 dB"))
+    assert made.shape == (2 * RATE,)
+    assert float(np.abs(made).max()) > 0.1
+
+
+def test_a_word_that_was_not_found_is_all_of_the_clip() -> None:
+    clip = np.zeros(RATE, dtype=np.float32)
+    assert word_in(clip, 0.25, 0.75) == (4_000, 12_000)
+    assert word_in(clip, 0.5, 0.5) == (0, 16_000)
+
+
+def test_negatives_are_told_apart_by_their_label() -> None:
+    labels = ["partial-hey", "confusable-harvest", "computer"]
+    assert [labelled(label) for label in labels] == ["partial", "confusable", "other words"]
+
+
+def test_only_the_halved_words_are_negatives() -> None:
+    assert [c.cohort for c in CONDITIONS if not c.positive] == ["half words"]

@@ -1,0 +1,50 @@
+"""Which weights are kept, and what their mean is."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import ignore, tiny_recipe
+from torch import Tensor
+
+from engine.dataset import pack, read
+from engine.jobs import Control
+from engine.trainer import Trainer
+
+
+@pytest.fixture
+def trainer(tiny_data: Path, tmp_path: Path) -> Trainer:
+    recipe = tiny_recipe(tiny_data, {"train.average_best": 2})
+    packed = pack(read(recipe.data), tmp_path, emit=ignore, control=Control())
+    return Trainer(recipe, packed, torch.device("cpu"))
+
+
+def bias(trainer: Trainer) -> Tensor:
+    return trainer.averaged.get_parameter("head.bias").data
+
+
+def offer(trainer: Trainer, value: float, rank: tuple[int, float]) -> bool:
+    bias(trainer).fill_(value)
+    return trainer.keep(rank)
+
+
+def test_the_fewest_misses_are_best_then_the_smaller_area_then_the_later(trainer: Trainer) -> None:
+    ranks = [(7, 0.2), (5, 0.3), (5, 0.2), (6, 0.0), (5, 0.2)]
+    assert [offer(trainer, 0.0, rank) for rank in ranks] == [True, True, True, False, True]
+
+
+def test_the_mean_is_of_the_best_ones_kept(trainer: Trainer) -> None:
+    """Of misses 9, 4 and 6 the two best are 4 and 6: the mean of 2 and 5 is 3.5."""
+    for value, missed in ((1.0, 9), (2.0, 4), (5.0, 6)):
+        offer(trainer, value, (missed, 0.0))
+    trainer.average_kept()
+    assert bias(trainer).item() == 3.5
+
+
+def test_what_is_kept_survives_a_checkpoint(trainer: Trainer) -> None:
+    offer(trainer, 2.0, (4, 0.5))
+    stored = trainer.checkpoint(0)
+    trainer.kept.clear()
+    trainer.restore(stored)
+    assert [candidate.rank for candidate in trainer.kept] == [(4, 0.5)]
+    assert trainer.kept[0].weights["head.bias"].item() == 2.0
