@@ -78,8 +78,8 @@ class Validated(Event):
     threshold: float
     det_area: float
     best: bool
-    frr_noisy: float = 0.0
-    """FRR over the same words in the noise and the rooms of the split."""
+    frr_noisy: float | None = None
+    """FRR over the same words in the noise and the rooms of the split; absent in older runs."""
     averaged: int = 0
     """How many epochs the weights are the mean of; 0 for the epoch's own."""
 

@@ -142,7 +142,9 @@ class Store:
         self.validations.append(event)
         self.best = event if event.best else self.best
         missed = f"missed {percent(event.frr)} ({span(event.frr_low, event.frr_high)})"
-        text = f"epoch {event.epoch} {missed}  pAUC {event.pauc:.3f}"
+        weights = f"mean of {event.averaged}" if event.averaged else f"epoch {event.epoch}"
+        noisy = "" if event.frr_noisy is None else f", in noise {percent(event.frr_noisy)}"
+        text = f"{weights} {missed}{noisy}"
         self._note("info", "valid", text + ("  best" if event.best else ""))
 
     @_take.register

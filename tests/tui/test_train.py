@@ -31,7 +31,7 @@ def test_a_running_job_is_shown_live(workspace: Workspace, size: tuple[int, int]
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         start(app, pause_s=0.005)
         await see(app, pilot, "● train", "run 003-alexa", "━ train ◆ best", "missed @1/h", "ETA")
-        assert ("○ pAUC ● missed %" in screen(app)) == (size == LARGE)
+        assert ("○ pAUC ▲ in noise % ● missed %" in screen(app)) == (size == LARGE)
 
     play(workspace, story, size)
 
@@ -104,7 +104,7 @@ def test_v_shows_the_other_curve_where_only_one_fits(workspace: Workspace) -> No
         await pilot.press("2", "j", "enter")
         await see(app, pilot, "◆ best")
         await pilot.press("v")
-        await see(app, pilot, "○ pAUC ● missed %")
+        await see(app, pilot, "○ pAUC ▲ in noise % ● missed %")
         assert "◆ best" not in screen(app)
 
     play(workspace, story)

@@ -195,10 +195,9 @@ def told(event: Event) -> str:
 def validated(event: Validated) -> str:
     """Say a validation in one line."""
     weights = f"mean of {event.averaged}" if event.averaged else f"epoch {event.epoch:>3}"
+    noisy = "" if event.frr_noisy is None else f", in noise and rooms {percent(event.frr_noisy)},"
     return (
-        f"{weights}  "
-        f"FRR {percent(event.frr)} ({span(event.frr_low, event.frr_high)}), "
-        f"in noise and rooms {percent(event.frr_noisy)}, "
+        f"{weights}  FRR {percent(event.frr)} ({span(event.frr_low, event.frr_high)}){noisy} "
         f"at FAH <= {event.target_fah:g} on {event.hours:.2f} h"
         + ("  * best" if event.best else "")
     )

@@ -188,7 +188,7 @@ def _measured(valid: Validated | None, best: Validated | None) -> Iterable[tuple
         return
     yield f"missed @{valid.target_fah:g}/h", percent(valid.frr)
     yield "", span(valid.frr_low, valid.frr_high)
-    yield "in noise", percent(valid.frr_noisy)
+    yield "in noise", "-" if valid.frr_noisy is None else percent(valid.frr_noisy)
     yield "false/h", rate(valid.fah)
     yield "best", f"{percent(best.frr)} @ {count(best.step)}" if best else "-"
     yield "pAUC", f"{valid.pauc:.3f}"
@@ -217,7 +217,7 @@ def miss_title(store: Store) -> str:
 
 
 def miss_plot(store: Store) -> Plot | None:
-    """Miss rate with its interval on the left axis, pAUC on the right, once an epoch.
+    """Miss rates, the clean one with its interval, and pAUC on the right axis, once an epoch.
 
     The left axis is logarithmic, and ends below at half a missed clip, where zero is drawn.
     """
@@ -233,10 +233,15 @@ def miss_plot(store: Store) -> Plot | None:
         low=[max(event.frr_low * 100, floor) for event in events],
         high=[event.frr_high * 100 for event in events],
     )
+    heard = [(event.step, event.frr_noisy) for event in events if event.frr_noisy is not None]
+    noisy = Series(
+        "in noise %", [s for s, _ in heard], [max(r * 100, floor) for _, r in heard], mark="▲"
+    )
     pauc = Series("pAUC", steps, [event.pauc for event in events], mark="○", right=True)
     low = min(event.frr_low for event in events) * 70
-    y = Axis(max(floor, low), max(event.frr_high for event in events) * 120, log=True)
-    return Plot([pauc, missed], _steps(store), y, right=Axis(0.5, 1.0))
+    high = max([*(event.frr_high for event in events), *(r for _, r in heard)]) * 120
+    y = Axis(max(floor, low), high, log=True)
+    return Plot([pauc, *([noisy] if heard else []), missed], _steps(store), y, right=Axis(0.5, 1.0))
 
 
 def _steps(store: Store) -> Axis:
