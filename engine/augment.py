@@ -1,11 +1,11 @@
 """What is done to clips while training, batched on the device, drawn from generators of the step.
 
-The order is speed, room, noise, gain, and SpecAugment on the frames. Everything random comes from
-a CPU generator, so that the same seed gives the same numbers on every device.
+The order is speed, pitch, room and distance, noise, overdrive, telephone, gain, and the equaliser
+and SpecAugment on the frames. Everything random comes from a CPU generator, so that the same seed
+gives the same numbers on every device.
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,14 +13,21 @@ from torchaudio.transforms import Resample
 
 from engine.audio import SAMPLE_RATE
 from engine.recipe import Augment
+from engine.rooms import fft_points
 
 # Ratios of small integers keep the resampling kernels short; speech at 9/8 is 12.5 % faster.
 SPEEDS: tuple[tuple[int, int], ...] = (
     (4, 5), (5, 6), (7, 8), (10, 11), (19, 20), (20, 19), (11, 10), (8, 7), (6, 5), (5, 4),
 )  # fmt: skip
-ROOM_SAMPLES = SAMPLE_RATE // 2
 LEVEL_FRAME = SAMPLE_RATE // 10
 QUIET_SNR_DB = (30.0, 80.0)
+# Second and further backgrounds are up to this much softer than the first.
+SPREAD_DB = 10.0
+# From this part of the epochs on the background is as loud as the recipe says.
+HARD_FROM = 2 / 3
+MOST_CLIPPED_DB = 12.0
+LINE_HZ = (300.0, 3400.0)
+LINE_EDGE_HZ = 100.0
 
 
 def speeds(settings: Augment) -> list[tuple[int, int]]:
@@ -46,37 +53,6 @@ class Speed:
         return played[:, :samples]
 
 
-@dataclass(frozen=True, slots=True)
-class Rooms:
-    """Impulse responses as spectra `(R, F)`, computed once for a window of `samples`."""
-
-    spectra: Tensor
-    points: int
-
-
-def prepare_rooms(responses: list[Tensor], samples: int, device: torch.device) -> Rooms | None:
-    """Align each response's direct sound to time 0, scale it to unit energy, transform it.
-
-    So a room neither shifts the end of a word nor changes its level. None without rooms.
-    """
-    if not responses:
-        return None
-    points = 1 << (samples + ROOM_SAMPLES - 1).bit_length()
-    bank = torch.zeros(len(responses), ROOM_SAMPLES)
-    for row, response in zip(bank, responses, strict=True):
-        direct = int(response.abs().argmax())
-        cut = response[direct : direct + ROOM_SAMPLES]
-        row[: len(cut)] = cut / cut.square().sum().sqrt().clamp(min=1e-6)
-    return Rooms(torch.fft.rfft(bank.to(device), n=points), points)
-
-
-def apply_rooms(waveform: Tensor, rooms: Rooms, chosen: Tensor) -> Tensor:
-    """Hear `(B, N)` in the rooms `chosen` `(B,)`."""
-    spectrum = torch.fft.rfft(waveform, n=rooms.points) * rooms.spectra[chosen]
-    heard: Tensor = torch.fft.irfft(spectrum, n=rooms.points)
-    return heard[:, : waveform.shape[1]]
-
-
 def active_power(waveform: Tensor) -> Tensor:
     """Mean power `(B,)` of the 100 ms stretches within 10 dB of the loudest one of `(B, N)`.
 
@@ -94,17 +70,60 @@ def mix(waveform: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
     return waveform + noise * (wanted / found).sqrt()[:, None]
 
 
-def draw_snr_db(settings: Augment, count: int, generator: torch.Generator) -> Tensor:
-    """Draw an SNR for each clip: the recipe's range, or hardly audible where noise is off."""
+def ease_db(settings: Augment, epoch: int, epochs: int) -> float:
+    """How much softer than in the recipe the background of an epoch is.
+
+    All of `snr_ease_db` in the first epoch, nothing from two thirds of the epochs on.
+    """
+    hard = int(HARD_FROM * epochs)
+    part = epoch / hard if epoch < hard else 1.0
+    left = {
+        "constant": 0.0,
+        "linear": 1.0 - part,
+        "cosine": 0.5 * (1.0 + math.cos(math.pi * part)),
+        "stepped": 1.0 - math.floor(3.0 * part + 1e-9) / 3.0,
+    }
+    return settings.snr_ease_db * left[settings.snr_schedule]
+
+
+def draw_snr_db(
+    settings: Augment, count: int, generator: torch.Generator, easier_db: float = 0.0
+) -> Tensor:
+    """Draw an SNR `(count,)`: the recipe's range, or hardly audible where noise is off."""
     spread = torch.rand(count, generator=generator)
-    loud = settings.snr_low_db + spread * (settings.snr_high_db - settings.snr_low_db)
+    loud = settings.snr_low_db + spread * (settings.snr_high_db - settings.snr_low_db) + easier_db
     soft = QUIET_SNR_DB[0] + spread * (QUIET_SNR_DB[1] - QUIET_SNR_DB[0])
     return torch.where(torch.rand(count, generator=generator) < settings.noise, loud, soft)
 
 
-def mean_snr_db(settings: Augment) -> float:
-    """The SNR in the middle of the range that is drawn from."""
-    return 0.5 * (settings.snr_low_db + settings.snr_high_db)
+def mean_snr_db(settings: Augment, epoch: int, epochs: int) -> float:
+    """The SNR in the middle of the range that is drawn from in an epoch."""
+    middle = 0.5 * (settings.snr_low_db + settings.snr_high_db)
+    return middle + ease_db(settings, epoch, epochs)
+
+
+def add_background(noise: Tensor, rows: Tensor, extra: Tensor, softer_db: Tensor) -> None:
+    """Add to the rows `(R,)` of `(B, N)`, in place, `extra` `(R, N)`, `softer_db` `(R,)` below."""
+    level = noise[rows].square().mean(dim=1).clamp(min=1e-10)
+    found = extra.square().mean(dim=1).clamp(min=1e-10)
+    noise[rows] += extra * ((level / found).sqrt() * 10 ** (-softer_db / 20))[:, None]
+
+
+def overdrive(waveform: Tensor, cut_db: Tensor) -> Tensor:
+    """Cut the peaks of `(B, N)` off `cut_db` `(B,)` below the highest one."""
+    limit = waveform.abs().amax(dim=1, keepdim=True) * 10 ** (-cut_db / 20)[:, None]
+    return waveform.clamp(-limit, limit)
+
+
+def telephone(waveform: Tensor) -> Tensor:
+    """Hear `(B, N)` over a line: 300 to 3400 Hz pass, with edges of 100 Hz; no delay."""
+    samples = waveform.shape[1]
+    points = fft_points(samples + SAMPLE_RATE // 50)
+    hertz = torch.linspace(0, SAMPLE_RATE / 2, points // 2 + 1, device=waveform.device)
+    low, high = LINE_HZ
+    passed = torch.minimum(hertz - low, high - hertz) / LINE_EDGE_HZ + 1
+    line: Tensor = torch.fft.irfft(torch.fft.rfft(waveform, n=points) * passed.clamp(0, 1))
+    return line[:, :samples]
 
 
 def gain(waveform: Tensor, gain_db: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ window covers beyond its clip is filled by the background that is mixed under al
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,22 @@ import torch
 from torch import Tensor
 
 from engine.audio import SAMPLE_RATE
-from engine.augment import Speed, apply_rooms, draw_snr_db, gain, mix, prepare_rooms
+from engine.augment import (
+    MOST_CLIPPED_DB,
+    SPREAD_DB,
+    Speed,
+    add_background,
+    draw_snr_db,
+    ease_db,
+    gain,
+    mix,
+    overdrive,
+    telephone,
+)
 from engine.dataset import Pack, PackedClip, Selection
 from engine.features import grid
 from engine.recipe import Recipe
+from engine.rooms import MOST_MEASURED, Rooms
 
 # Shares of the negatives that are not hard ones; the rest is speech.
 WORD_SHARE = 0.3
@@ -31,12 +43,16 @@ RESIDENT_SHARE = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Spans:
-    """Where clips lie in the packed audio and where a window may end, in samples, `(K,)` each."""
+    """Where clips lie in the packed audio and where a window may end, in samples, `(K,)` each.
+
+    `word` is where a window must begin at the latest; without it, anywhere.
+    """
 
     begin: Tensor
     end: Tensor
     low: Tensor
     high: Tensor
+    word: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.begin)
@@ -45,8 +61,9 @@ class Spans:
 def word_spans(clips: tuple[PackedClip, ...], shift: int, window: int) -> Spans:
     """Windows of words end 0 to `shift` samples after the word does, and hold its beginning."""
     ends = [clip.offset + round(clip.end_s * SAMPLE_RATE) for clip in clips]
-    latest = [clip.offset + int(clip.start_s * SAMPLE_RATE) + window for clip in clips]
-    return _spans(clips, ends, [min(e + shift, late) for e, late in zip(ends, latest, strict=True)])
+    starts = [clip.offset + int(clip.start_s * SAMPLE_RATE) for clip in clips]
+    highs = [min(e + shift, s + window) for e, s in zip(ends, starts, strict=True)]
+    return replace(_spans(clips, ends, highs), word=torch.tensor(starts, dtype=torch.int64))
 
 
 def partial_spans(clips: tuple[PackedClip, ...], shift: int) -> Spans:
@@ -81,6 +98,15 @@ def step_generator(seed: int, epoch: int, step: int, purpose: str = "batch") -> 
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
+# Begin and end of clips, where windows stop, and where they begin at the latest, `(B,)` each.
+Picked = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def _joined(parts: list[Picked]) -> Picked:
+    begin, end, stop, word = (torch.cat(columns) for columns in zip(*parts, strict=True))
+    return begin, end, stop, word
+
+
 class Batches:
     """Draws training batches; `hard` holds where in the audio the model was fooled last."""
 
@@ -101,8 +127,15 @@ class Batches:
         self.noise = free_spans(selection.noise, window)
         self.hard = Spans(*(torch.zeros(0, dtype=torch.int64) for _ in range(4)))
         self.audio = _resident(pack.audio, device)
-        responses = [self._clip(room) for room in selection.rooms]
-        self.rooms = prepare_rooms(responses, window, device)
+        responses = [self._clip(room) for room in self._some(selection.rooms)]
+        self.rooms = Rooms(responses, recipe.augment, window, recipe.train.seed).to(device)
+
+    def _some(self, rooms: tuple[PackedClip, ...]) -> list[PackedClip]:
+        """As many measured rooms as memory is spent on, drawn for the run."""
+        order = torch.randperm(
+            len(rooms), generator=step_generator(self.recipe.train.seed, 0, 0, "rooms")
+        )
+        return [rooms[n] for n in sorted(order[:MOST_MEASURED].tolist())]
 
     def _clip(self, clip: PackedClip) -> Tensor:
         return self.audio[clip.offset : clip.offset + clip.samples].cpu().float() / 32768
@@ -112,7 +145,7 @@ class Batches:
         generator = step_generator(self.recipe.train.seed, epoch, step)
         spans, labels = self._choose(generator)
         waveform = self._cut(spans, generator)
-        return self._augment(waveform, generator), labels.to(self.device)
+        return self._augment(waveform, epoch, generator), labels.to(self.device)
 
     def plain(self, count: int) -> Tensor:
         """Give `(count, N)` windows without augmentation, to fit the feature statistics on."""
@@ -120,13 +153,13 @@ class Batches:
         half = [self._pick(self.positives, count // 2, generator)]
         rest = next(spans for spans in (self.speech, self.noise, self.words) if len(spans))
         half.append(self._pick(rest, count - count // 2, generator))
-        begin, end, stop = (torch.cat(parts) for parts in zip(*half, strict=True))
+        begin, end, stop, _ = _joined(half)
         window = self.grid.window_samples
         waveform = self._gather(begin, end, stop - window, window)
         snr_db = torch.full((count,), 25.0, device=self.device)
         return mix(waveform, self._background(count, generator), snr_db)
 
-    def _choose(self, generator: torch.Generator) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+    def _choose(self, generator: torch.Generator) -> tuple[Picked, Tensor]:
         """Pick the clips of a batch and where each window stops."""
         train = self.recipe.train
         positives = max(1, round(train.batch_size * train.positive_share))
@@ -137,8 +170,7 @@ class Batches:
         drawn = [self._pick(s, n, generator) for s, n in zip(sources, counts, strict=True) if n]
         labels = torch.zeros(train.batch_size)
         labels[:positives] = 1.0
-        begin, end, stop = (torch.cat(parts) for parts in zip(*drawn, strict=True))
-        return (begin, end, stop), labels
+        return _joined(drawn), labels
 
     def _shares(self, count: int) -> tuple[int, int, int, int]:
         """Divide negatives into partials, words, noise and speech, of what there is."""
@@ -154,10 +186,8 @@ class Batches:
         return partials, words + rest, 0, 0
 
     @staticmethod
-    def _pick(
-        spans: Spans, count: int, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw clips and the sample at which each window stops, `(count,)` each.
+    def _pick(spans: Spans, count: int, generator: torch.Generator) -> Picked:
+        """Draw clips and the sample at which each window stops.
 
         Free spans are drawn by length, so that every second of a stream is as likely as another.
         """
@@ -166,7 +196,8 @@ class Batches:
         row = torch.multinomial(weights, count, replacement=True, generator=generator)
         spread = torch.rand(count, generator=generator, dtype=torch.float64)
         stop = spans.low[row] + (spread * room[row]).long()
-        return spans.begin[row], spans.end[row], stop
+        word = stop if spans.word is None else spans.word[row]
+        return spans.begin[row], spans.end[row], stop, word
 
     def _gather(self, begin: Tensor, end: Tensor, start: Tensor, samples: int) -> Tensor:
         """Cut `(B, samples)` from the packed audio; what lies outside of the clip is silent."""
@@ -180,15 +211,12 @@ class Batches:
         cut = cut * ((index >= low) & (index < high))
         return cut.to(self.device).float().mul_(1 / 32768)
 
-    def _cut(self, spans: tuple[Tensor, Tensor, Tensor], generator: torch.Generator) -> Tensor:
+    def _cut(self, picked: Picked, generator: torch.Generator) -> Tensor:
         """Cut the batch's windows, some of them at another speed."""
-        begin, end, stop = spans
-        window, count = self.grid.window_samples, len(begin)
-        bank = self.speed.bank
-        faster = torch.rand(count, generator=generator) < self.recipe.augment.speed
-        chosen = torch.randint(max(len(bank), 1), (count,), generator=generator)
-        chosen[~faster] = -1
-        waveform = torch.empty(count, window, device=self.device)
+        begin, end, stop, _ = picked
+        window, bank = self.grid.window_samples, self.speed.bank
+        chosen = self._draw_speeds(picked, generator)
+        waveform = torch.empty(len(begin), window, device=self.device)
         for index in range(-1, len(bank)):
             rows = (chosen == index).nonzero()[:, 0]
             if not len(rows):
@@ -198,6 +226,15 @@ class Batches:
             played = self.speed(cut, bank[index], window) if index >= 0 else cut
             waveform[rows.to(self.device)] = played
         return waveform
+
+    def _draw_speeds(self, picked: Picked, generator: torch.Generator) -> Tensor:
+        """Draw places in the bank of speeds `(B,)`, -1 for none; a long word is not slowed down."""
+        _, _, stop, word = picked
+        window, bank, count = self.grid.window_samples, self.speed.bank, len(stop)
+        changed = torch.rand(count, generator=generator) < self.recipe.augment.speed
+        chosen = torch.randint(max(len(bank), 1), (count,), generator=generator)
+        held = torch.tensor([self.speed.source_samples(ratio, window) for ratio in bank] or [0])
+        return chosen.masked_fill(~changed | (held[chosen] < stop - word), -1)
 
     def _background(self, count: int, generator: torch.Generator) -> Tensor:
         """Cut `(count, N)` of noise, some of it speech; white noise where there is neither."""
@@ -209,24 +246,40 @@ class Batches:
         drawn = [self._pick(sources[0], count - speech, generator)]
         if speech:
             drawn.append(self._pick(sources[1], speech, generator))
-        begin, end, stop = (torch.cat(parts) for parts in zip(*drawn, strict=True))
+        begin, end, stop, _ = _joined(drawn)
         order = torch.randperm(count, generator=generator)
         return self._gather(begin[order], end[order], stop[order] - window, window)
 
-    def _augment(self, waveform: Tensor, generator: torch.Generator) -> Tensor:
-        """Room, background and gain for `(B, N)`."""
-        augment, count = self.recipe.augment, len(waveform)
-        if self.rooms is not None and augment.room > 0:
-            rows = (torch.rand(count, generator=generator) < augment.room).nonzero()[:, 0]
-            rooms = torch.randint(len(self.rooms.spectra), (len(rows),), generator=generator)
-            rows, rooms = rows.to(self.device), rooms.to(self.device)
+    def _backgrounds(self, count: int, generator: torch.Generator) -> Tensor:
+        """One to `noises` backgrounds for each clip, `(count, N)`, the first one the loudest."""
+        noise = self._background(count, generator)
+        most = self.recipe.augment.noises
+        drawn = torch.randint(1, most + 1, (count,), generator=generator)
+        for already in range(1, most):
+            rows = (drawn > already).nonzero()[:, 0]
+            softer_db = SPREAD_DB * torch.rand(len(rows), generator=generator)
             if len(rows):
-                waveform[rows] = apply_rooms(waveform[rows], self.rooms, rooms)
-        background = self._background(count, generator)
-        snr_db = draw_snr_db(augment, count, generator)
+                extra = self._background(len(rows), generator)
+                add_background(noise, rows.to(self.device), extra, softer_db.to(self.device))
+        return noise
+
+    def _augment(self, waveform: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
+        """Room, distance, background, overdrive, telephone and gain for `(B, N)`."""
+        augment, count = self.recipe.augment, len(waveform)
+        waveform = self.rooms.hear(waveform, self.rooms.draw(augment, count, generator))
+        background = self._backgrounds(count, generator)
+        easier_db = ease_db(augment, epoch, self.recipe.train.epochs)
+        snr_db = draw_snr_db(augment, count, generator, easier_db)
         waveform = mix(waveform, background, snr_db.to(self.device))
-        level = (torch.rand(count, generator=generator) * 2 - 1) * augment.gain_db
-        return gain(waveform, level.to(self.device))
+        clipped, on_line, cut, level = torch.rand(4, count, generator=generator)
+        rows = (clipped < augment.clipping).nonzero()[:, 0].to(self.device)
+        if len(rows):
+            cut_db = (MOST_CLIPPED_DB * cut).to(self.device)[rows]
+            waveform[rows] = overdrive(waveform[rows], cut_db)
+        rows = (on_line < augment.telephone).nonzero()[:, 0].to(self.device)
+        if len(rows):
+            waveform[rows] = telephone(waveform[rows])
+        return gain(waveform, ((level * 2 - 1) * augment.gain_db).to(self.device))
 
 
 def _resident(audio: npt.NDArray[np.int16], device: torch.device) -> Tensor:

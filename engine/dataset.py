@@ -96,6 +96,7 @@ class Selection:
 def read(settings: Data) -> list[Clip]:
     """List the clips of `data.manifest` and `data.sources`, sorted by path.
 
+    Those of `data.train_sources` alone are all of the training split, whatever their manifest says.
     Raises DataError where there are none, or where a manifest cannot be understood.
     """
     places = [p for p in (settings.manifest, *settings.sources) if p is not None]
@@ -105,6 +106,9 @@ def read(settings: Data) -> list[Clip]:
     for place in places:
         for clip in clips_at(place.absolute(), settings.wakeword):
             clips.setdefault((str(clip.path), clip.start_s), clip)
+    for place in settings.train_sources:
+        for clip in clips_at(place.absolute(), settings.wakeword):
+            clips.setdefault((str(clip.path), clip.start_s), replace(clip, split="train"))
     return [clips[key] for key in sorted(clips, key=lambda key: (key[0], key[1] or 0.0))]
 
 

@@ -137,7 +137,7 @@ class Augment(Section):
     time_mask_ms: Annotated[int, Field(ge=0, le=300)] = 150
     """SpecAugment: longest hidden stretch, in ms."""
     freq_masks: Annotated[int, Field(ge=0, le=4)] = 1
-    """SpecAugment: groups of mel bands hidden in a window."""
+    """SpecAugment: groups of mel bands hidden in a window, half of the bands at most."""
     freq_mask_mels: Annotated[int, Field(ge=0, le=30)] = 6
     """SpecAugment: most mel bands hidden in a group."""
 
@@ -287,3 +287,13 @@ class Recipe(Section):
     detector: DetectorSettings = DetectorSettings()
     evaluate: Evaluate = Evaluate()
     targets: Targets = Targets()
+
+    @model_validator(mode="after")
+    def _half_of_the_bands_is_seen(self) -> "Recipe":
+        hidden = self.augment.freq_masks * self.augment.freq_mask_mels
+        if 2 * hidden > self.features.mels:
+            raise ValueError(
+                f"augment.freq_masks x augment.freq_mask_mels hide {hidden} of "
+                f"{self.features.mels} mel bands; keep them within half"
+            )
+        return self

@@ -150,6 +150,7 @@ class _Loop:
         pace = self.counted_steps / max(now - self.counted_s, 1e-6)
         mean = float(torch.stack(self.losses).mean()) if self.losses else math.nan
         position = trainer.position
+        heard = max(position.step - 1, 0) // train.steps_per_epoch  # the epoch of the last step
         self.emit(
             Stepped(
                 step=position.step,
@@ -157,7 +158,7 @@ class _Loop:
                 loss=mean,
                 lr=trainer.learning_rate(),
                 clips_per_s=pace * train.batch_size,
-                snr_db=mean_snr_db(trainer.recipe.augment),
+                snr_db=mean_snr_db(trainer.recipe.augment, heard, train.epochs),
                 memory_mb=_memory_mb(trainer.device),
                 eta_s=(trainer.total_steps - position.step) / max(pace, 1e-6),
             )

@@ -246,9 +246,10 @@ def _autocast(device: torch.device, precision: str) -> AbstractContextManager[An
 
 
 def _heard_elsewhere(made: Recipe, now: Recipe) -> bool:
-    """Whether two recipes share data of which they test different folds."""
+    """Whether a recipe tests on data of which another one trained other folds, or all."""
     places = [{r.data.manifest, *r.data.sources} - {None} for r in (made, now)]
-    return made.data.fold != now.data.fold and bool(places[0] & places[1])
+    trained_whole = bool(places[1] & set(made.data.train_sources))
+    return trained_whole or (made.data.fold != now.data.fold and bool(places[0] & places[1]))
 
 
 def _provenance(selection: Selection) -> dict[str, str]:

@@ -1,4 +1,5 @@
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -8,17 +9,19 @@ from torch import Tensor
 
 from engine.augment import (
     QUIET_SNR_DB,
-    ROOM_SAMPLES,
     Speed,
     active_power,
-    apply_rooms,
+    add_background,
     draw_snr_db,
+    ease_db,
     equalise,
     gain,
+    mean_snr_db,
     mix,
-    prepare_rooms,
+    overdrive,
     spec_augment,
     speeds,
+    telephone,
 )
 from engine.recipe import Augment
 
@@ -90,59 +93,56 @@ def test_ratios_are_drawn_from_the_range_or_hardly_audible(
     assert float(drawn.mean()) == pytest.approx((low + high) / 2, abs=1.0)
 
 
-# --- rooms
+# --- several backgrounds, and louder ones as the epochs go by
 
 
-def test_a_room_that_is_one_late_and_loud_click_changes_nothing() -> None:
-    """The direct sound moves to time 0 and the energy becomes 1."""
-    response = torch.zeros(3000)
-    response[700] = 5.0
-    rooms = prepare_rooms([response], SECOND, CPU)
-    assert rooms is not None
-    waveform = noise(2, SECOND)
-    heard = apply_rooms(waveform, rooms, torch.tensor([0, 0]))
-    assert torch.allclose(heard, waveform, atol=1e-4)
+def test_a_second_background_is_softer_by_what_was_drawn() -> None:
+    """At 6.02 dB below, a background of any level has a quarter of the power of the first."""
+    first, second = noise(2, SECOND), 0.003 * noise(1, SECOND, seed=9)
+    both = first.clone()
+    add_background(both, torch.tensor([1]), second, torch.tensor([6.0206]))
+    assert torch.equal(both[0], first[0])
+    added = both[1] - first[1]
+    assert float(first[1].square().mean() / added.square().mean()) == pytest.approx(4, rel=1e-3)
 
 
-def test_a_room_keeps_the_energy_and_the_time_of_the_direct_sound() -> None:
-    decay = torch.exp(-torch.arange(4000) / 800) * noise(4000) * 0.1
-    decay[50] = 1.0
-    rooms = prepare_rooms([decay], SECOND, CPU)
-    assert rooms is not None
-    click = torch.zeros(1, SECOND)
-    click[0, 6000] = 1.0
-    heard = apply_rooms(click, rooms, torch.tensor([0]))[0]
-    assert int(heard.abs().argmax()) == 6000
-    assert heard[:6000].abs().max() < 1e-4
-    assert float(heard.square().sum()) == pytest.approx(1.0, rel=1e-3)
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", [0, 0, 0, 0, 0, 0, 0]),
+        ("linear", [12, 10, 8, 6, 4, 2, 0]),
+        ("cosine", [12, 11.196, 9, 6, 3, 0.804, 0]),
+        ("stepped", [12, 12, 8, 8, 4, 4, 0]),
+    ],
+)
+def test_the_background_is_as_loud_as_in_the_recipe_after_two_thirds_of_the_epochs(
+    schedule: Literal["constant", "linear", "cosine", "stepped"], expected: list[float]
+) -> None:
+    """Of 9 epochs the first six are easier, by 12 dB at first: 12, 10, ... or 6 (1 + cos)."""
+    settings = Augment(snr_schedule=schedule, snr_ease_db=12.0)
+    easier = [ease_db(settings, epoch, 9) for epoch in range(9)]
+    assert easier == pytest.approx([*expected, 0, 0], abs=1e-3)
+    assert mean_snr_db(settings, 0, 9) == pytest.approx(12.5 + expected[0])
+    assert ease_db(settings, 0, 1) == 0
 
 
-def test_each_clip_is_heard_in_its_own_room() -> None:
-    """The second room repeats after 100 samples at half the level: 1 and 0.5, over sqrt(1.25)."""
-    plain, echo = torch.zeros(500), torch.zeros(500)
-    plain[0] = echo[0] = 1.0
-    echo[100] = 0.5
-    rooms = prepare_rooms([plain, echo], SECOND, CPU)
-    assert rooms is not None
-    click = torch.zeros(2, SECOND)
-    click[:, 0] = 1.0
-    heard = apply_rooms(click, rooms, torch.tensor([1, 0]))
-    assert heard[0, [0, 100]].tolist() == pytest.approx([0.8944, 0.4472], abs=1e-4)
-    assert heard[1, [0, 100]].tolist() == pytest.approx([1.0, 0.0], abs=1e-4)
+# --- channel
 
 
-def test_the_end_of_a_window_does_not_ring_into_its_beginning() -> None:
-    late = torch.zeros(ROOM_SAMPLES)
-    late[0], late[-1] = 1.0, 0.9
-    rooms = prepare_rooms([late], SECOND, CPU)
-    assert rooms is not None
-    click = torch.zeros(1, SECOND)
-    click[0, -1] = 1.0
-    assert apply_rooms(click, rooms, torch.tensor([0]))[0, :-1].abs().max() < 1e-4
+def test_overdrive_cuts_the_peaks_alone() -> None:
+    """12.04 dB below a peak of 0.8 is 0.2."""
+    cut = overdrive(torch.tensor([[0.1, 0.8, -0.5]] * 2), torch.tensor([12.0412, 0.0]))
+    assert cut[0].tolist() == pytest.approx([0.1, 0.2, -0.2], abs=1e-4)
+    assert cut[1].tolist() == pytest.approx([0.1, 0.8, -0.5])
 
 
-def test_no_rooms_are_none() -> None:
-    assert prepare_rooms([], SECOND, CPU) is None
+@pytest.mark.parametrize(
+    ("hz", "share"), [(100, 0), (200, 0), (300, 1), (1000, 1), (3400, 1), (3500, 0), (5000, 0)]
+)
+def test_a_telephone_passes_300_to_3400_hz(hz: float, share: float) -> None:
+    heard = telephone(tone(hz, SECOND)[None])[0, 2000:-2000]
+    expected = share * tone(hz, SECOND)[2000:-2000]
+    assert float((heard - expected).abs().max()) < 0.05
 
 
 # --- speed
@@ -186,28 +186,34 @@ def test_gain_is_in_decibels_and_clips_at_full_scale() -> None:
     assert louder[0].tolist() == pytest.approx([0.2, 1.0, -1.0], abs=1e-4)
 
 
-@given(
-    st.integers(0, 2**30),
-    st.integers(0, 4),
-    st.integers(0, 300),
-    st.integers(0, 4),
-    st.integers(0, 30),
-)
+# How many masks and how long, as many as a recipe allows.
+TIME_MASKS = st.sampled_from([(0, 300), (1, 300), (2, 150), (3, 100), (4, 75)])
+
+
+@given(st.integers(0, 2**30), TIME_MASKS, st.integers(0, 2), st.integers(0, 10))
 def test_masks_hide_no_more_than_they_may(
-    seed: int, time_masks: int, time_mask_ms: int, freq_masks: int, freq_mask_mels: int
+    seed: int, time: tuple[int, int], freq_masks: int, freq_mask_mels: int
 ) -> None:
     settings = Augment(
-        time_masks=time_masks,
-        time_mask_ms=time_mask_ms,
+        time_masks=time[0],
+        time_mask_ms=time[1],
         freq_masks=freq_masks,
         freq_mask_mels=freq_mask_mels,
     )
     hidden = spec_augment(torch.ones(3, 40, 98), settings, 10, seeded(seed)) == 0
     columns, rows = hidden.all(dim=1).sum(dim=1), hidden.all(dim=2).sum(dim=1)
-    if rows.max() < 40:
-        assert columns.max() <= time_masks * (time_mask_ms // 10)
-    if columns.max() < 98:
-        assert rows.max() <= freq_masks * freq_mask_mels
+    assert columns.max() <= time[0] * (time[1] // 10)
+    assert rows.max() <= freq_masks * freq_mask_mels
+
+
+@given(st.integers(0, 2**30), TIME_MASKS, st.integers(0, 108))
+def test_a_quarter_of_any_short_word_stays_visible(
+    seed: int, time: tuple[int, int], start: int
+) -> None:
+    """Of any 400 ms, 40 frames, at least 100 ms."""
+    settings = Augment(time_masks=time[0], time_mask_ms=time[1], freq_masks=0)
+    frames = spec_augment(torch.ones(8, 40, 148), settings, 10, seeded(seed))
+    assert frames[:, 0, start : start + 40].sum(dim=1).min() >= 10
 
 
 def test_clips_of_a_batch_are_hidden_differently() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import SETTINGS, groups, hiss, ignore, seconds, tiny_recipe
+from tiny import SETTINGS, groups, hiss, ignore, seconds, tiny_recipe, tone
 from torch import Tensor
 
 from engine import audio
@@ -227,6 +227,9 @@ def test_a_window_that_reaches_beyond_its_clip_holds_nothing_of_the_next(tmp_pat
         ({**BARE, "augment.speed": 1.0}, True),
         ({**BARE, "augment.room": 1.0}, True),
         ({**BARE, "augment.noise": 1.0}, True),
+        ({**BARE, "augment.far": 1.0}, True),
+        ({**BARE, "augment.telephone": 1.0}, True),
+        ({**BARE, "augment.clipping": 1.0}, True),
         ({**BARE, "augment.gain_db": 12.0}, True),
         (BARE, False),
     ],
@@ -250,3 +253,80 @@ def test_hard_windows_take_their_share_of_the_negatives(packed: Pack, tiny_data:
     expected = torch.from_numpy(packed.audio[int(stop) - 23_920 : int(stop)].astype(np.float32))
     alike = torch.cosine_similarity(waveform, expected[None], dim=1)
     assert int((alike > 0.99).sum()) == 8
+
+
+# --- noise that is really mixed
+
+
+def tonal_pack(folder: Path) -> tuple[Pack, Recipe]:
+    """A word at 1 kHz, noises at 3 kHz and 5 kHz: what is mixed can be told apart again."""
+    word = np.pad(tone(1000, 1.0, 0.3), (seconds(0.5), seconds(0.5)))
+    noises = [("noise", "", tone(hz, 6.0, 0.1)) for hz in (3000, 5000)]
+    return small_pack(folder, [("beep", "0.5,1.5", word), *noises])
+
+
+def power_at(waveform: Tensor, hz: float) -> Tensor:
+    """Power `(B,)` of a window within 200 Hz of a frequency."""
+    spectrum = torch.fft.rfft(waveform).abs().square()
+    hertz = torch.fft.rfftfreq(waveform.shape[1], 1 / 16_000)
+    return spectrum[:, (hertz - hz).abs() < 200].sum(dim=1)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "low", "high"), [(0, 14, 20), (2, 9, 15), (4, 4, 10), (5, 4, 10)]
+)
+@pytest.mark.parametrize("noises", [1, 3])
+def test_the_ratio_of_each_epoch_is_the_one_that_is_mixed(
+    tmp_path: Path, epoch: int, low: float, high: float, noises: int
+) -> None:
+    """4 to 10 dB, in the first of six epochs 10 dB easier, and none from the fifth on.
+
+    The word fills 1 s of 1.495 s: over the window its power is lower by that share.
+    """
+    packed, recipe = tonal_pack(tmp_path)
+    changes = {**BARE, "augment.noise": 1.0, "augment.noises": noises, "augment.shift_ms": 0}
+    schedule = {"augment.snr_low_db": 4.0, "augment.snr_high_db": 10.0, "train.epochs": 6}
+    linear = {"augment.snr_schedule": "linear", "train.batch_size": 128}
+    recipe = override(recipe, {**changes, **schedule, **linear})
+    batches = Batches(packed, select(packed, recipe.data, "train"), recipe, CPU)
+    waveform, labels = batches.draw(epoch, 0)
+    waveform = waveform[labels == 1]
+    word, background = power_at(waveform, 1000), power_at(waveform, 3000) + power_at(waveform, 5000)
+    ratio_db = 10 * torch.log10(word / background * batches.grid.window_s)
+    assert ratio_db.min() > low - 0.5
+    assert ratio_db.max() < high + 0.5
+    assert ratio_db.max() - ratio_db.min() > 3
+
+
+def test_up_to_so_many_backgrounds_are_heard_at_once(tmp_path: Path) -> None:
+    """Of one or two, drawn from two noises: both are heard in half of a half."""
+    packed, recipe = tonal_pack(tmp_path)
+    loud = {**BARE, "augment.noise": 1.0, "train.batch_size": 400, "augment.snr_high_db": 5.0}
+    both = []
+    for noises in (1, 2):
+        recipe = override(recipe, {**loud, "augment.noises": noises})
+        batches = Batches(packed, select(packed, recipe.data, "train"), recipe, CPU)
+        waveform, labels = batches.draw(0, 0)
+        one, other = (power_at(waveform[labels == 1], hz) for hz in (3000, 5000))
+        both.append(
+            float((torch.minimum(one, other) > 0.01 * torch.maximum(one, other)).float().mean())
+        )
+    assert both[0] == 0
+    assert both[1] == pytest.approx(0.25, abs=0.1)
+
+
+# --- long words
+
+
+def test_a_word_longer_than_the_slowest_window_keeps_its_beginning(tmp_path: Path) -> None:
+    """1.4 s do not fit into the 1.2 s that make a window at speed 4/5: it is not slowed so far."""
+    word = np.zeros(seconds(1.4), dtype=np.float32)
+    word[0] = word[-1] = 0.9
+    rows = [("beep", "0.2,1.6", np.pad(word, seconds(0.2))), ("speech", "", hiss(4.0, 3, 0.01))]
+    packed, recipe = small_pack(tmp_path, rows)
+    recipe = override(recipe, {**BARE, "augment.speed": 1.0, "train.batch_size": 100})
+    batches = Batches(packed, select(packed, recipe.data, "train"), recipe, CPU)
+    waveform, labels = batches.draw(0, 0)
+    lengths = {last - first for first, last in clicks(waveform[labels == 1])}
+    assert min(lengths) < 20_000
+    assert max(lengths) > 22_000

@@ -135,6 +135,30 @@ def test_sources_are_mixed_in_and_a_clip_named_twice_counts_once(tmp_path: Path)
     assert len(read(Data(manifest=first, sources=(second, first)))) == 2
 
 
+def test_clips_of_train_sources_train_in_every_fold_and_the_others_stay(people: Data) -> None:
+    """Also one that its own manifest would test; what is in both places stays where it was."""
+    voices = Path(str(people.manifest)).parent / "voices"
+    word(voices / "1.wav", 500)
+    (voices / "manifest.csv").write_text("path,label,group,split\n1.wav,hey,robot,test\n")
+    mixed = people.model_copy(update={"train_sources": (voices, people.manifest)})
+    before, after = ({c.path: c for c in read(data)} for data in (people, mixed))
+    assert after.keys() - before.keys() == {voices / "1.wav"}
+    for fold in range(5):
+        assert split_of(after[voices / "1.wav"], fold) == "train"
+        assert all(split_of(after[path], fold) == split_of(before[path], fold) for path in before)
+
+
+def test_the_same_clips_share_a_pack_however_they_are_used(people: Data, tmp_path: Path) -> None:
+    voices = tmp_path / "voices"
+    word(voices / "positive" / "robot" / "1.wav", 500)
+    used = [people.model_copy(update={name: (voices,)}) for name in ("sources", "train_sources")]
+    one, other = (packed(data, tmp_path / "cache") for data in used)
+    assert one.folder == other.folder
+    robots = [clip for clip in other.clips if clip.clip.group == "robot"]
+    assert robots[0].clip.split == "train"
+    assert any(clip.clip.group == "robot" for clip in select(other, used[1], "train").positives)
+
+
 @pytest.mark.parametrize(
     ("header", "rows", "says"),
     [

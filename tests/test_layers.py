@@ -20,7 +20,7 @@ PLAIN = [
     "acoustics", "phonetics", "sentences", "espeak_helper", "espeak", "synth", "words", "dataset",
     "health", "detector", "metrics", "report", "cohorts",
 ]  # fmt: skip
-TORCH = ["features", "augment", "batches", "models", "losses", "checkpoint", "onnx_graph"]
+TORCH = ["features", "rooms", "augment", "batches", "models", "losses", "checkpoint", "onnx_graph"]
 VERBS = ["scorer", "hard", "evaluate", "trainer", "train"]
 ORDER = [*PLAIN, *TORCH, *VERBS]
 

@@ -178,6 +178,15 @@ def test_a_run_validates_each_epoch_and_tests_once(whole: Trained) -> None:
     assert found == [(5, 0), (10, 0), (10, 2)]
 
 
+def test_the_steps_tell_the_signal_to_noise_ratio_of_their_epoch(
+    tiny_data: Path, home: Workspace
+) -> None:
+    """0 to 25 dB are 12.5 dB in the middle; the first of two epochs is 10 dB easier."""
+    events = trained(tiny_data, home, {"augment.snr_schedule": "linear"}).events
+    told = {event.step: event.snr_db for event in events if isinstance(event, Stepped)}
+    assert (told[5], told[10]) == (22.5, 12.5)
+
+
 def test_a_second_run_of_the_same_recipe_is_the_same(
     tiny_data: Path, home: Workspace, whole: Trained
 ) -> None:
@@ -388,6 +397,16 @@ def test_init_from_another_fold_of_the_same_data_is_refused(
     recipe = tiny_recipe(tiny_data, {"data.fold": 3, "train.init": str(whole.run.best)})
     with pytest.raises(CheckpointError, match="voices that this fold tests on"):
         train(recipe, home.create(recipe), home, emit=ignore, control=Control())
+
+
+def test_init_that_trained_on_what_is_tested_now_is_refused(
+    tiny_data: Path, home: Workspace, tmp_path: Path
+) -> None:
+    voices = shutil.copytree(tiny_data, tmp_path / "voices")
+    first = trained(tiny_data, home, {"data.train_sources": [str(voices)]})
+    changes = {"train.init": str(first.run.best), "data.sources": [str(voices)]}
+    with pytest.raises(CheckpointError, match="this fold tests on"):
+        trained(tiny_data, home, changes)
 
 
 def test_a_resume_on_changed_data_finds_its_hard_negatives_anew(
