@@ -19,6 +19,7 @@ from engine.audio import SAMPLE_RATE, Waveform
 from engine.checkpoint import Checkpoint
 from engine.features import LogMel
 from engine.models import slide
+from engine.quantize import fuse
 
 BLOCK_SAMPLES = 10 * SAMPLE_RATE
 Scores = npt.NDArray[np.float32]
@@ -39,7 +40,7 @@ class Scorer:
     @classmethod
     def of(cls, checkpoint: Checkpoint, device: torch.device | None = None) -> "Scorer":
         """The scorer of a checkpoint."""
-        return cls(checkpoint.features(), checkpoint.model(), device)
+        return cls(checkpoint.features(), fuse(checkpoint.model()), device)
 
     def reset(self) -> None:
         """Forget the audio heard so far."""

@@ -20,7 +20,9 @@ PLAIN = [
     "acoustics", "phonetics", "sentences", "espeak_helper", "espeak", "synth", "words", "dataset",
     "health", "detector", "metrics", "report",
 ]  # fmt: skip
-TORCH = ["features", "augment", "batches", "models", "losses", "checkpoint", "onnx_graph"]
+TORCH = [
+    "features", "augment", "batches", "models", "quantize", "losses", "checkpoint", "onnx_graph",
+]  # fmt: skip
 VERBS = ["scorer", "hard", "evaluate", "trainer", "train"]
 ORDER = [*PLAIN, *TORCH, *VERBS]
 
