@@ -89,7 +89,7 @@ class Batches:
     ) -> None:
         self.recipe, self.device = recipe, device
         self.grid = grid(recipe.features)
-        window = self.grid.window_samples
+        window = self.grid.model_samples
         shift = recipe.augment.shift_ms * SAMPLE_RATE // 1000
         self.speed = Speed(recipe.augment)
         slowed = [self.speed.source_samples(ratio, window) for ratio in self.speed.bank]
@@ -102,7 +102,7 @@ class Batches:
         self.hard = Spans(*(torch.zeros(0, dtype=torch.int64) for _ in range(4)))
         self.audio = _resident(pack.audio, device)
         responses = [self._clip(room) for room in selection.rooms]
-        self.rooms = prepare_rooms(responses, window, device)
+        self.rooms = prepare_rooms(responses, self.grid.window_samples, device)
 
     def _clip(self, clip: PackedClip) -> Tensor:
         return self.audio[clip.offset : clip.offset + clip.samples].cpu().float() / 32768

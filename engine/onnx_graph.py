@@ -41,8 +41,8 @@ class ConvLogMel(nn.Module):
         real, imaginary = nn.functional.conv1d(waveform[:, None], self.bank, stride=step).chunk(
             2, 1
         )
-        power = (real * real + imaginary * imaginary).transpose(1, 2)
-        return self.features.normalise(self.features.log_mel(power))
+        power = real * real + imaginary * imaginary
+        return self.features.normalise(self.features.filters.T @ power)
 
 
 class Window(nn.Module):
