@@ -115,7 +115,7 @@ class Batches:
     ) -> None:
         self.recipe, self.device = recipe, device
         self.grid = grid(recipe.features)
-        window = self.grid.window_samples
+        window = self.grid.model_samples
         shift = recipe.augment.shift_ms * SAMPLE_RATE // 1000
         self.speed = Speed(recipe.augment)
         slowed = [self.speed.source_samples(ratio, window) for ratio in self.speed.bank]
@@ -128,7 +128,9 @@ class Batches:
         self.hard = Spans(*(torch.zeros(0, dtype=torch.int64) for _ in range(4)))
         self.audio = _resident(pack.audio, device)
         responses = [self._clip(room) for room in self._some(selection.rooms)]
-        self.rooms = Rooms(responses, recipe.augment, window, recipe.train.seed).to(device)
+        self.rooms = Rooms(
+            responses, recipe.augment, self.grid.window_samples, recipe.train.seed
+        ).to(device)
 
     def _some(self, rooms: tuple[PackedClip, ...]) -> list[PackedClip]:
         """As many measured rooms as memory is spent on, drawn for the run."""
@@ -230,7 +232,7 @@ class Batches:
     def _draw_speeds(self, picked: Picked, generator: torch.Generator) -> Tensor:
         """Draw places in the bank of speeds `(B,)`, -1 for none; a long word is not slowed down."""
         _, _, stop, word = picked
-        window, bank, count = self.grid.window_samples, self.speed.bank, len(stop)
+        window, bank, count = self.grid.model_samples, self.speed.bank, len(stop)
         changed = torch.rand(count, generator=generator) < self.recipe.augment.speed
         chosen = torch.randint(max(len(bank), 1), (count,), generator=generator)
         held = torch.tensor([self.speed.source_samples(ratio, window) for ratio in bank] or [0])

@@ -1,7 +1,8 @@
-"""Waveform (B, N) -> log-mel frames (B, M, T), the same numbers whole or streamed.
+"""Waveform (B, N) -> mel frames (B, M, T), the same numbers whole or streamed.
 
 Frames are not padded: frame t covers samples `[t * step, t * step + frame)`, so a frame never
-depends on where a block was cut.
+depends on where a block was cut. With PCEN a frame also depends on the second before it, and
+the first frame comes after this warm-up.
 
     samples  |----------------------------------|
     frame 0  [=========]
@@ -18,9 +19,17 @@ from engine.audio import SAMPLE_RATE
 from engine.recipe import Features
 
 FFT_POINTS_MIN = 256
-FLOOR = 1e-6
-# On a CPU a few clips at a time stay in its cache: three times as fast as a batch of 128.
-CACHED_CLIPS = 4
+FLOOR = 1e-6  # about the energy of one step of 16-bit audio
+# On a CPU so many frames at a time stay in its cache: three times as fast as all at once.
+CACHED_FRAMES = 256
+
+# PCEN as Wang et al. 2017 ("Trainable frontend for robust and far-field keyword spotting") fix it.
+PCEN_SMOOTH = 0.025
+PCEN_ALPHA = 0.98
+PCEN_DELTA = 2.0
+PCEN_ROOT = 0.5
+PCEN_STEP_MS = 10  # of which PCEN_SMOOTH is the share that a frame takes
+PCEN_WARMUP_MS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +40,18 @@ class Grid:
     step_samples: int
     window_frames: int
     hop_frames: int
+    warmup_frames: int = 0
+    """Frames that the front end hears before the first that it gives."""
+
+    @property
+    def model_samples(self) -> int:
+        """Samples under the frames that the model sees."""
+        return (self.window_frames - 1) * self.step_samples + self.frame_samples
 
     @property
     def window_samples(self) -> int:
-        """Samples under one window."""
-        return (self.window_frames - 1) * self.step_samples + self.frame_samples
+        """Samples that one score needs: the warm-up, then what the model sees."""
+        return self.warmup_frames * self.step_samples + self.model_samples
 
     @property
     def hop_samples(self) -> int:
@@ -49,16 +65,19 @@ class Grid:
 
     @property
     def window_s(self) -> float:
-        """Seconds under one window: the time of the first score."""
+        """Seconds that one score needs: the time of the first."""
         return self.window_samples / SAMPLE_RATE
 
 
 def grid(settings: Features) -> Grid:
     """Lay the time grid: 25 ms frames every 10 ms give a 1.5 s window 148 frames."""
+    warmup = PCEN_WARMUP_MS // settings.step_ms if settings.normalise == "pcen" else 0
     frame = settings.frame_ms * SAMPLE_RATE // 1000
     step = settings.step_ms * SAMPLE_RATE // 1000
     window = settings.window_ms * SAMPLE_RATE // 1000
-    return Grid(frame, step, 1 + (window - frame) // step, settings.hop_ms // settings.step_ms)
+    return Grid(
+        frame, step, 1 + (window - frame) // step, settings.hop_ms // settings.step_ms, warmup
+    )
 
 
 def mel_filters(settings: Features, fft_points: int) -> Tensor:
@@ -77,8 +96,41 @@ def mel_filters(settings: Features, fft_points: int) -> Tensor:
     return torch.minimum(rise, fall).clamp(min=0).float()
 
 
+class Log(nn.Module):
+    """The logarithm of energies `(B, M, T)`."""
+
+    def forward(self, energies: Tensor) -> Tensor:
+        """Compress each cell by itself."""
+        return torch.log(energies + FLOOR)
+
+
+class PCEN(nn.Module):
+    """Per-channel energy normalisation (Wang et al. 2017): each band against its own last second.
+
+    The paper's smoother, an exponential average, never forgets; here it is cut off after the
+    warm-up, so that a frame depends on that alone, streamed or whole, and there is no state.
+    """
+
+    recent: Tensor
+
+    def __init__(self, settings: Features) -> None:
+        super().__init__()
+        ages = torch.arange(grid(settings).warmup_frames, -1, -1, dtype=torch.float64)
+        weights = (1 - PCEN_SMOOTH) ** (ages * settings.step_ms / PCEN_STEP_MS)
+        weights = (weights / weights.sum()).float()
+        self.register_buffer("recent", weights.repeat(settings.mels, 1, 1))
+
+    def forward(self, energies: Tensor) -> Tensor:
+        """Turn `(B, M, W + T)` into `(B, M, T)`."""
+        bands, _, taps = self.recent.shape
+        level = nn.functional.conv1d(energies, self.recent, groups=bands)
+        steady = energies[..., taps - 1 :] * (FLOOR + level) ** -PCEN_ALPHA
+        compressed: Tensor = (steady + PCEN_DELTA) ** PCEN_ROOT - PCEN_DELTA**PCEN_ROOT
+        return compressed
+
+
 class LogMel(nn.Module):
-    """Log-mel frames, normalised by the mean and deviation `(M,)` of the training data (CMVN)."""
+    """Log-mel or PCEN frames, less the mean `(M,)` of the training data, over its deviation."""
 
     window: Tensor
     filters: Tensor
@@ -88,6 +140,7 @@ class LogMel(nn.Module):
     def __init__(self, settings: Features) -> None:
         super().__init__()
         self.grid = grid(settings)
+        self.compress = PCEN(settings) if settings.normalise == "pcen" else Log()
         self.fft_points = max(FFT_POINTS_MIN, 1 << (self.grid.frame_samples - 1).bit_length())
         self.register_buffer("window", torch.hann_window(self.grid.frame_samples, periodic=True))
         self.register_buffer("filters", mel_filters(settings, self.fft_points))
@@ -95,20 +148,27 @@ class LogMel(nn.Module):
         self.register_buffer("std", torch.ones(settings.mels))
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Turn `(B, N)` into `(B, M, T)`, T = 1 + (N - frame) // step."""
-        if waveform.device.type == "cpu" and len(waveform) > CACHED_CLIPS:
-            return torch.cat([self(part) for part in torch.split(waveform, CACHED_CLIPS)])
+        """Turn `(B, N)` into `(B, M, T)`, T = 1 + (N - frame) // step - warm-up."""
+        return self.normalise(self.energies(waveform))
+
+    def energies(self, waveform: Tensor) -> Tensor:
+        """Turn `(B, N)` into the energies of the mel bands `(B, M, W + T)`, warm-up first."""
         frames = waveform.unfold(-1, self.grid.frame_samples, self.grid.step_samples)
+        if waveform.device.type != "cpu":
+            return self._mel(frames).transpose(-1, -2)
+        parts = [self._mel(part) for clip in frames for part in clip.split(CACHED_FRAMES)]
+        return torch.cat(parts).reshape(*frames.shape[:2], -1).transpose(-1, -2)
+
+    def _mel(self, frames: Tensor) -> Tensor:
+        """Energies `(..., M)` of frames `(..., frame)`."""
         spectrum = torch.fft.rfft(frames * self.window, n=self.fft_points)
-        return self.normalise(self.log_mel(spectrum.real.square() + spectrum.imag.square()))
+        power: Tensor = spectrum.real.square() + spectrum.imag.square()
+        return power @ self.filters
 
-    def log_mel(self, power: Tensor) -> Tensor:
-        """Turn a power spectrum `(B, T, F)` into log-mel `(B, M, T)`, not normalised."""
-        return torch.log(power @ self.filters + FLOOR).transpose(-1, -2)
-
-    def normalise(self, log_mel: Tensor) -> Tensor:
-        """Apply the fixed mean and deviation."""
-        return (log_mel - self.mean[:, None]) / self.std[:, None]
+    def normalise(self, energies: Tensor) -> Tensor:
+        """Compress `(B, M, W + T)` into `(B, M, T)` and apply the fixed mean and deviation."""
+        frames: Tensor = self.compress(energies)
+        return (frames - self.mean[:, None]) / self.std[:, None]
 
     def fit(self, waveforms: Tensor) -> None:
         """Take the mean and deviation from training audio `(B, N)`."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from engine.checkpoint import Checkpoint
 from engine.features import LogMel
+from engine.quantize import fuse
 from engine.runs import write_atomic
 
 OPSET = 18
@@ -40,8 +41,8 @@ class ConvLogMel(nn.Module):
         real, imaginary = nn.functional.conv1d(waveform[:, None], self.bank, stride=step).chunk(
             2, 1
         )
-        power = (real * real + imaginary * imaginary).transpose(1, 2)
-        return self.features.normalise(self.features.log_mel(power))
+        power = real * real + imaginary * imaginary
+        return self.features.normalise(self.features.filters.T @ power)
 
 
 class Window(nn.Module):
@@ -59,7 +60,7 @@ class Window(nn.Module):
 
 def write_onnx(checkpoint: Checkpoint, path: Path) -> None:
     """Write the checkpoint's detector as an ONNX file, without the exporter's traces."""
-    window = Window(checkpoint.features(), checkpoint.model()).eval()
+    window = Window(checkpoint.features(), fuse(checkpoint.model())).eval()
     example = torch.zeros(2, window.front.features.grid.window_samples)
     batch = torch.export.Dim("batch", min=1, max=4096)
     # It logs that torchvision is absent; redirecting the streams would silence other threads too.

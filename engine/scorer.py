@@ -19,6 +19,7 @@ from engine.audio import SAMPLE_RATE, Waveform
 from engine.checkpoint import Checkpoint
 from engine.features import LogMel
 from engine.models import slide
+from engine.quantize import fuse
 
 BLOCK_SAMPLES = 10 * SAMPLE_RATE
 Scores = npt.NDArray[np.float32]
@@ -39,12 +40,13 @@ class Scorer:
     @classmethod
     def of(cls, checkpoint: Checkpoint, device: torch.device | None = None) -> "Scorer":
         """The scorer of a checkpoint."""
-        return cls(checkpoint.features(), checkpoint.model(), device)
+        return cls(checkpoint.features(), fuse(checkpoint.model()), device)
 
     def reset(self) -> None:
         """Forget the audio heard so far."""
         mels = len(self.features.mean)
         self._samples = torch.zeros(0, device=self.device)
+        self._energies = torch.zeros(mels, 0, device=self.device)
         self._frames = torch.zeros(mels, 0, device=self.device)
 
     @torch.inference_mode()
@@ -52,19 +54,29 @@ class Scorer:
         """Hear a block `(N,)`; give the scores `(K,)` of the windows that it completes."""
         new = torch.from_numpy(np.ascontiguousarray(block)).to(self.device)
         self._samples = torch.cat([self._samples, new])
+        self._take_energies()
         self._take_frames()
         return self._take_scores()
 
-    def _take_frames(self) -> None:
-        """Turn the samples that fill whole frames into frames; keep the rest."""
+    def _take_energies(self) -> None:
+        """Turn the samples that fill whole frames into energies; keep the rest."""
         grid = self.grid
         count = (len(self._samples) - grid.frame_samples) // grid.step_samples + 1
         if count < 1:
             return
         used = (count - 1) * grid.step_samples + grid.frame_samples
-        frames = self.features(self._samples[None, :used])[0]
-        self._frames = torch.cat([self._frames, frames], dim=1)
+        energies = self.features.energies(self._samples[None, :used])[0]
+        self._energies = torch.cat([self._energies, energies], dim=1)
         self._samples = self._samples[count * grid.step_samples :]
+
+    def _take_frames(self) -> None:
+        """Turn the energies that have their warm-up into frames; keep the warm-up of the next."""
+        count = self._energies.shape[1] - self.grid.warmup_frames
+        if count < 1:
+            return
+        frames = self.features.normalise(self._energies[None])[0]
+        self._frames = torch.cat([self._frames, frames], dim=1)
+        self._energies = self._energies[:, count:]
 
     def _take_scores(self) -> Scores:
         """Score the windows that are whole; keep the frames that later windows need."""

@@ -126,7 +126,8 @@ class Trainer:
         masks = step_generator(recipe.train.seed, self.epoch, position.step, "masks")
         with torch.no_grad():
             frames = self.features(waveform)
-            frames = equalise(frames, self.features.std, recipe.augment, masks)
+            if recipe.features.normalise == "cmvn":  # PCEN undoes the gain of a band by itself
+                frames = equalise(frames, self.features.std, recipe.augment, masks)
             frames = spec_augment(frames, recipe.augment, recipe.features.step_ms, masks)
         self.model.train()
         with _autocast(self.device, recipe.train.precision):

@@ -186,6 +186,20 @@ def test_a_positive_window_ends_up_to_the_shift_after_the_word(
     assert max(after) - min(after) >= 0.8 * shift_ms * 16
 
 
+def test_the_warm_up_of_pcen_makes_room_for_no_more_of_a_word(tmp_path: Path) -> None:
+    """The word starts 1.4 s before its window ends at the earliest: the model sees 1.495 s."""
+    word = np.zeros(seconds(1.4), dtype=np.float32)
+    word[0] = word[-1] = 0.9
+    rows = [("beep", "0.4,1.8", np.pad(word, (seconds(0.4), seconds(0.5))))]
+    packed, recipe = small_pack(tmp_path, [*rows, ("speech", "", hiss(4.0, 3, 0.01))])
+    recipe = override(recipe, {**BARE, "features.normalise": "pcen", "train.batch_size": 100})
+    batches = Batches(packed, select(packed, recipe.data, "train"), recipe, CPU)
+    waveform, labels = batches.draw(0, 0)
+    assert waveform.shape == (100, batches.grid.window_samples)
+    for first, _ in clicks(waveform[labels == 1]):
+        assert first >= batches.grid.warmup_frames * 160
+
+
 def test_no_audio_of_validation_or_test_is_ever_drawn(tmp_path: Path) -> None:
     """Training clips are steady; all others alternate in sign, so their trace would show.
 

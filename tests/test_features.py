@@ -4,7 +4,7 @@ import pytest
 import torch
 import torchaudio
 
-from engine.features import LogMel, grid, mel_filters, restore, statistics
+from engine.features import PCEN, LogMel, grid, mel_filters, restore, statistics
 from engine.recipe import Features
 
 SETTINGS = Features()
@@ -18,6 +18,15 @@ def test_the_grid_of_the_default_recipe_is_148_frames_every_10_ms() -> None:
     assert lattice.window_samples == 147 * 160 + 400 == 23_920
     assert lattice.hop_samples == 1280
     assert lattice.hop_s == pytest.approx(0.08)
+
+
+def test_pcen_hears_1_s_before_the_window() -> None:
+    """100 frames of 160 samples more; what the model sees, and the hop, are the same."""
+    lattice = grid(Features(normalise="pcen"))
+    assert lattice.warmup_frames == 100
+    assert lattice.window_samples == 16_000 + 23_920
+    assert (lattice.model_samples, lattice.window_frames) == (23_920, 148)
+    assert LogMel(Features(normalise="pcen"))(torch.zeros(2, 39_920)).shape == (2, 40, 148)
 
 
 def test_log_mel_equals_torchaudio_on_the_same_frames() -> None:
@@ -56,3 +65,39 @@ def test_statistics_survive_a_checkpoint() -> None:
     again = restore(SETTINGS, statistics(features))
     x = torch.randn(1, 24_000, generator=torch.Generator().manual_seed(4))
     assert torch.equal(features(x), again(x))
+
+
+def test_pcen_of_a_steady_energy_is_what_the_paper_writes() -> None:
+    """An energy of 1 is its own mean: (1 / (1e-6 + 1)^0.98 + 2)^0.5 - 2^0.5 = 3^0.5 - 2^0.5."""
+    steady = PCEN(Features(normalise="pcen"))(torch.ones(1, 40, 103))
+    assert steady.shape == (1, 40, 3)
+    assert torch.allclose(steady, torch.full((1, 40, 3), 3**0.5 - 2**0.5), atol=1e-5)
+
+
+def test_pcen_depends_on_exactly_the_second_before() -> None:
+    """Frame 0 is given after 100 frames of warm-up; a click at frame 50 is heard until 150."""
+    energies = torch.ones(1, 40, 260)
+    energies[:, :, 50] = 100.0
+    frames = PCEN(Features(normalise="pcen"))(energies)[0, 0]
+    changed = (frames - frames[-1]).abs() > 1e-4
+    assert changed.nonzero()[:, 0].tolist() == list(range(51))
+
+
+def test_pcen_weighs_the_last_frames_as_the_paper_does() -> None:
+    """Each older frame counts 0.975 times as much, at steps of 20 ms 0.975 squared."""
+    for step_ms, ratio in ((10, 0.975), (20, 0.975**2)):
+        weights = PCEN(Features(normalise="pcen", step_ms=step_ms, hop_ms=80)).recent[0, 0]
+        assert torch.allclose(weights[:-1] / weights[1:], torch.tensor(ratio), atol=1e-4)
+        assert float(weights.sum()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("gain_db", [-20.0, 20.0])
+def test_another_level_moves_pcen_by_a_tenth_of_what_it_moves_log_mel(gain_db: float) -> None:
+    waveform = 0.05 * torch.randn(1, 48_000, generator=torch.Generator().manual_seed(5))
+    moved = []
+    for normalise in ("cmvn", "pcen"):
+        features = LogMel(Features(normalise=normalise))  # type: ignore[arg-type]
+        features.fit(waveform)
+        frames, other = features(waveform), features(waveform * 10 ** (gain_db / 20))
+        moved.append(float((frames - other).abs().mean()))
+    assert moved[1] < 0.1 * moved[0]

@@ -20,7 +20,10 @@ PLAIN = [
     "acoustics", "phonetics", "sentences", "espeak_helper", "espeak", "synth", "words", "dataset",
     "health", "detector", "metrics", "report", "cohorts",
 ]  # fmt: skip
-TORCH = ["features", "rooms", "augment", "batches", "models", "losses", "checkpoint", "onnx_graph"]
+TORCH = [
+    "features", "rooms", "augment", "batches", "models", "quantize", "losses", "checkpoint",
+    "onnx_graph",
+]  # fmt: skip
 VERBS = ["scorer", "hard", "evaluate", "trainer", "train"]
 ORDER = [*PLAIN, *TORCH, *VERBS]
 

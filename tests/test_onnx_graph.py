@@ -1,5 +1,6 @@
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -8,7 +9,7 @@ import torch
 from test_checkpoint import made
 
 from engine.checkpoint import Checkpoint
-from engine.features import LogMel
+from engine.features import LogMel, grid
 from engine.models import STUDENTS
 from engine.onnx_graph import ConvLogMel, write_onnx
 from engine.recipe import Features, Recipe
@@ -16,11 +17,13 @@ from engine.recipe_file import override
 from engine.scorer import Exported, Scorer
 
 
-@pytest.fixture(scope="module", params=sorted(STUDENTS))
+@pytest.fixture(scope="module", params=[*((a, "cmvn") for a in STUDENTS), ("tinyconv", "pcen")])
 def exported(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Checkpoint, Path]:
-    recipe = override(Recipe(), {"model.width": 0.25, "model.arch": request.param})
+    arch, normalise = request.param
+    changes = {"model.width": 0.25, "model.arch": arch, "features.normalise": normalise}
+    recipe = override(Recipe(), changes)
     checkpoint, path = made(recipe), tmp_path_factory.mktemp("onnx") / "model.onnx"
     write_onnx(checkpoint, path)
     return checkpoint, path
@@ -53,7 +56,7 @@ def test_the_graph_takes_any_batch_of_windows(exported: tuple[Checkpoint, Path])
     assert (waveform.name, score.name) == ("waveform", "score")
     batch, samples = waveform.type.tensor_type.shape.dim
     assert batch.dim_param == "batch"
-    assert samples.dim_value == 23_920
+    assert samples.dim_value == grid(exported[0].settings().features).window_samples
 
 
 def test_exporting_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -62,7 +65,8 @@ def test_exporting_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
-def test_the_front_end_as_a_convolution_gives_the_same_frames() -> None:
-    features = LogMel(Features())
-    waveform = 0.1 * torch.randn(2, 24_000, generator=torch.Generator().manual_seed(2))
+@pytest.mark.parametrize("normalise", ["cmvn", "pcen"])
+def test_the_front_end_as_a_convolution_gives_the_same_frames(normalise: Any) -> None:
+    features = LogMel(Features(normalise=normalise))
+    waveform = 0.1 * torch.randn(2, 40_000, generator=torch.Generator().manual_seed(2))
     assert torch.allclose(ConvLogMel(features)(waveform), features(waveform), atol=1e-3)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from engine.features import grid
+from engine.models.bcresnet import BCResNet
 from engine.models.mobilenetv3 import MobileNetV3
 from engine.models.tinyconv import TinyConv
 from engine.recipe import Recipe
@@ -18,7 +19,10 @@ from engine.recipe import Recipe
 STUDENTS: dict[str, Callable[..., nn.Module]] = {
     "tinyconv": TinyConv,
     "mobilenetv3": MobileNetV3,
+    "bcresnet": BCResNet,
 }
+# On a CPU a few windows at a time stay in its cache: half the time of 256 for BC-ResNet.
+CACHED_WINDOWS = 32
 
 
 def build(recipe: Recipe) -> nn.Module:
@@ -37,7 +41,8 @@ def slide(model: nn.Module, frames: Tensor, window: int, hop: int) -> Tensor:
         count = (frames.shape[1] - window) // hop + 1
         return model.slide(frames[None])[0, :: hop // model.stride][:count]
     windows = frames.unfold(1, window, hop).permute(1, 0, 2)
-    parts = [model(part) for part in torch.split(windows, 256)]
+    at_once = CACHED_WINDOWS if frames.device.type == "cpu" else len(windows)
+    parts = [model(part) for part in torch.split(windows, at_once)]
     return torch.cat(parts)
 
 
