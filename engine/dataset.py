@@ -64,6 +64,12 @@ class PackedClip:
     content: str
 
     @property
+    def name(self) -> str:
+        """What the clip is called wherever its files lie: its content, and where its word is."""
+        start = "" if self.clip.start_s is None else f"@{self.clip.start_s}"
+        return self.content[:16] + start
+
+    @property
     def seconds(self) -> float:
         """Length in seconds."""
         return self.samples / SAMPLE_RATE

@@ -33,6 +33,7 @@ from engine.cohorts import (
     made_noise,
     word_in,
 )
+from engine.compare import Outcomes
 from engine.dataset import Pack, PackedClip, Selection, everything, pack, read, select
 from engine.detector import Detector, smooth, vote_levels
 from engine.errors import CheckpointError
@@ -175,7 +176,14 @@ def _score_clip(scorer: Scorer, heard: Heard, clip: PackedClip, condition: Condi
     peak = peak_within(levels, first_s, hop_s, start_s, end_s)
     hops = hops_within(len(levels), first_s, hop_s, start_s, end_s)
     return ClipScore(
-        score, peak, positive, clip.clip.group, condition.cohort, levels=levels, span=hops
+        score,
+        peak,
+        positive,
+        clip.clip.group,
+        condition.cohort,
+        clip=clip.name,
+        levels=levels,
+        span=hops,
     )
 
 
@@ -295,8 +303,8 @@ def _windows(heard: Heard, samples: int, count: int = 24) -> Iterator[Waveform]:
 
 def make_report(
     checkpoint_path: Path, test: Heard, onnx_path: Path, *, emit: Emit, control: Control
-) -> tuple[Report, Scored]:
-    """Open the test set, once, at the frozen threshold, and put everything into a report."""
+) -> tuple[Report, Outcomes]:
+    """Open the test set, once, at the frozen threshold; report, and tell what each clip became."""
     checkpoint = load(checkpoint_path)
     recipe = checkpoint.settings()
     emit(PhaseChanged("test"))
@@ -316,16 +324,24 @@ def make_report(
         validation=validation,
         test=measured(scored, checkpoint, [row[0] for row in validation.sweep]),
     )
-    return report, scored
+    hop_s = grid(recipe.features).hop_s
+    point, rules = report.operating_point, recipe.detector
+    return report, Outcomes.of(scored.clips, report.test, point, rules, hop_s)
 
 
 def evaluate(
-    checkpoint_path: Path, data: Path | None, workspace: Workspace, *, emit: Emit, control: Control
+    checkpoint_path: Path,
+    data: Path | None,
+    workspace: Workspace,
+    *,
+    emit: Emit,
+    control: Control,
+    outcomes_path: Path | None = None,
 ) -> Report:
     """Measure a checkpoint at its frozen threshold and return its report.
 
     Without `data`, on the test split of its own recipe; with it, on somebody else's clips and
-    streams, whole.
+    streams, whole. What became of each clip is written to `outcomes_path`.
     """
     checkpoint = load(checkpoint_path)
     recipe = checkpoint.settings()
@@ -338,5 +354,9 @@ def evaluate(
     heard = Heard(packed, chosen, recipe)
     with tempfile.TemporaryDirectory() as folder:
         onnx_path = Path(folder) / "model.onnx"
-        report, _ = make_report(checkpoint_path, heard, onnx_path, emit=emit, control=control)
+        report, outcomes = make_report(
+            checkpoint_path, heard, onnx_path, emit=emit, control=control
+        )
+    if outcomes_path is not None:
+        outcomes.write(outcomes_path)
     return report

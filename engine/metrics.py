@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betaincinv, gammaincinv
+from scipy.special import bdtr, betaincinv, gammaincinv
 
 from engine.detector import Detection, detect, firings, refractory_hops
 from engine.errors import DataError
@@ -87,14 +87,39 @@ def hours_to_prove(target_fah: float, alarms: int) -> float:
     return float(gammaincinv(alarms + 1, 0.95)) / target_fah
 
 
-def bootstrap(wrong: ArrayLike, clips: ArrayLike, draws: int = 2000, seed: int = 0) -> Interval:
-    """Interval of sum(wrong) / sum(clips) over groups (G,) drawn with replacement."""
-    counts = np.stack([np.asarray(wrong), np.asarray(clips)], axis=1)
+def bootstrap(over: ArrayLike, under: ArrayLike, draws: int = 2000, seed: int = 0) -> Interval:
+    """Interval of sum(over) / sum(under) over groups (G,) drawn with replacement; 0 / 0 is 1."""
+    counts = np.stack([np.asarray(over), np.asarray(under)], axis=1)
     size = len(counts)
     times_drawn = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), draws)
-    drawn_wrong, drawn_clips = (times_drawn @ counts).T
-    low, high = np.quantile(drawn_wrong / drawn_clips, [0.025, 0.975])
+    above, below = (times_drawn @ counts).T
+    nothing = np.where(above > 0, np.inf, 1.0)
+    ratios = np.divide(above, below, out=nothing, where=below > 0)
+    low, high = np.quantile(ratios, [0.025, 0.975], method="nearest")  # infinity has no mean
     return float(low), float(high)
+
+
+def mcnemar(one: int, other: int) -> float:
+    """Two-sided exact p of McNemar's test (1947): how surely two runs differ on the same clips.
+
+    `one` and `other` count the clips that only the one or only the other got wrong.
+    """
+    return min(1.0, 2 * float(bdtr(min(one, other), one + other, 0.5)))
+
+
+def rate_ratio(a: int, hours_a: float, b: int, hours_b: float) -> tuple[float, Interval]:
+    """Rate of `b` events over that of `a`, with its exact interval.
+
+    Of all the events, those of `b` are binomial (Przyborowski and Wilenski 1940). Without events
+    or hours anything may be true.
+    """
+    if hours_a <= 0 or hours_b <= 0 or a + b == 0:
+        return 1.0, (0.0, math.inf)
+    low, high = (
+        share / (1 - share) * hours_a / hours_b if share < 1 else math.inf
+        for share in binomial_interval(b, a + b)
+    )
+    return b / a * hours_a / hours_b if a else math.inf, (low, high)
 
 
 # Clips: how well the scores rank positives (P,) above negatives (N,).

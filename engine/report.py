@@ -30,6 +30,8 @@ CLEAN = "clean"
 """The cohort of the clips as they were recorded; the headline numbers are of it alone."""
 HALVES = "half words"
 """The cohort of test words with one half silenced: negatives, but in no ranking."""
+NEGATIVES = ("other words", "partial", "confusable", HALVES)
+"""Cohorts without a wake word: what is wrong there has fired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class ClipScore:
     positive: bool
     group: str
     cohort: str = CLEAN
+    clip: str = ""
+    """What the clip is called in every run, so that runs can be compared; "" if it has no name."""
     levels: Floats | None = None
     """Vote levels (H,) from before the clip to its end; without them the peak decides alone."""
     span: tuple[int, int] = (0, 0)
@@ -81,9 +85,9 @@ class Measured:
 
     `frr_low, frr_high` are Clopper-Pearson; `frr_group_low, frr_group_high` come from drawing whole
     groups, and repeat the former where there are fewer than ten or all clips fare alike.
-    `cohorts` and `groups` are shares by name. `sweep` is [threshold, false alarms, missed] over
-    thresholds chosen on validation, the same in both splits, so that another target can be chosen
-    later without looking at the test set.
+    `cohorts` and `groups` are shares by name, in the order they were heard in. `sweep` is
+    [threshold, false alarms, missed] over thresholds chosen on validation, the same in both splits,
+    so that another target can be chosen later without looking at the test set.
     """
 
     pauc: float
@@ -280,16 +284,16 @@ def _shares(named: Sequence[tuple[str, ClipScore]], fired: Mapping[int, bool]) -
     by_name: dict[str, list[ClipScore]] = {}
     for name, clip in named:
         by_name.setdefault(name, []).append(clip)
-    return {name: _share(by_name[name], fired) for name in sorted(by_name)}
+    return {name: _share(those, fired) for name, those in by_name.items()}
 
 
 def _added(parts: Iterable[dict[str, Share]]) -> dict[str, Share]:
-    """Shares of the same name, counted together."""
+    """Shares of the same name, counted together, in the order they first appear in."""
     counts: dict[str, tuple[int, int]] = {}
     for name, share in (item for part in parts for item in part.items()):
         wrong, clips = counts.get(name, (0, 0))
         counts[name] = wrong + share.wrong, clips + share.clips
-    return {name: Share.of(*counts[name]) for name in sorted(counts)}
+    return {name: Share.of(*count) for name, count in counts.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 workspace/
   lock                    pid of the process whose job holds the GPU
-  runs/001-name/          recipe.toml events.jsonl report.json checkpoints/{last,best}.ckpt
+  runs/001-name/          recipe.toml events.jsonl report.json outcomes.npz checkpoints/ export/
   cache/<sha256>/         packed clips
 """
 
@@ -191,6 +191,11 @@ class Run:
     def report(self) -> Path:
         """The report."""
         return self.path / "report.json"
+
+    @property
+    def outcomes(self) -> Path:
+        """What became of each clip of the test."""
+        return self.path / "outcomes.npz"
 
     @property
     def export(self) -> Path:

@@ -1,6 +1,5 @@
 """The training verb: packs, trains, validates each epoch, tests once; resumes exactly."""
 
-import io
 import math
 import os
 import resource
@@ -10,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-import numpy as np
 import torch
 
 from engine.augment import mean_snr_db
@@ -265,16 +263,10 @@ def _validated(trainer: Trainer, result: Measured, threshold: float, *, best: bo
 def _test(run: Run, test: Heard, *, emit: Emit, control: Control) -> None:
     """Measure the best checkpoint on the test set and write the report last."""
     run.export.mkdir(exist_ok=True)
-    report, scored = make_report(
+    report, outcomes = make_report(
         run.best, test, run.export / "model.onnx", emit=emit, control=control
     )
-    scores = io.BytesIO()
-    np.savez(
-        scores,
-        positive=[clip.score for clip in scored.clips if clip.positive],
-        negative=[clip.score for clip in scored.clips if not clip.positive],
-    )
-    write_atomic(run.path / "scores.npz", scores.getvalue())
+    outcomes.write(run.outcomes)
     write_atomic(run.report, report.to_json().encode())
     emit(reported(run.name, report))
 

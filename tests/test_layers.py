@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PLAIN = [
     "errors", "recipe", "recipe_file", "events", "bus", "runs", "jobs", "audio", "manifest",
     "acoustics", "phonetics", "sentences", "espeak_helper", "espeak", "synth", "words", "dataset",
-    "health", "detector", "metrics", "report", "cohorts",
+    "health", "detector", "metrics", "report", "cohorts", "compare",
 ]  # fmt: skip
 TORCH = [
     "features", "rooms", "augment", "batches", "models", "quantize", "losses", "checkpoint",

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,10 +19,12 @@ from engine.metrics import (
     det_curve,
     eer,
     hours_to_prove,
+    mcnemar,
     pauc,
     peak_within,
     poisson_interval,
     proved_fah,
+    rate_ratio,
     tail_threshold,
 )
 from engine.recipe import DetectorSettings
@@ -83,6 +87,28 @@ def test_the_group_bootstrap_of_one_bad_speaker_is_wider_than_clips_allow():
     missed, clips = [20] + 9 * [0], 10 * [20]
     assert bootstrap(missed, clips, draws=4000, seed=1) == pytest.approx((0.0, 0.3))
     assert binomial_interval(20, 200)[1] < 0.16
+
+
+def test_a_drawn_ratio_may_be_infinite_and_nothing_over_nothing_is_one():
+    # of two groups, (1, 0) and (0, 0): drawn (1, 0) at least once 3 in 4 times, else 0 / 0
+    assert bootstrap([1, 0], [0, 0]) == (1.0, math.inf)
+
+
+def test_mcnemar_is_a_coin_tossed_for_every_clip_that_only_one_run_missed():
+    # P(X <= 1 of 6) = 7 / 64, twice
+    assert mcnemar(1, 5) == mcnemar(5, 1) == pytest.approx(14 / 64)
+    assert mcnemar(3, 3) == mcnemar(0, 0) == 1.0
+
+
+def test_the_ratio_of_two_rates():
+    # 20 in 10 h against 10 in 10 h; of 30 events 10 are b's: 17.3 to 52.8 % (Clopper-Pearson)
+    ratio, (low, high) = rate_ratio(20, 10.0, 10, 10.0)
+    assert ratio == 0.5
+    assert (low, high) == pytest.approx((0.173 / 0.827, 0.528 / 0.472), rel=0.01)
+    assert rate_ratio(20, 10.0, 10, 5.0)[0] == 1.0
+    assert rate_ratio(0, 1.0, 3, 1.0)[0] == rate_ratio(0, 1.0, 3, 1.0)[1][1] == math.inf
+    assert rate_ratio(3, 1.0, 0, 1.0)[0] == rate_ratio(3, 1.0, 0, 1.0)[1][0] == 0.0
+    assert rate_ratio(0, 1.0, 0, 1.0) == rate_ratio(2, 0.0, 1, 0.0) == (1.0, (0.0, math.inf))
 
 
 @given(

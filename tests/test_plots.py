@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.compare import Outcomes
 from engine.errors import DataError
 from engine.events import Stepped, Validated
 from engine.metrics import OperatingPoint, StreamScores
@@ -15,10 +16,12 @@ from wakeword_tui.plots import draw
 POINT = OperatingPoint(0.5, 1.0)
 
 
+CLIPS = [ClipScore(0.9, 0.9, True, "ann"), ClipScore(0.1, 0.1, False, "bob")]
+
+
 def measured() -> Measured:
-    clips = [ClipScore(0.9, 0.9, True, "ann"), ClipScore(0.1, 0.1, False, "bob")]
     stream = StreamScores(np.repeat([0.0, 0.6, 0.0], 10), 3600.0)
-    return measure(clips, [stream], POINT, DetectorSettings(), 0.08, Evaluate())
+    return measure(CLIPS, [stream], POINT, DetectorSettings(), 0.08, Evaluate())
 
 
 def report() -> Report:
@@ -61,7 +64,7 @@ def trained(home: Path) -> Run:
             )
         )
     log.close()
-    np.savez(run.path / "scores.npz", positive=np.array([0.9]), negative=np.array([0.1]))
+    Outcomes.of(CLIPS, measured(), POINT, DetectorSettings(), 0.08).write(run.outcomes)
     return run
 
 

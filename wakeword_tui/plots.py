@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from engine.compare import Outcomes
 from engine.errors import DataError
 from engine.events import Stepped, Validated
-from engine.report import Report
+from engine.report import CLEAN, Report
 from engine.runs import Run, read_events
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def draw(report: Report, run: Run | None, folder: Path) -> list[Path]:
     figures = [("det", det(report))]
     if run is not None:
         figures += [("training", training(run))]
-    if run is not None and (run.path / "scores.npz").exists():
+    if run is not None and run.outcomes.exists():
         figures += [("scores", scores(run, report.operating_point.threshold))]
     folder.mkdir(parents=True, exist_ok=True)
     return [path for name, figure in figures for path in _save(figure, folder / name)]
@@ -51,12 +52,13 @@ def det(report: Report) -> "Figure":
 
 
 def scores(run: Run, threshold: float) -> "Figure":
-    """How the clips of the test split score: wake words against everything else."""
+    """How the clean clips of the test split score: wake words against everything else."""
     figure, axes = _figure("Clip score", "Clips")
-    with np.load(run.path / "scores.npz") as arrays:
-        for name, label in (("negative", "other"), ("positive", "wake word")):
-            bins = np.linspace(0, 1, 51).tolist()
-            axes.hist(arrays[name], bins=bins, alpha=0.6, label=label, log=True)
+    outcomes = Outcomes.read(run.outcomes)
+    clean = outcomes.cohort == CLEAN
+    for chosen, label in ((~outcomes.positive, "other"), (outcomes.positive, "wake word")):
+        bins = np.linspace(0, 1, 51).tolist()
+        axes.hist(outcomes.score[clean & chosen], bins=bins, alpha=0.6, label=label, log=True)
     axes.axvline(threshold, color="black", linestyle="--", label="threshold")
     axes.set_title(f"Clip scores of the test split, {run.name}")
     axes.legend()

@@ -58,7 +58,8 @@ def _test(args: argparse.Namespace, home: Workspace) -> int:
     def verb(emit: Emit, control: Control) -> "Report":
         from engine.evaluate import evaluate
 
-        return evaluate(checkpoint, data, home, emit=emit, control=control)
+        kept = run.outcomes if run and data is None else None
+        return evaluate(checkpoint, data, home, emit=emit, control=control, outcomes_path=kept)
 
     report = perform(home, "evaluate", verb)
     tested = f"Test on all of {args.data}" if data else ""

@@ -1,13 +1,13 @@
 """A report as plain text: first what a person would ask, each rate with its interval."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 from engine import dataset
 from engine.errors import DataError
 from engine.metrics import hours_to_prove, proved_fah
 from engine.recipe import Data
-from engine.report import Measured, Report, Share, pool
+from engine.report import NEGATIVES, Measured, Report, Share, pool
 from engine.runs import Run
 from wakeword_tui.commands.output import say, say_json, table
 from wakeword_tui.numbers import percent, rate, span
@@ -37,10 +37,19 @@ def render_measured(measured: Measured, target_fah: float) -> str:
     """Render one split: false alarms, misses, ranking, cohorts, and the worst groups."""
     blocks = [_alarms(measured, target_fah), _misses(measured), _ranking(measured)]
     if len(measured.cohorts) > 1:
-        blocks.append(_shares("cohort", measured.cohorts))
+        blocks += _cohorts(measured.cohorts)
     if worst := _worst(measured.groups):
-        blocks.append(_shares("worst group", worst))
+        blocks.append(_shares("worst group", ("clips", "missed", "FRR"), worst))
     return "\n".join(blocks)
+
+
+def _cohorts(cohorts: dict[str, Share]) -> Iterator[str]:
+    """Wake words under each condition, then negatives: there what fires is wrong."""
+    words = {name: share for name, share in cohorts.items() if name not in NEGATIVES}
+    others = {name: share for name, share in cohorts.items() if name in NEGATIVES}
+    yield _shares("cohort", ("clips", "missed", "FRR"), words)
+    if others:
+        yield _shares("negatives", ("clips", "fired", "rate"), others)
 
 
 def _alarms(measured: Measured, target_fah: float) -> str:
@@ -89,12 +98,12 @@ def _worst(groups: dict[str, Share]) -> dict[str, Share]:
     return dict(ranked[:WORST_GROUPS])
 
 
-def _shares(title: str, shares: dict[str, Share]) -> str:
+def _shares(title: str, counts: tuple[str, str, str], shares: dict[str, Share]) -> str:
     rows = [
-        (name, str(share.wrong), str(share.clips), percent(share.rate), span(share.low, share.high))
+        (name, str(share.clips), str(share.wrong), percent(share.rate), span(share.low, share.high))
         for name, share in shares.items()
     ]
-    return "\n" + table((title, "wrong", "clips", "rate", "95 % interval"), rows) + "\n"
+    return "\n" + table((title, *counts, "95 %"), rows) + "\n"
 
 
 def _label(text: str) -> str:

@@ -1,0 +1,190 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engine.compare import Outcomes, compare
+from engine.errors import DataError
+from engine.metrics import OperatingPoint, StreamScores
+from engine.recipe import DetectorSettings, Evaluate
+from engine.report import ClipScore, Share, measure
+
+POINT = OperatingPoint(0.5, 1.0)
+RULES = DetectorSettings()
+HOUR = StreamScores(np.repeat([0.0, 0.9, 0.0], 40), 3600.0)
+
+
+def outcomes(*clips: ClipScore, target_fah: float = 1.0, hours: int = 1) -> Outcomes:
+    point = OperatingPoint(0.5, target_fah)
+    test = measure(clips, [HOUR] * hours, point, RULES, 0.08, Evaluate())
+    return Outcomes.of(clips, test, point, RULES, 0.08)
+
+
+def words(marks: str, cohort: str = "clean", *, speakers: int = 20) -> list[ClipScore]:
+    """Wake words `w0`, `w1` and on: `x` is missed, any other character is heard."""
+    return [
+        ClipScore(peak, peak, True, f"speaker{n % speakers}", cohort, f"w{n}")
+        for n, peak in enumerate(0.1 if mark == "x" else 0.9 for mark in marks)
+    ]
+
+
+def negative(peak: float, clip: str, cohort: str = "confusable") -> ClipScore:
+    return ClipScore(peak, peak, False, "bob", cohort, clip)
+
+
+def equal(one: Outcomes, other: Outcomes) -> bool:
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in one.__slots__)
+
+
+def test_a_missed_word_is_wrong_and_so_is_a_negative_that_fires() -> None:
+    told = outcomes(*words("x."), negative(0.9, "n0"), negative(0.1, "n1"))
+    assert told.wrong.tolist() == [True, False, True, False]
+    assert told.score.tolist() == pytest.approx([0.1, 0.9, 0.9, 0.1])
+    assert (told.false_alarms, told.hours, told.point) == (1, 1.0, POINT)
+
+
+@pytest.mark.parametrize("clips", [[], [*words("x."), negative(0.9, "ñ/ö.wav")]])
+def test_outcomes_survive_the_disk(tmp_path: Path, clips: list[ClipScore]) -> None:
+    told = outcomes(*clips)
+    told.write(tmp_path / "outcomes.npz")
+    assert equal(Outcomes.read(tmp_path / "outcomes.npz"), told)
+
+
+def test_a_run_without_outcomes_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="wakeword-tui evaluate") as raised:
+        Outcomes.read(tmp_path / "001-alexa" / "outcomes.npz")
+    assert "001-alexa does not say what became of each clip" in raised.value.message
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(at=st.integers(0, 10_000), value=st.integers(0, 255), cut=st.booleans())
+def test_damaged_outcomes_are_refused_or_read_as_they_were(
+    tmp_path: Path, at: int, value: int, cut: bool
+) -> None:
+    path, told = tmp_path / "outcomes.npz", outcomes(*words("x.x"))
+    told.write(path)
+    data = bytearray(path.read_bytes())
+    at %= len(data)
+    data[at] = value
+    path.write_bytes(data[:at] if cut else data)
+    try:
+        assert equal(Outcomes.read(path), told)
+    except DataError as error:
+        assert "wakeword-tui evaluate" in error.hint
+
+
+def test_other_arrays_are_not_outcomes(tmp_path: Path) -> None:
+    path = tmp_path / "outcomes.npz"
+    outcomes(*words("x.")).write(path)
+    with np.load(path) as arrays:
+        found = dict(arrays)
+    for change in ({"wrong": np.array([True])}, {"score": np.array(["a", "b"])}):
+        np.savez(path, **(found | change))
+        with pytest.raises(DataError, match="something else"):
+            Outcomes.read(path)
+    del found["cohort"]
+    np.savez(path, **found)
+    with pytest.raises(DataError, match="cannot be read"):
+        Outcomes.read(path)
+
+
+def test_clips_are_paired_by_name_and_cohort_in_any_order() -> None:
+    # A misses w0 and w1, B misses w1 and w2: 2 of 4 each, one clip of each side its own
+    a = outcomes(*words("xx.."), *words("....", "reverb"))
+    b = outcomes(*words("xxxx", "reverb"), *words(".xx.")[::-1])
+    clean, reverb = compare([a], [b]).cohorts
+    assert (clean.cohort, clean.a, clean.b) == ("clean", Share.of(2, 4), Share.of(2, 4))
+    assert (clean.only_a, clean.only_b, clean.ratio, clean.p) == (1, 1, 1.0, 1.0)
+    assert (reverb.a.wrong, reverb.b.wrong, reverb.ratio) == (0, 4, math.inf)
+    assert reverb.p == pytest.approx(2 / 2**4)
+
+
+def test_fewer_misses_of_many_are_shown() -> None:
+    # 60 against 20 of 200, B missing nothing that A heard: 1/3
+    a = outcomes(*words("x" * 60 + "." * 140, speakers=30))
+    b = outcomes(*words("x" * 20 + "." * 180, speakers=30))
+    (clean,) = compare([a], [b]).cohorts
+    assert clean.ratio == pytest.approx(1 / 3)
+    assert clean.low < 1 / 3 < clean.high < 1
+    assert (clean.groups, clean.verdict) == (30, "fewer")
+    (back,) = compare([b], [a]).cohorts
+    assert (back.ratio, back.verdict) == (pytest.approx(3), "more")
+
+
+def test_a_handful_of_clips_shows_nothing_though_every_draw_agrees() -> None:
+    # 4 against 0: the ratio is 0 in every draw with one of them, but a coin gives 4 of 4 too often
+    a, b = outcomes(*words("xxxx" + "." * 96)), outcomes(*words("." * 100))
+    (clean,) = compare([a], [b]).cohorts
+    assert (clean.ratio, clean.high, clean.p) == (0.0, 0.0, 2 / 2**4)
+    assert clean.verdict == "same"
+
+
+def test_where_nothing_is_wrong_anything_may_be_true() -> None:
+    (clean,) = compare([outcomes(*words("...."))], [outcomes(*words("...."))]).cohorts
+    assert (clean.ratio, clean.low, clean.high, clean.verdict) == (1.0, 0.0, math.inf, "same")
+
+
+def test_whole_speakers_are_drawn() -> None:
+    # all of A's misses are one speaker's: drawn without him, both sides miss as many
+    marks = "".join("x" if n % 20 == 0 else "." for n in range(400))
+    a, b = outcomes(*words(marks)), outcomes(*words("x" + "." * 399))
+    (clean,) = compare([a], [b]).cohorts
+    assert (clean.a.wrong, clean.b.wrong, clean.high) == (20, 1, 1.0)
+    assert clean.verdict == "same"
+
+
+def test_a_cohort_of_negatives_counts_those_that_fire() -> None:
+    a = outcomes(*words(".."), negative(0.9, "n0"), negative(0.9, "n1"))
+    b = outcomes(*words(".."), negative(0.9, "n0"), negative(0.1, "n1"))
+    confusable = compare([a], [b]).cohorts[1]
+    assert not confusable.positive
+    assert (confusable.a, confusable.b) == (Share.of(2, 2), Share.of(1, 2))
+
+
+def test_clean_words_are_not_mixed_with_clean_negatives_and_nameless_clips_are_left_out() -> None:
+    clips = [*words("x."), negative(0.9, "n0", "clean"), negative(0.9, "", "clean")]
+    found = compare([outcomes(*clips)], [outcomes(*clips)])
+    assert (found.pairs, found.clips) == (3, 3)
+    assert found.cohorts[0].a == Share.of(1, 2)
+
+
+def test_folds_are_pooled_and_seeds_are_paired_in_order() -> None:
+    fold0, fold1 = words("xx"), [*words("....")[2:]]
+    a = [outcomes(*fold0), outcomes(*fold1)]
+    assert compare(a, a[::-1]).cohorts[0].a == Share.of(2, 4)
+    seeds_a, seeds_b = (
+        [outcomes(*words("x."))] * 2,
+        [outcomes(*words(mark)) for mark in (".x", "x.")],
+    )
+    both = compare(seeds_a, seeds_b).cohorts[0]
+    assert (both.a, both.only_a, both.only_b) == (Share.of(2, 4), 1, 1)
+
+
+def test_a_clip_in_ten_may_be_missing_but_no_more() -> None:
+    ten = words(".........x")
+    assert compare([outcomes(*ten)], [outcomes(*ten[:9])]).cohorts[0].a == Share.of(0, 9)
+    with pytest.raises(DataError, match="8 of 10 clips were heard by both sides"):
+        compare([outcomes(*ten)], [outcomes(*ten[:8])])
+    with pytest.raises(DataError, match="0 of 10 clips"):
+        compare([outcomes(*ten)], [outcomes(*words("..", "reverb"))])
+
+
+def test_a_cohort_that_only_one_side_heard_is_left_out() -> None:
+    found = compare([outcomes(*words(".."))], [outcomes(*words(".."), *words("xx", "reverb"))])
+    assert [paired.cohort for paired in found.cohorts] == ["clean"]
+
+
+def test_alarms_are_compared_from_twenty_of_the_baseline_on() -> None:
+    few = compare([outcomes(*words("."))], [outcomes(*words("."), hours=40)]).alarms
+    assert (few.a, few.b, few.hours_b, few.ratio) == (1, 40, 40.0, 1.0)
+    assert not few.enough
+    many = compare([outcomes(*words("."), hours=20)], [outcomes(*words("."), hours=20)]).alarms
+    assert (many.a, many.enough, many.verdict) == (20, True, "same")
+
+
+def test_runs_made_for_different_targets_are_told_apart() -> None:
+    found = compare([outcomes(*words("."))], [outcomes(*words("."), target_fah=0.5)])
+    assert found.target_fah == (0.5, 1.0)
