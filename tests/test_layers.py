@@ -20,7 +20,17 @@ PLAIN = [
     "acoustics", "phonetics", "sentences", "espeak_helper", "espeak", "synth", "words", "dataset",
     "health", "detector", "metrics", "report",
 ]  # fmt: skip
-TORCH = ["features", "rooms", "augment", "batches", "models", "losses", "checkpoint", "onnx_graph"]
+TORCH = [
+    "features",
+    "rooms",
+    "pitch",
+    "augment",
+    "batches",
+    "models",
+    "losses",
+    "checkpoint",
+    "onnx_graph",
+]
 VERBS = ["scorer", "hard", "evaluate", "trainer", "train"]
 ORDER = [*PLAIN, *TORCH, *VERBS]
 
@@ -31,7 +41,7 @@ ONLY_IMPORTER = {
     "scipy.signal": "engine/audio.py",
     "scipy.special": "engine/metrics.py",
     "espeakng_loader": "engine/espeak_helper.py",
-    "torchaudio.functional": "engine/augment.py",
+    "torchaudio.transforms": "engine/pitch.py",
     "onnx": "engine/onnx_graph.py",
     "onnxscript": "engine/onnx_graph.py",
     "onnxruntime": "engine/scorer.py",
