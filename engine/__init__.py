@@ -6,7 +6,7 @@ list is also the order to read them in.
 plain (no torch)   errors recipe recipe_file events bus runs jobs audio manifest acoustics phonetics
                    sentences espeak_helper espeak synth words dataset health detector metrics report
                    cohorts compare
-torch              features rooms augment batches models quantize losses checkpoint onnx_graph
+torch              features rooms pitch augment batches models quantize losses checkpoint onnx_graph
 verbs              scorer hard evaluate trainer train
 """
 

@@ -9,16 +9,11 @@ import math
 
 import torch
 from torch import Tensor
-from torchaudio.transforms import Resample
 
 from engine.audio import SAMPLE_RATE
 from engine.recipe import Augment
 from engine.rooms import fft_points
 
-# Ratios of small integers keep the resampling kernels short; speech at 9/8 is 12.5 % faster.
-SPEEDS: tuple[tuple[int, int], ...] = (
-    (4, 5), (5, 6), (7, 8), (10, 11), (19, 20), (20, 19), (11, 10), (8, 7), (6, 5), (5, 4),
-)  # fmt: skip
 LEVEL_FRAME = SAMPLE_RATE // 10
 QUIET_SNR_DB = (30.0, 80.0)
 # Second and further backgrounds are up to this much softer than the first.
@@ -28,29 +23,6 @@ HARD_FROM = 2 / 3
 MOST_CLIPPED_DB = 12.0
 LINE_HZ = (300.0, 3400.0)
 LINE_EDGE_HZ = 100.0
-
-
-def speeds(settings: Augment) -> list[tuple[int, int]]:
-    """The bank of speeds within the recipe's range, as (numerator, denominator)."""
-    return [(a, b) for a, b in SPEEDS if abs(a / b - 1) <= settings.speed_range + 1e-9]
-
-
-class Speed:
-    """Plays windows faster or slower by a ratio of the bank; pitch and tempo move together."""
-
-    def __init__(self, settings: Augment) -> None:
-        self.bank = speeds(settings)
-        self._resample = {(a, b): Resample(a, b) for a, b in self.bank}
-
-    def source_samples(self, ratio: tuple[int, int], samples: int) -> int:
-        """How many source samples make `samples` at this speed."""
-        return -(-samples * ratio[0] // ratio[1])
-
-    def __call__(self, waveform: Tensor, ratio: tuple[int, int], samples: int) -> Tensor:
-        """Turn `(B, source_samples)` into `(B, samples)`."""
-        resample = self._resample[ratio].to(waveform.device)
-        played: Tensor = resample(waveform)
-        return played[:, :samples]
 
 
 def active_power(waveform: Tensor) -> Tensor:

@@ -20,7 +20,6 @@ from engine.audio import SAMPLE_RATE
 from engine.augment import (
     MOST_CLIPPED_DB,
     SPREAD_DB,
-    Speed,
     add_background,
     draw_snr_db,
     ease_db,
@@ -31,6 +30,7 @@ from engine.augment import (
 )
 from engine.dataset import Pack, PackedClip, Selection
 from engine.features import grid
+from engine.pitch import Pitch, Speed, pitches, speeds
 from engine.recipe import Recipe
 from engine.rooms import MOST_MEASURED, Rooms
 
@@ -117,7 +117,8 @@ class Batches:
         self.grid = grid(recipe.features)
         window = self.grid.model_samples
         shift = recipe.augment.shift_ms * SAMPLE_RATE // 1000
-        self.speed = Speed(recipe.augment)
+        self.speed = Speed(speeds(recipe.augment))
+        self.pitch = Pitch(pitches(recipe.augment))
         slowed = [self.speed.source_samples(ratio, window) for ratio in self.speed.bank]
         shortest = min([window, *slowed])
         self.positives = word_spans(selection.positives, shift, shortest)
@@ -146,7 +147,7 @@ class Batches:
         """Give the batch of a step: waveforms `(B, N)` and labels `(B,)`, augmented."""
         generator = step_generator(self.recipe.train.seed, epoch, step)
         spans, labels = self._choose(generator)
-        waveform = self._cut(spans, generator)
+        waveform = self._move_pitch(self._cut(spans, generator), generator)
         return self._augment(waveform, epoch, generator), labels.to(self.device)
 
     def plain(self, count: int) -> Tensor:
@@ -237,6 +238,17 @@ class Batches:
         chosen = torch.randint(max(len(bank), 1), (count,), generator=generator)
         held = torch.tensor([self.speed.source_samples(ratio, window) for ratio in bank] or [0])
         return chosen.masked_fill(~changed | (held[chosen] < stop - word), -1)
+
+    def _move_pitch(self, waveform: Tensor, generator: torch.Generator) -> Tensor:
+        """Move the pitch of some of `(B, N)`, in place."""
+        bank = self.pitch.bank
+        moved = torch.rand(len(waveform), generator=generator) < self.recipe.augment.pitch
+        chosen = torch.randint(max(len(bank), 1), (len(waveform),), generator=generator)
+        rows = moved.nonzero()[:, 0]
+        if bank and len(rows):
+            here = rows.to(self.device)
+            waveform[here] = self.pitch(waveform[here], chosen[rows])
+        return waveform
 
     def _background(self, count: int, generator: torch.Generator) -> Tensor:
         """Cut `(count, N)` of noise, some of it speech; white noise where there is neither."""

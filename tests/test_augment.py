@@ -9,7 +9,6 @@ from torch import Tensor
 
 from engine.augment import (
     QUIET_SNR_DB,
-    Speed,
     active_power,
     add_background,
     draw_snr_db,
@@ -20,7 +19,6 @@ from engine.augment import (
     mix,
     overdrive,
     spec_augment,
-    speeds,
     telephone,
 )
 from engine.recipe import Augment
@@ -143,38 +141,6 @@ def test_a_telephone_passes_300_to_3400_hz(hz: float, share: float) -> None:
     heard = telephone(tone(hz, SECOND)[None])[0, 2000:-2000]
     expected = share * tone(hz, SECOND)[2000:-2000]
     assert float((heard - expected).abs().max()) < 0.05
-
-
-# --- speed
-
-
-@pytest.mark.parametrize("ratio", speeds(Augment(speed_range=0.3)))
-def test_speed_moves_the_pitch_of_a_tone_by_the_ratio(ratio: tuple[int, int]) -> None:
-    """1000 Hz at 9/8 sounds at 1125 Hz; a second of it is made of 9/8 s."""
-    speed = Speed(Augment(speed_range=0.3))
-    source = tone(1000, speed.source_samples(ratio, SECOND))[None]
-    played = speed(source, ratio, SECOND)
-    assert played.shape == (1, SECOND)
-    peak_hz = int(torch.fft.rfft(played[0]).abs().argmax())
-    assert peak_hz == pytest.approx(1000 * ratio[0] / ratio[1], abs=1)
-
-
-@pytest.mark.parametrize("ratio", speeds(Augment(speed_range=0.3)))
-def test_speed_keeps_the_end_of_a_window_at_its_end(ratio: tuple[int, int]) -> None:
-    """A click 0.2 s before the end is heard 0.2 s / speed before it."""
-    speed = Speed(Augment(speed_range=0.3))
-    samples = speed.source_samples(ratio, SECOND)
-    source = torch.zeros(1, samples)
-    source[0, samples - 3200] = 1.0
-    at = int(speed(source, ratio, SECOND)[0].argmax())
-    assert SECOND - at == pytest.approx(3200 * ratio[1] / ratio[0], abs=2)
-
-
-@pytest.mark.parametrize("within", [0.0, 0.06, 0.15, 0.3])
-def test_the_recipe_limits_the_speeds(within: float) -> None:
-    bank = speeds(Augment(speed_range=within))
-    assert all(abs(a / b - 1) <= within + 1e-9 for a, b in bank)
-    assert bool(bank) == (within > 0)
 
 
 # --- gain and masks

@@ -241,6 +241,7 @@ def test_a_window_that_reaches_beyond_its_clip_holds_nothing_of_the_next(tmp_pat
         ({**BARE, "augment.speed": 1.0}, True),
         ({**BARE, "augment.room": 1.0}, True),
         ({**BARE, "augment.noise": 1.0}, True),
+        ({**BARE, "augment.pitch": 1.0}, True),
         ({**BARE, "augment.far": 1.0}, True),
         ({**BARE, "augment.telephone": 1.0}, True),
         ({**BARE, "augment.clipping": 1.0}, True),

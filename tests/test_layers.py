@@ -21,7 +21,7 @@ PLAIN = [
     "health", "detector", "metrics", "report", "cohorts", "compare",
 ]  # fmt: skip
 TORCH = [
-    "features", "rooms", "augment", "batches", "models", "quantize", "losses", "checkpoint",
+    "features", "rooms", "pitch", "augment", "batches", "models", "quantize", "losses", "checkpoint",
     "onnx_graph",
 ]  # fmt: skip
 VERBS = ["scorer", "hard", "evaluate", "trainer", "train"]
@@ -34,7 +34,7 @@ ONLY_IMPORTER = {
     "scipy.signal": "engine/audio.py",
     "scipy.special": "engine/metrics.py",
     "espeakng_loader": "engine/espeak_helper.py",
-    "torchaudio.functional": "engine/augment.py",
+    "torchaudio.transforms": "engine/pitch.py",
     "onnx": "engine/onnx_graph.py",
     "onnxscript": "engine/onnx_graph.py",
     "onnxruntime": "engine/scorer.py",
