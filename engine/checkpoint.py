@@ -6,6 +6,7 @@ checked before anything is unpacked. Files are replaced whole (`write_atomic`).
 
 import hashlib
 import io
+import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from engine.errors import CheckpointError, RecipeError
 from engine.features import LogMel, restore
 from engine.metrics import OperatingPoint
 from engine.models import build
-from engine.recipe import Recipe
-from engine.recipe_file import loads
+from engine.recipe import Data, Recipe
+from engine.recipe_file import dump, loads
 from engine.report import Measured
 from engine.runs import write_atomic
 
@@ -105,6 +106,36 @@ def load(path: Path) -> Checkpoint:
         message = f"{path} is of version {content.get('version')}, this engine reads {VERSION}"
         raise CheckpointError(message, "use the version of wakeword-tui that made it")
     return Checkpoint(**content)
+
+
+def describe(checkpoint: Checkpoint) -> dict[str, str]:
+    """What an exported file tells of its checkpoint: all but weights, and no path of a machine."""
+    recipe = checkpoint.settings()
+    data, train = Data(wakeword=recipe.data.wakeword), {"init": None}
+    shipped = recipe.model_copy(
+        update={"data": data, "train": recipe.train.model_copy(update=train)}
+    )
+    numbers = {name: value.tolist() for name, value in checkpoint.statistics.items()}
+    return {
+        "recipe": dump(shipped),
+        "statistics": json.dumps(numbers),
+        "operating_point": json.dumps(checkpoint.operating_point),
+        "provenance": json.dumps(checkpoint.provenance),
+    }
+
+
+def described(told: dict[str, str]) -> Checkpoint:
+    """Read what `describe` wrote: a checkpoint without weights. Raises CheckpointError."""
+    try:
+        read = {name: json.loads(told[name]) for name in told.keys() - {"recipe"}}
+        numbers = {name: torch.tensor(value) for name, value in read["statistics"].items()}
+        return Checkpoint(
+            told["recipe"], numbers, {}, read["operating_point"], read["provenance"], 0
+        )
+    except (KeyError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            "the exported file does not tell its recipe", "export it with wakeword-tui"
+        ) from error
 
 
 def sha256(path: Path) -> str:

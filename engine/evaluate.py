@@ -42,11 +42,11 @@ from engine.features import grid
 from engine.jobs import Control
 from engine.metrics import GRACE_S, StreamScores, hops_within, peak_within
 from engine.models import build
-from engine.onnx_graph import write_onnx
+from engine.onnx_graph import write_onnx, write_student
 from engine.recipe import Data, Recipe
 from engine.report import ClipScore, Measured, Report, measure
 from engine.runs import Workspace
-from engine.scorer import Exported, Scorer, Scores, blocks
+from engine.scorer import Exported, Scorer, Scores, blocks, scorer_of
 
 LEAD_S = 2.3
 VOTES_S = 0.8
@@ -279,26 +279,35 @@ def features_ms(checkpoint: Checkpoint) -> float:
 
 
 def export_and_compare(checkpoint: Checkpoint, path: Path, heard: Heard) -> Exported:
-    """Write the ONNX file, run it on windows of the split and compare; raise if it differs."""
+    """Write the ONNX files, run them on audio of the split and compare; raise if they differ.
+
+    `path` is the whole detector; the student alone is written beside it as student.onnx.
+    """
+    student = path.with_name("student.onnx")
     write_onnx(checkpoint, path)
-    exported, scorer = Exported(path), Scorer.of(checkpoint)
-    for window in _windows(heard, scorer.grid.window_samples):
-        expected, got = float(scorer.score(window)[0]), exported.score(window)
-        if abs(expected - got) > EXPORT_TOLERANCE:
-            path.rename(path.with_suffix(".rejected"))
-            message = (
-                f"the exported model scores {got:.4f} where the checkpoint scores {expected:.4f}"
-            )
-            raise CheckpointError(message, f"{path.with_suffix('.rejected')} is kept to look at")
+    write_student(checkpoint, student)
+    exported, streaming, scorer = Exported(path), scorer_of(student), Scorer.of(checkpoint)
+    for audio in _excerpts(heard, scorer.grid.window_samples):
+        expected, got = scorer.score(audio), streaming.score(audio)
+        _compare(float(expected[0]), exported.score(audio[: scorer.grid.window_samples]), path)
+        worst = int(np.abs(got - expected).argmax())
+        _compare(float(expected[worst]), float(got[worst]), student)
     return exported
 
 
-def _windows(heard: Heard, samples: int, count: int = 24) -> Iterator[Waveform]:
-    """A window around the word of some clips of the split."""
+def _compare(expected: float, got: float, path: Path) -> None:
+    if abs(expected - got) > EXPORT_TOLERANCE:
+        path.rename(path.with_suffix(".rejected"))
+        message = f"the exported model scores {got:.4f} where the checkpoint scores {expected:.4f}"
+        raise CheckpointError(message, f"{path.with_suffix('.rejected')} is kept to look at")
+
+
+def _excerpts(heard: Heard, samples: int, count: int = 24) -> Iterator[Waveform]:
+    """A window around the word of some clips of the split, and what follows it."""
     for clip in heard.selection.positives[:count]:
         audio = heard.clip(clip)
         stop = round((heard.lead_s + clip.end_s + GRACE_S / 2) * SAMPLE_RATE)
-        yield audio[max(0, stop - samples) : max(0, stop - samples) + samples]
+        yield audio[max(0, stop - samples) :]
 
 
 def make_report(

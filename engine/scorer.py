@@ -13,10 +13,17 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import torch
-from torch import nn
+from onnxruntime.capi.onnxruntime_pybind11_state import (
+    Fail,
+    InvalidGraph,
+    InvalidProtobuf,
+    NoSuchFile,
+)
+from torch import Tensor, nn
 
 from engine.audio import SAMPLE_RATE, Waveform
-from engine.checkpoint import Checkpoint
+from engine.checkpoint import Checkpoint, described, load
+from engine.errors import CheckpointError
 from engine.features import LogMel
 from engine.models import slide
 from engine.quantize import fuse
@@ -102,18 +109,66 @@ def blocks(waveform: Waveform) -> Iterator[Waveform]:
         yield waveform[start : start + BLOCK_SAMPLES]
 
 
+def scorer_of(path: Path) -> Scorer:
+    """The scorer of a checkpoint, or of the student.onnx of an export. Raises CheckpointError."""
+    if path.suffix != ".onnx":
+        return Scorer.of(load(path))
+    session = _session(path)
+    checkpoint = described(session.get_modelmeta().custom_metadata_map)
+    (frames,) = session.get_inputs()
+    if frames.name != "frames":
+        raise CheckpointError(f"{path} takes single windows", "give the student.onnx beside it")
+    features = checkpoint.features()
+    shares_work = frames.shape[0] == 1
+    hop = features.grid.hop_frames
+    student = ExportedStream(session, hop) if shares_work else ExportedStudent(session)
+    return Scorer(features, student)
+
+
+class ExportedStudent(nn.Module):
+    """An exported student, frames `(B, M, T)` of windows -> logits `(B,)`."""
+
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        super().__init__()
+        self._session = session
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Run the graph."""
+        (logits,) = self._session.run(None, {"frames": frames.contiguous().numpy()})
+        return torch.from_numpy(logits)
+
+
+class ExportedStream(ExportedStudent):
+    """An exported student that scores a stream `(1, M, T)` hop by hop."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, hop: int) -> None:
+        super().__init__(session)
+        self.stride = hop
+
+    def slide(self, frames: Tensor) -> Tensor:
+        """Score every window, `(1, H)`."""
+        logits: Tensor = self(frames)
+        return logits[None]
+
+
 class Exported:
     """An exported window graph, waveform `(1, N)` -> score, on one thread of onnxruntime."""
 
     def __init__(self, path: Path) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            path, options, providers=["CPUExecutionProvider"]
-        )
+        self._session = _session(path)
 
     def score(self, window: Waveform) -> float:
         """Score one window `(N,)`."""
         (score,) = self._session.run(None, {"waveform": window[None]})
         return float(score[0])
+
+
+def _session(path: Path) -> onnxruntime.InferenceSession:
+    """Open an ONNX file on one thread. Raises CheckpointError where it is none."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except (NoSuchFile, InvalidProtobuf, Fail, InvalidGraph) as error:
+        raise CheckpointError(f"cannot open {path}: {error}", "export it again") from error

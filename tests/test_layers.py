@@ -21,8 +21,8 @@ PLAIN = [
     "health", "detector", "metrics", "report", "cohorts", "compare",
 ]  # fmt: skip
 TORCH = [
-    "features", "rooms", "pitch", "augment", "batches", "models", "quantize", "losses", "checkpoint",
-    "onnx_graph",
+    "features", "rooms", "pitch", "augment", "batches", "models", "quantize", "losses",
+    "checkpoint", "onnx_graph",
 ]  # fmt: skip
 VERBS = ["scorer", "hard", "evaluate", "trainer", "train"]
 ORDER = [*PLAIN, *TORCH, *VERBS]

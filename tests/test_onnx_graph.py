@@ -8,13 +8,14 @@ import pytest
 import torch
 from test_checkpoint import made
 
-from engine.checkpoint import Checkpoint
+from engine.checkpoint import Checkpoint, described
+from engine.errors import CheckpointError
 from engine.features import LogMel, grid
 from engine.models import STUDENTS
-from engine.onnx_graph import ConvLogMel, write_onnx
-from engine.recipe import Features, Recipe
+from engine.onnx_graph import ConvLogMel, write_onnx, write_student
+from engine.recipe import Data, Features, Recipe
 from engine.recipe_file import override
-from engine.scorer import Exported, Scorer
+from engine.scorer import Exported, Scorer, scorer_of
 
 
 @pytest.fixture(scope="module", params=[*((a, "cmvn") for a in STUDENTS), ("tinyconv", "pcen")])
@@ -23,9 +24,11 @@ def exported(
 ) -> tuple[Checkpoint, Path]:
     arch, normalise = request.param
     changes = {"model.width": 0.25, "model.arch": arch, "features.normalise": normalise}
-    recipe = override(Recipe(), changes)
+    secret = {"data.manifest": "/home/ann/clips.csv", "train.init": "/home/ann/best.ckpt"}
+    recipe = override(Recipe(), {**changes, **secret, "data.wakeword": "jarvis"})
     checkpoint, path = made(recipe), tmp_path_factory.mktemp("onnx") / "model.onnx"
     write_onnx(checkpoint, path)
+    write_student(checkpoint, path.with_name("student.onnx"))
     return checkpoint, path
 
 
@@ -40,10 +43,65 @@ def test_the_exported_model_scores_as_the_checkpoint_does(
         assert model.score(window) == pytest.approx(float(scorer.score(window)[0]), abs=1e-4)
 
 
-def test_the_file_keeps_no_trace_of_the_machine_it_was_made_on(
+def test_the_exported_student_streams_as_the_checkpoint_does(
     exported: tuple[Checkpoint, Path],
 ) -> None:
-    content = exported[1].read_bytes()
+    """A stream in blocks of any size, from the exported file alone."""
+    checkpoint, path = exported
+    noise = 0.1 * np.random.default_rng(1).standard_normal(80_000)
+    stream = (noise * np.linspace(0, 1, 80_000)).astype(np.float32)
+    scorer = scorer_of(path.with_name("student.onnx"))
+    scores = np.concatenate([scorer.push(part) for part in np.split(stream, [7, 30_000, 61_111])])
+    assert scores == pytest.approx(Scorer.of(checkpoint).score(stream), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "student.onnx"])
+def test_an_exported_file_tells_its_recipe_and_threshold_but_no_path(
+    exported: tuple[Checkpoint, Path], name: str
+) -> None:
+    checkpoint, path = exported
+    props = onnx.load(path.with_name(name)).metadata_props
+    told = described({prop.key: prop.value for prop in props})
+    recipe = checkpoint.settings()
+    assert told.threshold() == checkpoint.threshold()
+    assert torch.equal(told.statistics["mean"], checkpoint.statistics["mean"])
+    assert (told.settings().model, told.settings().features) == (recipe.model, recipe.features)
+    assert told.settings().data == Data(wakeword="jarvis")
+
+
+def test_students_that_share_work_take_a_stream_of_any_length(tmp_path: Path) -> None:
+    """With a hop of 80 ms; 30 ms are no multiple of the student's 8 frames: windows one by one."""
+    shapes = []
+    for hop_ms in (80, 30):
+        recipe = override(Recipe(), {"model.width": 0.25, "features.hop_ms": hop_ms})
+        write_student(made(recipe), tmp_path / "student.onnx")
+        (frames,) = onnx.load(tmp_path / "student.onnx").graph.input
+        sizes = frames.type.tensor_type.shape.dim
+        shapes.append([size.dim_param or size.dim_value for size in sizes])
+    assert shapes == [[1, 40, "frames"], ["batch", 40, 148]]
+
+
+def test_a_file_that_is_no_exported_student_is_refused(
+    exported: tuple[Checkpoint, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match="takes single windows"):
+        scorer_of(exported[1])
+    graph = onnx.load(exported[1].with_name("student.onnx"))
+    graph.ClearField("metadata_props")
+    onnx.save(graph, tmp_path / "bare.onnx")
+    (tmp_path / "text.onnx").write_text("no graph")
+    with pytest.raises(CheckpointError, match="does not tell its recipe"):
+        scorer_of(tmp_path / "bare.onnx")
+    for name in ("text.onnx", "none.onnx"):
+        with pytest.raises(CheckpointError, match=f"cannot open .*{name}"):
+            scorer_of(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "student.onnx"])
+def test_the_file_keeps_no_trace_of_the_machine_it_was_made_on(
+    exported: tuple[Checkpoint, Path], name: str
+) -> None:
+    content = exported[1].with_name(name).read_bytes()
     assert (
         re.search(rb"\.py\b|/work/|/home/|/root/|site-packages|File \"|stack_trace", content)
         is None

@@ -5,6 +5,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -25,19 +26,33 @@ STUDENTS: dict[str, Callable[..., nn.Module]] = {
 CACHED_WINDOWS = 32
 
 
+@runtime_checkable
+class Sliding(Protocol):
+    """A student in which nothing is padded in time: along a stream its windows share all work."""
+
+    stride: int
+
+    def slide(self, frames: Tensor) -> Tensor:
+        """Score each window of `(B, M, T)` that starts a multiple of `stride` frames in."""
+
+
 def build(recipe: Recipe) -> nn.Module:
     """Make the student of a recipe, with fresh weights."""
     window = grid(recipe.features).window_frames
     return STUDENTS[recipe.model.arch](recipe.model, recipe.features.mels, window)
 
 
+def slides(model: nn.Module, hop: int) -> bool:
+    """Whether a model shares the work between windows that lie `hop` frames apart."""
+    return isinstance(model, Sliding) and hop % model.stride == 0
+
+
 def slide(model: nn.Module, frames: Tensor, window: int, hop: int) -> Tensor:
     """Score every window of a stream `(M, T)`, hop by hop: logits `(H,)`.
 
-    A model whose convolutions are not padded in time shares the work between windows; any other
-    is run on the windows one by one, with the same result.
+    Windows share the work where the model can; else they are run one by one, with the same result.
     """
-    if isinstance(model, TinyConv) and hop % model.stride == 0:
+    if isinstance(model, Sliding) and slides(model, hop):
         count = (frames.shape[1] - window) // hop + 1
         return model.slide(frames[None])[0, :: hop // model.stride][:count]
     windows = frames.unfold(1, window, hop).permute(1, 0, 2)
