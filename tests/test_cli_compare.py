@@ -19,9 +19,9 @@ TABLE = """\
 A  001-base
 B  002-new
 
-cohort      clips     A wrong     B wrong  B / A       95 %  only A/B      B
-clean         200  30.0 %  60  10.0 %  20   0.33  0.25-0.42      40/0  fewer
-confusable      2  50.0 %   1   0.0 %   0   0.00  0.00-1.00       1/0      -
+cohort      clips  A wrong %  B wrong %  B / A       95 %  only A/B      B
+clean         200   60  30.0   20  10.0   0.33  0.25-0.42      40/0  fewer
+confusable      2    1  50.0    0   0.0   0.00  0.00-1.00       1/0      -
 
 clean: B misses fewer words than A
 false alarms: A 1 in 1.00 h, B 1 in 1.00 h, B / A 1.00 (0.01-78)

@@ -5,9 +5,8 @@ from collections.abc import Iterable
 
 from engine.compare import LEAST_ALARMS, LEAST_GROUPS, Alarms, Comparison, Paired
 from engine.report import Share
-from wakeword_tui.numbers import percent
 
-HEADER = ("cohort", "clips", "A wrong", "B wrong", "B / A", "95 %", "only A/B", "B")
+HEADER = ("cohort", "clips", "A wrong %", "B wrong %", "B / A", "95 %", "only A/B", "B")
 
 
 def row(paired: Paired) -> tuple[str, ...]:
@@ -58,7 +57,7 @@ def _alarm_lines(alarms: Alarms) -> Iterable[str]:
 
 
 def _wrong(share: Share) -> str:
-    return f"{percent(share.rate)} {share.wrong:>3}"
+    return f"{share.wrong} {share.rate * 100:5.1f}"
 
 
 def _interval(low: float, high: float) -> str:

@@ -13,6 +13,7 @@ from engine.runs import EventLog, Run, read_events
 from wakeword_tui.store import Store
 
 if TYPE_CHECKING:
+    from engine.compare import Comparison
     from engine.health import Health
 
 
@@ -105,6 +106,13 @@ def cost(recipe: Recipe) -> tuple[int, int, float]:
 
     counted = count(recipe)
     return counted.parameters, counted.macs, counted.kilobytes
+
+
+def compare_runs(a: Run, b: Run) -> "Comparison":
+    """Hold run B against run A, the baseline, on the clips that both heard."""
+    from engine.compare import Outcomes, compare
+
+    return compare([Outcomes.read(a.outcomes)], [Outcomes.read(b.outcomes)])
 
 
 def set_operating_point(run: Run, threshold: float, target_fah: float) -> None:

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
+from engine.report import NEGATIVES
 from engine.runs import Workspace
+from tests.test_compare import negative, outcomes, words
 from tests.tui.play import LARGE, SMALL, play, same_as_file, screen, see
-from tests.tui.scripted import report, write_run
+from tests.tui.scripted import CLIPS, WRONG, report, write_run
 from wakeword_tui.app import WakewordApp
 from wakeword_tui.operating import answer, nearest_step
 from wakeword_tui.screens.bench import det_plot
@@ -62,7 +64,7 @@ def test_the_step_nearest_to_a_target() -> None:
 def test_the_whole_screen(workspace: Workspace, size: tuple[int, int]) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("8")
-        await see(app, pilot, "threshold 0.7", "proved:", "speaker_04")
+        await see(app, pilot, "threshold 0.7", "proved:", "reverb + 5 dB")
         await pilot.pause(0.4)
         same_as_file(screen(app), SCREENS / f"bench-{size[0]}x{size[1]}.txt")
 
@@ -136,10 +138,100 @@ def test_a_report_without_a_sweep_leaves_nothing_of_another(workspace: Workspace
 
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("8", "j")
-        await see(app, pilot, "for ≤ 1.00 /h", "speaker_04")
+        await see(app, pilot, "for ≤ 1.00 /h", "reverb + 5 dB")
         await pilot.press("k")
         await see(app, pilot, "no false alarms to weigh")
         assert app.screen.query_one("#groups", Menu).text == ""
         assert app.screen.query_one("#det", Chart)._plot is None
+
+    play(workspace, story)
+
+
+def compared(workspace: Workspace) -> None:
+    """Runs 001 and 003 with outcomes: 003 misses a third of what 001 misses in the reverb.
+
+    Elsewhere they miss as many, of which each has four to itself.
+    """
+    write_run(workspace)
+    for name, missed, moved in (("1", 60, 0), ("3", 20, 4)):
+        clips = [
+            clip
+            for cohort, wrong in (WRONG | {"reverb": missed}).items()
+            if cohort not in NEGATIVES
+            for clip in words(
+                "." * moved + "x" * wrong + "." * (CLIPS - wrong - moved), cohort, speakers=30
+            )
+        ]
+        clips += [negative(0.9 if n < 9 else 0.1, f"n{n}", "confusable") for n in range(900)]
+        outcomes(*clips).write(workspace.find(name).outcomes)
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_c_compares_with_another_run_in_place(workspace: Workspace, size: tuple[int, int]) -> None:
+    compared(workspace)
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("8", "c")
+        await see(app, pilot, "003-alexa against", "enter  esc")
+        await pilot.press("enter")
+        await see(app, pilot, "A 001-alexa   B 003-alexa", "clean: no difference shown by 329")
+        await pilot.pause(0.4)
+        same_as_file(screen(app), SCREENS / f"compare-{size[0]}x{size[1]}.txt")
+        await pilot.press("escape")
+        await see(app, pilot, "missed % against false wakes")
+        await pilot.press("j")
+        assert app.screen.query_one("#reports", Menu).current == "001-alexa"
+
+    play(workspace, story, size)
+
+
+def test_another_run_under_the_cursor_ends_the_comparison(workspace: Workspace) -> None:
+    compared(workspace)
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("8", "c")
+        await see(app, pilot, "003-alexa against")
+        await pilot.press("enter")
+        await see(app, pilot, "3203 of 3203 clips paired")
+        await pilot.press("shift+tab", "j")
+        await see(app, pilot, "missed % against false wakes")
+
+    play(workspace, story, LARGE)
+
+
+def test_one_panel_at_a_time_can_be_a_comparison(workspace: Workspace) -> None:
+    compared(workspace)
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("8", "c")
+        await see(app, pilot, "003-alexa against")
+        await pilot.press("enter")
+        await see(app, pilot, "3203 of 3203 clips paired")
+        await pilot.press("tab")
+        await see(app, pilot, "001-alexa  ")
+        await pilot.press("shift+tab")
+        await see(app, pilot, "3203 of 3203 clips paired")
+        await pilot.press("escape")
+        await see(app, pilot, "001-alexa  ")
+
+    play(workspace, story, (50, 12))
+
+
+def test_a_run_without_outcomes_cannot_be_compared(workspace: Workspace) -> None:
+    write_run(workspace)
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("8", "c")
+        await see(app, pilot, "003-alexa against")
+        await pilot.press("enter")
+        await see(app, pilot, "001-alexa does not say what became")
+
+    play(workspace, story)
+
+
+def test_one_run_alone_has_nothing_to_be_compared_with(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("8", "c")
+        await see(app, pilot, "a comparison takes two runs")
 
     play(workspace, story)

@@ -10,10 +10,14 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.widget import Widget
 
+from engine.compare import Comparison
 from engine.runs import Run
 from wakeword_tui import verbs
+from wakeword_tui.commands.output import table
 from wakeword_tui.numbers import brief, percent, rate, span
 from wakeword_tui.operating import PER_DAY, Answer, answer, nearest_step
+from wakeword_tui.paired import HEADER, row, sentences
+from wakeword_tui.screens.dialogs import Pick
 from wakeword_tui.screens.page import Page
 from wakeword_tui.widgets.chart import Chart
 from wakeword_tui.widgets.menu import Menu
@@ -33,6 +37,9 @@ NO_SWEEP = (
     "",
     "It was measured without streams, or by an older version.",
 )
+VERDICT_STYLES = {"fewer": "$success", "more": "$error", "same": ""}
+NUMBERS_WIDTH, LONGEST_NAME, SHORTEST_BAR = 27, 20, 6
+"""Columns of a share's numbers and the scroll bar; of a name, at most; of a bar, at least."""
 MOST_FAH = 60.0
 """The curve ends here, or well beyond the wish: nobody ships one false wake a minute."""
 
@@ -41,10 +48,11 @@ class BenchScreen(Page):
     """Runs with a report; one wish, its threshold, and what that threshold does."""
 
     TITLE = "Bench"
-    PANELS = "#reports, #question, #det, #groups"
+    PANELS = "#reports, #question, #det, #groups, #paired"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "wish(-1)", "Fewer false wakes", key_display="←", id="bench.fewer"),
         Binding("right", "wish(1)", "More", key_display="→", id="bench.more"),
+        Binding("c", "compare", "Compare", id="bench.compare"),
     ]
 
     def body(self) -> Iterable[Widget]:
@@ -59,6 +67,7 @@ class BenchScreen(Page):
             Menu("groups", id="groups"),
             id="lower",
         )
+        yield Menu(id="paired")
 
     def on_mount(self) -> None:
         """Begin in the list of runs."""
@@ -66,6 +75,7 @@ class BenchScreen(Page):
         self._seen: Mapping[str, Any] | None = None
         self._report: Mapping[str, Any] | None = None
         self._step = 0
+        self._held = ""
         self.query_one("#question").border_subtitle = "← → change it, enter sets it"
         self.query_one("#reports", Menu).focus()
 
@@ -90,6 +100,8 @@ class BenchScreen(Page):
     @on(Menu.OptionHighlighted, "#reports")
     def _show_run(self) -> None:
         run = self._current()
+        if run is not None and run.name != self._held:
+            self._leave_comparison()
         report = self.desk.report(run) if run else None
         if report is None or report is self._seen:  # a new run in the list changes no wish
             return
@@ -111,8 +123,8 @@ class BenchScreen(Page):
     def _show_groups(self) -> None:
         if self._report is not None:
             groups, point = self.query_one("#groups", Menu), self._report["operating_point"]
-            groups.border_title = f"groups at {point['threshold']:.3f}, as reported"
-            groups.show(list(group_lines(self._report["test"], groups.size.width)))
+            groups.border_title = f"wrong % at {point['threshold']:.3f}, as reported"
+            groups.show(list(share_lines(self._report["test"], groups.size.width)))
 
     def _current(self) -> Run | None:
         name = self.query_one("#reports", Menu).current
@@ -145,6 +157,45 @@ class BenchScreen(Page):
         with self.house.complaining():
             await asyncio.to_thread(verbs.set_operating_point, run, threshold, given.target_fah)
             self.notify(f"{run.name} now wakes at {threshold:.3f}")
+
+    @work(exclusive=True, group="compare")
+    async def action_compare(self) -> None:
+        """Hold the run under the cursor against another one, the baseline."""
+        run = self._current()
+        others = [name for name in self._runs if run is not None and name != run.name]
+        if run is None or not others:
+            self.notify("a comparison takes two runs with a report", timeout=4)
+            return
+        chosen = await self.app.push_screen_wait(Pick(f"{run.name} against", others))
+        if chosen is not None:
+            with self.house.complaining():
+                found = await asyncio.to_thread(verbs.compare_runs, self._runs[chosen], run)
+                self._show_comparison(chosen, run.name, found)
+
+    def _show_comparison(self, a: str, b: str, found: Comparison) -> None:
+        self._held = b
+        paired = self.query_one("#paired", Menu)
+        paired.border_title = f"A {a}   B {b}   esc leaves"
+        paired.show(list(paired_lines(found)))
+        paired.go_to(None)
+        self.add_class("-compared")
+        paired.focus()
+        if self._small:
+            self.maximized = paired
+
+    def _leave_comparison(self) -> None:
+        if self.has_class("-compared"):
+            self.remove_class("-compared")
+            self.query_one("#reports", Menu).focus()
+            if self._small:
+                self._show_panel(0)
+
+    def action_back(self) -> None:
+        """Leave the zoom, then the comparison."""
+        if self.maximized is not None and not self._small:
+            super().action_back()
+        else:
+            self._leave_comparison()
 
 
 def _report_line(run: Run, report: Mapping[str, Any] | None, width: int) -> tuple[str, Content]:
@@ -212,15 +263,48 @@ def cost_lines(report: Mapping[str, Any]) -> Iterable[Line]:
     yield (f"{size}  p50 {latency['p50']:.2f}  p95 {latency['p95']:.2f} ms", "$dim")
 
 
-def group_lines(test: Mapping[str, Any], width: int) -> Iterable[tuple[str, Content]]:
-    """Cohorts, then groups with the worst first."""
+def share_lines(test: Mapping[str, Any], width: int) -> Iterable[tuple[str, Content]]:
+    """Cohorts with bars where there is room, then groups with the worst first.
+
+    Each is what went wrong in %, as a count, and its interval: misses, or what fires on negatives.
+    """
     groups = sorted(test["groups"].items(), key=lambda item: -item[1]["rate"])
-    room = max(width - 17, 8)
-    for kind, shares in (("cohort", test["cohorts"].items()), ("group", groups)):
-        for name, share in shares:
-            style = "$error" if share["rate"] > 0.1 else ""
-            number = f"{percent(share['rate']):>7} {share['wrong']:>3}/{share['clips']:<4}"
-            yield f"{kind}:{name}", Content.assemble(f"{name[:room]:<{room}}", (number, style))
+    cohorts = list(test["cohorts"].items())
+    longest = max((len(name) for name, _ in (*cohorts, *groups)), default=0)
+    room = max(8, min(longest, LONGEST_NAME, width - NUMBERS_WIDTH))
+    most = max((share["high"] for _, share in cohorts), default=1.0)
+    for name, share in cohorts:
+        bar = _bar(share, most, width - room - NUMBERS_WIDTH - 1)
+        yield f"cohort:{name}", _share_line(name, share, room) + bar
+    for name, share in groups:
+        yield f"group:{name}", _share_line(name, share, room)
+
+
+def _share_line(name: str, share: Mapping[str, Any], room: int) -> Content:
+    count = f"{share['wrong']}/{share['clips']}"
+    interval = f"{share['low'] * 100:.1f}-{share['high'] * 100:.1f}"
+    rate = f"{share['rate'] * 100:6.1f}", "$error" if share["rate"] > 0.1 else ""
+    return Content.assemble(
+        f"{name[:room]:<{room}}", rate, f"{count:>9}", (f"{interval:>11}", "$dim")
+    )
+
+
+def _bar(share: Mapping[str, Any], most: float, width: int) -> Content:
+    """The rate as a bar, on to the upper end of its interval as a thin line."""
+    if width < SHORTEST_BAR:
+        return Content("")
+    full, end = (round(share[key] / most * width) for key in ("rate", "high"))
+    return Content.assemble(" ", ("━" * full, "$primary"), ("─" * (end - full), "$dim"))
+
+
+def paired_lines(found: Comparison) -> Iterable[tuple[str, Content]]:
+    """What a comparison shows, then a line for each cohort."""
+    for number, sentence in enumerate(sentences(found)):
+        yield f"sentence:{number}", Content.styled(sentence, "" if number == 0 else "$dim")
+    head, *lines = table(HEADER, map(row, found.cohorts)).splitlines()
+    yield "header", Content.styled(f"\n{head}", "$now")
+    for paired, line in zip(found.cohorts, lines, strict=True):
+        yield f"cohort:{paired.cohort}", Content.styled(line, VERDICT_STYLES[paired.verdict])
 
 
 def det_plot(test: Mapping[str, Any], given: Answer) -> Plot | None:

@@ -76,6 +76,32 @@ class Ask(ModalScreen[str | None]):
         self.dismiss(event.value.strip() or None)
 
 
+class Pick(ModalScreen[str | None]):
+    """One of many names; None when nothing was chosen."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [CLOSE]
+
+    def __init__(self, question: str, names: Sequence[str]) -> None:
+        super().__init__()
+        self._question = question
+        self._names = names
+
+    def compose(self) -> ComposeResult:
+        """The names."""
+        with Vertical(classes="dialog") as dialog:
+            dialog.border_title = self._question
+            dialog.border_subtitle = "enter  esc"
+            yield Menu(id="names")
+
+    def on_mount(self) -> None:
+        """Show every name."""
+        self.query_one(Menu).show([(name, Content(name)) for name in self._names])
+
+    @on(Menu.OptionSelected)
+    def _chosen(self, event: Menu.OptionSelected) -> None:
+        self.dismiss(event.option_id)
+
+
 class PickFile(ModalScreen[Path | None]):
     """A recipe file: one of those lying about, or a path that is typed."""
 
