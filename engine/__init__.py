@@ -6,7 +6,7 @@ list is also the order to read them in.
 plain (no torch)   errors recipe recipe_file events bus runs jobs audio manifest acoustics phonetics
                    sentences espeak_helper espeak synth words dataset health detector metrics report
 torch              features augment batches models losses checkpoint onnx_graph
-verbs              scorer hard evaluate trainer train
+verbs              scorer hard cost evaluate trainer train preview
 """
 
 import importlib.abc

@@ -21,7 +21,7 @@ PLAIN = [
     "health", "detector", "metrics", "report",
 ]  # fmt: skip
 TORCH = ["features", "augment", "batches", "models", "losses", "checkpoint", "onnx_graph"]
-VERBS = ["scorer", "hard", "evaluate", "trainer", "train"]
+VERBS = ["scorer", "hard", "cost", "evaluate", "trainer", "train", "preview"]
 ORDER = [*PLAIN, *TORCH, *VERBS]
 
 ONLY_IMPORTER = {
@@ -36,6 +36,7 @@ ONLY_IMPORTER = {
     "onnxscript": "engine/onnx_graph.py",
     "onnxruntime": "engine/scorer.py",
     "matplotlib": "wakeword_tui/plots.py",
+    "pynvml": "wakeword_tui/meter.py",
 }
 CATCHES_EVERYTHING = {"engine/jobs.py", "wakeword_tui/app.py", "wakeword_tui/__main__.py"}
 

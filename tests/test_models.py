@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from engine.evaluate import cost
+from engine.cost import cost
 from engine.models import STUDENTS, build, checkpoint_blocks, slide
 from engine.recipe import Recipe
 from engine.recipe_file import override
