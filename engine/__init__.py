@@ -7,7 +7,7 @@ plain (no torch)   errors recipe recipe_file events bus runs jobs audio manifest
                    sentences espeak_helper espeak synth words dataset health detector metrics report
                    cohorts compare
 torch              features rooms pitch augment batches models quantize losses checkpoint onnx_graph
-verbs              scorer hard evaluate trainer train
+verbs              scorer hard cost evaluate trainer train preview
 """
 
 import importlib.abc

@@ -34,6 +34,14 @@ def read(path: Path) -> Waveform:
     return resample(samples.mean(axis=1, dtype=np.float32), rate)
 
 
+def seconds(path: Path) -> float:
+    """Length by the head of a file, which is not decoded; 0 where it cannot be read."""
+    try:
+        return float(soundfile.info(path).duration)
+    except (OSError, RuntimeError, ValueError):
+        return 0.0
+
+
 def write(path: Path, waveform: Waveform) -> None:
     """Write a waveform `(N,)` as 16-bit audio in the format of the file's suffix."""
     subtype = "PCM_16" if path.suffix in {".wav", ".flac"} else None

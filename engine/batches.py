@@ -212,7 +212,9 @@ class Batches:
         index = torch.arange(samples, device=home)
         low, high = (begin - start).to(home)[:, None], (end - start).to(home)[:, None]
         cut = cut * ((index >= low) & (index < high))
-        return cut.to(self.device).float().mul_(1 / 32768)
+        if self.device.type == "cuda" and home.type == "cpu":
+            cut = cut.pin_memory()  # copied while the GPU still works on the step before
+        return cut.to(self.device, non_blocking=True).float().mul_(1 / 32768)
 
     def _cut(self, picked: Picked, generator: torch.Generator) -> Tensor:
         """Cut the batch's windows, some of them at another speed."""

@@ -245,6 +245,11 @@ def pack(clips: list[Clip], cache: Path, *, emit: Emit, control: Control) -> Pac
     return found
 
 
+def packed_already(clips: list[Clip], cache: Path) -> Pack | None:
+    """The pack of these clips if it is in the cache."""
+    return _open(cache / _key(clips), clips)
+
+
 def _key(clips: list[Clip]) -> str:
     digest = hashlib.sha256(str(VERSION).encode())
     for clip in clips:

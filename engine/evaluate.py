@@ -1,4 +1,4 @@
-"""The benchmark: scores of a split, its report, the cost of a model, folds pooled.
+"""The benchmark: scores of a split, and its report.
 
 A wake-word clip is heard after 2.3 s of real background of its own split, and 1 s of it follows:
 
@@ -8,14 +8,11 @@ A wake-word clip is heard after 2.3 s of real background of its own split, and 1
 
 import hashlib
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from engine import acoustics
 from engine.audio import SAMPLE_RATE, Waveform
@@ -34,14 +31,14 @@ from engine.cohorts import (
     word_in,
 )
 from engine.compare import Outcomes
+from engine.cost import cost, exceeded, features_ms, latency_ms
 from engine.dataset import Pack, PackedClip, Selection, everything, pack, read, select
-from engine.detector import Detector, smooth, vote_levels
+from engine.detector import smooth, vote_levels
 from engine.errors import CheckpointError
 from engine.events import Emit, PhaseChanged
 from engine.features import grid
 from engine.jobs import Control
 from engine.metrics import GRACE_S, StreamScores, hops_within, peak_within
-from engine.models import build
 from engine.onnx_graph import write_onnx, write_student
 from engine.recipe import Data, Recipe
 from engine.report import ClipScore, Measured, Report, measure
@@ -61,15 +58,6 @@ class Scored:
 
     clips: tuple[ClipScore, ...]
     streams: tuple[StreamScores, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What a model takes: its parameters, multiply-accumulates of a window, float32 file size."""
-
-    parameters: int
-    macs: int
-    kilobytes: float
 
 
 class Heard:
@@ -220,64 +208,6 @@ def measured(
     )
 
 
-def cost(recipe: Recipe) -> Cost:
-    """Count the parameters and multiply-accumulates of a recipe's student."""
-    model = build(recipe).eval()
-    parameters = sum(p.numel() for p in model.parameters())
-    frames = torch.zeros(1, recipe.features.mels, grid(recipe.features).window_frames)
-    return Cost(parameters, _macs(model, frames), parameters * 4 / 1024)
-
-
-def _macs(model: nn.Module, frames: Tensor) -> int:
-    """Multiply-accumulates of the convolutions and linear layers for one window."""
-    total = 0
-
-    def count(layer: nn.Module, _: tuple[Tensor, ...], out: Tensor) -> None:
-        nonlocal total
-        weight = layer.weight
-        assert isinstance(weight, Tensor)
-        total += out[0].numel() * weight[0].numel()
-
-    layers = [m for m in model.modules() if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Linear)]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
-    with torch.inference_mode():
-        model(frames)
-    for hook in hooks:
-        hook.remove()
-    return total
-
-
-def latency_ms(exported: Exported, checkpoint: Checkpoint) -> dict[str, float]:
-    """Time one hop through features, model and detector on one CPU thread: p50 and p95 in ms."""
-    recipe = checkpoint.settings()
-    lattice = grid(recipe.features)
-    detector = Detector(recipe.detector, checkpoint.threshold().threshold, lattice.hop_s)
-    noise = np.random.default_rng(0).standard_normal(lattice.window_samples)
-    window = (0.01 * noise).astype(np.float32)
-    times = []
-    for run in range(20 + recipe.evaluate.latency_runs):
-        began = time.perf_counter()
-        detector.push(exported.score(window), run * lattice.hop_s)
-        times.append(1000 * (time.perf_counter() - began))
-    p50, p95 = np.quantile(times[20:], [0.5, 0.95])
-    return {"p50": float(p50), "p95": float(p95)}
-
-
-def features_ms(checkpoint: Checkpoint) -> float:
-    """Median time in ms of the front end alone, one window, on one CPU thread."""
-    features = checkpoint.features()
-    window = torch.zeros(1, features.grid.window_samples)
-    times, threads = [], torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.inference_mode():
-        for _ in range(60):
-            began = time.perf_counter()
-            features(window)
-            times.append(1000 * (time.perf_counter() - began))
-    torch.set_num_threads(threads)
-    return float(np.median(times[10:]))
-
-
 def export_and_compare(checkpoint: Checkpoint, path: Path, heard: Heard) -> Exported:
     """Write the ONNX files, run them on audio of the split and compare; raise if they differ.
 
@@ -321,17 +251,19 @@ def make_report(
     emit(PhaseChanged("export"))
     exported = export_and_compare(checkpoint, onnx_path, test)
     size, validation = cost(recipe), checkpoint.validated()
+    latency = latency_ms(exported, checkpoint)
     report = Report(
         recipe_sha256=hashlib.sha256(checkpoint.recipe.encode()).hexdigest(),
         fold=recipe.data.fold,
         parameters=size.parameters,
         macs=size.macs,
-        latency_ms=latency_ms(exported, checkpoint),
+        latency_ms=latency,
         features_ms=features_ms(checkpoint),
         checkpoint_sha256=sha256(checkpoint_path),
         operating_point=checkpoint.threshold(),
         validation=validation,
         test=measured(scored, checkpoint, [row[0] for row in validation.sweep]),
+        warnings=exceeded(recipe.targets, size, latency["p95"]),
     )
     hop_s = grid(recipe.features).hop_s
     point, rules = report.operating_point, recipe.detector

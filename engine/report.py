@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -311,6 +311,8 @@ class Report:
     operating_point: OperatingPoint
     validation: Measured
     test: Measured
+    warnings: list[str] = field(default_factory=list)
+    """Targets that the student exceeds, a sentence each."""
 
     def to_json(self) -> str:
         """Strict JSON; the infinite upper FAH of a split without streams becomes null."""
@@ -346,8 +348,12 @@ def _measured(data: dict[str, Any]) -> Measured:
 
 
 def _pick(kind: type, data: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a dataclass from `data`; KeyError names the ones that are not there."""
-    names = [field.name for field in fields(kind)]
+    """The fields of a dataclass from `data`; KeyError names the ones that are not there.
+
+    Those with a factory came later than the first reports, and may be missing.
+    """
+    later = {f.name for f in fields(kind) if f.default_factory is not MISSING}
+    names = [f.name for f in fields(kind) if f.name in data or f.name not in later]
     missing = [name for name in names if name not in data]
     if missing:
         raise KeyError(f"{kind.__name__} lacks {', '.join(missing)}")

@@ -14,6 +14,7 @@ import torch
 from engine.augment import mean_snr_db
 from engine.checkpoint import Checkpoint, load, save
 from engine.cohorts import CONDITIONS
+from engine.cost import cost, exceeded
 from engine.dataset import pack, read, require, select
 from engine.errors import DeviceError, RecipeError
 from engine.evaluate import Heard, Scored, make_report, measured, score_split
@@ -30,7 +31,7 @@ from engine.events import (
 from engine.features import grid
 from engine.jobs import Control, Stopped
 from engine.metrics import MOST, choose_operating_point, tail_threshold
-from engine.recipe import Recipe
+from engine.recipe import Recipe, Targets
 from engine.report import CLEAN, Measured, Report
 from engine.runs import EventLog, Run, Workspace, last_number, write_atomic
 from engine.scorer import Scorer
@@ -55,21 +56,23 @@ def train(
     With `resume`, go on from the run's last checkpoint and end as if never interrupted. Raises
     Stopped, after a checkpoint, when told to stop.
     """
-    device = _device(recipe)
+    device = device_of(recipe)
     stored = load(run.last) if resume and run.last.exists() else None
     state = (stored.trainer if stored else None) or {"threads": 0, "position": {"step": 0}}
     # Sums over other numbers of threads round differently: a resume keeps what it began with.
-    torch.set_num_threads(state["threads"] or recipe.train.threads or os.cpu_count() or 1)
+    torch.set_num_threads(state["threads"] or threads_of(recipe))
     begun = state["position"]["step"]
     total = recipe.train.epochs * recipe.train.steps_per_epoch
-    emit(JobStarted("train", run.name, _describe(device), total, begun))
+    emit(JobStarted("train", run.name, describe(device), total, begun))
+    if recipe.targets != Targets():
+        _warn(exceeded(recipe.targets, cost(recipe)), emit)
     emit(PhaseChanged("pack"))
     packed = pack(read(recipe.data), workspace.cache, emit=emit, control=control)
     for path, reason in packed.unreadable:
         why = reason.removeprefix(f"{path}: ")
         emit(Warned(f"skipped {path}: {why}", "`wakeword-tui data check` lists what is wrong"))
     require(packed, recipe.data)
-    with _memory_errors(recipe):
+    with memory_errors(recipe):
         trainer = Trainer(recipe, packed, device, fresh=stored is None)
         if stored is not None and not trainer.restore(stored):
             message = "the data changed since the checkpoint: the hard negatives are found anew"
@@ -268,7 +271,13 @@ def _test(run: Run, test: Heard, *, emit: Emit, control: Control) -> None:
     )
     outcomes.write(run.outcomes)
     write_atomic(run.report, report.to_json().encode())
+    _warn(exceeded(run.recipe().targets, p95_ms=report.latency_ms["p95"]), emit)
     emit(reported(run.name, report))
+
+
+def _warn(exceeded_targets: list[str], emit: Emit) -> None:
+    for sentence in exceeded_targets:
+        emit(Warned(sentence, "try a smaller model.width, or another model.arch"))
 
 
 def reported(name: str, report: Report) -> Reported:
@@ -292,7 +301,8 @@ def resume_log(run: Run) -> EventLog:
     return EventLog(run.events, keep=keep)
 
 
-def _device(recipe: Recipe) -> torch.device:
+def device_of(recipe: Recipe) -> torch.device:
+    """The device a recipe trains on. Raises DeviceError where it asks for a GPU in vain."""
     wanted = recipe.train.device
     if wanted == "cuda" and not torch.cuda.is_available():
         raise DeviceError(
@@ -301,7 +311,13 @@ def _device(recipe: Recipe) -> torch.device:
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _describe(device: torch.device) -> str:
+def threads_of(recipe: Recipe) -> int:
+    """CPU threads that a recipe trains with."""
+    return recipe.train.threads or os.cpu_count() or 1
+
+
+def describe(device: torch.device) -> str:
+    """Name a device for a person."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu, {torch.get_num_threads()} threads"
@@ -316,7 +332,7 @@ def _memory_mb(device: torch.device) -> float:
 
 
 @contextmanager
-def _memory_errors(recipe: Recipe) -> Iterator[None]:
+def memory_errors(recipe: Recipe) -> Iterator[None]:
     """Turn running out of memory into a sentence that names a batch size."""
     try:
         yield

@@ -59,15 +59,18 @@ class Trainer:
         self.train_set = select(packed, recipe.data, "train")
         self.validation = Heard(packed, select(packed, recipe.data, "validation"), recipe)
         torch.manual_seed(recipe.train.seed)
-        self.model = build(recipe).to(device)
+        self.model = _laid_out(build(recipe), device)
         self.batches = Batches(packed, self.train_set, recipe, device)
         self.features = LogMel(recipe.features).to(device)
         self.features.fit(self.batches.plain(STATISTICS_WINDOWS))
         if recipe.train.init is not None and fresh:
             self._start_from(load(recipe.train.init))
-        self.averaged = build(recipe).to(device).eval()
+        self.averaged = _laid_out(build(recipe), device).eval()
         self.averaged.load_state_dict(self.model.state_dict())
-        self.optimiser = _optimiser(self.model, recipe)
+        self._pairs = _pairs(self.averaged, self.model)
+        self.optimiser = _optimiser(self.model, recipe, device)
+        # Small gradients vanish in float16: the loss is scaled up, and they down again.
+        self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.train.precision == "float16")
         self.hard = HardNegatives(packed, self.train_set, recipe)
         self.position = Position()
         self.kept: list[Candidate] = []
@@ -136,9 +139,11 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate()
         self.optimiser.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(value).backward()  # type: ignore[no-untyped-call]
+        self.scaler.unscale_(self.optimiser)
         nn.utils.clip_grad_norm_(self.model.parameters(), recipe.train.clip_norm)
-        self.optimiser.step()
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
         self._average()
         position.step += 1
         return value.detach()
@@ -148,12 +153,10 @@ class Trainer:
         """Move the averaged weights; at the start they follow closely."""
         steps = self.position.step
         decay = min(self.recipe.train.ema_decay, (1 + steps) / (10 + steps))
-        ours, theirs = self.averaged.state_dict(), self.model.state_dict()
-        for name, value in ours.items():
-            if value.is_floating_point():
-                value.lerp_(theirs[name], 1 - decay)
-            else:
-                value.copy_(theirs[name])
+        averages, weights, counts = self._pairs
+        torch._foreach_lerp_(averages, weights, 1 - decay)
+        for ours, theirs in counts:
+            ours.copy_(theirs)
 
     def keep(self, rank: tuple[int, float]) -> bool:
         """Keep the averaged weights if they are among the best; say whether they are the best.
@@ -183,6 +186,7 @@ class Trainer:
             "kept": [(*kept.rank, kept.weights) for kept in self.kept],
             "pack": self.pack_key,
             "threads": torch.get_num_threads(),
+            "scaler": self.scaler.state_dict(),
         }
         return Checkpoint(
             recipe=dump(self.recipe),
@@ -217,6 +221,8 @@ class Trainer:
         self.features.mean.copy_(checkpoint.statistics["mean"])
         self.features.std.copy_(checkpoint.statistics["std"])
         self.optimiser.load_state_dict(state["optimiser"])
+        if scaler := state.get("scaler"):
+            self.scaler.load_state_dict(scaler)
         self.position = Position(**state["position"])
         self.kept = [Candidate((missed, area), w) for missed, area, w in state["kept"]]
         same = bool(state["pack"] == self.pack_key)
@@ -229,12 +235,31 @@ def _copied(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 
 
-def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
+def _laid_out(model: nn.Module, device: torch.device) -> nn.Module:
+    """Put a model on its device; on a GPU pictures lie channels last, for its tensor cores."""
+    if device.type == "cuda":
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.to(device)
+
+
+Counted = list[tuple[Tensor, Tensor]]
+
+
+def _pairs(ours: nn.Module, theirs: nn.Module) -> tuple[list[Tensor], list[Tensor], Counted]:
+    """Weights to average, what they follow, and the counters of norms, which are copied."""
+    pairs = [*zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True)]
+    floats = [pair for pair in pairs if pair[0].is_floating_point()]
+    counts = [pair for pair in pairs if not pair[0].is_floating_point()]
+    return [pair[0] for pair in floats], [pair[1] for pair in floats], counts
+
+
+def _optimiser(model: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.AdamW:
     """AdamW (Loshchilov and Hutter 2019); norms and biases are not decayed."""
     decayed = [p for p in model.parameters() if p.ndim > 1]
     free = [p for p in model.parameters() if p.ndim <= 1]
     groups: list[dict[str, Any]] = [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=recipe.train.lr, weight_decay=recipe.train.weight_decay)
+    train, fused = recipe.train, device.type == "cuda" or None
+    return torch.optim.AdamW(groups, lr=train.lr, weight_decay=train.weight_decay, fused=fused)
 
 
 def _autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
@@ -243,7 +268,8 @@ def _autocast(device: torch.device, precision: str) -> AbstractContextManager[An
         return nullcontext()
     if precision == "auto" and not torch.cuda.is_bf16_supported():
         return nullcontext()
-    return torch.autocast("cuda", dtype=torch.bfloat16)
+    dtype = torch.float16 if precision == "float16" else torch.bfloat16
+    return torch.autocast("cuda", dtype=dtype)
 
 
 def _heard_elsewhere(made: Recipe, now: Recipe) -> bool:

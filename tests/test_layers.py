@@ -24,7 +24,7 @@ TORCH = [
     "features", "rooms", "pitch", "augment", "batches", "models", "quantize", "losses",
     "checkpoint", "onnx_graph",
 ]  # fmt: skip
-VERBS = ["scorer", "hard", "evaluate", "trainer", "train"]
+VERBS = ["scorer", "hard", "cost", "evaluate", "trainer", "train", "preview"]
 ORDER = [*PLAIN, *TORCH, *VERBS]
 
 ONLY_IMPORTER = {
@@ -39,6 +39,7 @@ ONLY_IMPORTER = {
     "onnxscript": "engine/onnx_graph.py",
     "onnxruntime": "engine/scorer.py",
     "matplotlib": "wakeword_tui/plots.py",
+    "pynvml": "wakeword_tui/meter.py",
 }
 CATCHES_EVERYTHING = {"engine/jobs.py", "wakeword_tui/app.py", "wakeword_tui/__main__.py"}
 

@@ -120,6 +120,12 @@ def test_keys_of_later_versions_are_ignored_and_missing_ones_are_named():
         Report.from_json(json.dumps(data))
 
 
+def test_a_report_from_before_the_targets_exceeds_none():
+    data = json.loads(report(measured()).to_json())
+    del data["warnings"]
+    assert Report.from_json(json.dumps(data)).warnings == []
+
+
 @pytest.mark.parametrize("text", ["", "[]", "3", "{", '{"test": 1}'])
 def test_a_damaged_report_is_a_data_error(text):
     with pytest.raises(DataError, match="cannot be read"):

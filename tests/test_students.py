@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from engine.cost import cost
 from engine.errors import RecipeError
-from engine.evaluate import cost
 from engine.features import grid
 from engine.models import STUDENTS, build, checkpoint_blocks, slide
 from engine.quantize import fuse

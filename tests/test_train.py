@@ -429,6 +429,34 @@ def test_a_window_too_short_for_the_student_is_a_recipe_error(
         train(recipe, home.create(recipe), home, emit=ignore, control=Control())
 
 
+def test_float16_on_a_cpu_trains_as_float32_does_and_resumes_exactly(
+    tiny_data: Path, home: Workspace
+) -> None:
+    """A loss scaled by a power of two gives the same numbers; the count of steps is kept."""
+    plain = trained(tiny_data, home)
+    changes = {"train.precision": "float16"}
+    scaled = trained(tiny_data, home, changes)
+    assert same(tensors(load(plain.run.last).weights), tensors(load(scaled.run.last).weights))
+    run = home.create(tiny_recipe(tiny_data, changes))
+    go(run, home, Fuse(7))
+    go(run, home, Control(), until="test")
+    assert_equal_runs(run, scaled.run)
+    kept = load(run.last).trainer
+    assert kept is not None
+    assert kept["scaler"]["_growth_tracker"] == 10
+
+
+def test_targets_that_are_exceeded_are_told_and_reported(tiny_data: Path, home: Workspace) -> None:
+    changes = {"targets.flash_kb": 1.0, "targets.ram_kb": 1000.0, "targets.latency_ms": 0.0001}
+    run = trained(tiny_data, home, {**changes, "train.epochs": 1}, until="")
+    told = [event.message for event in run.events if isinstance(event, Warned)]
+    assert [message.rpartition("over ")[2] for message in told] == [
+        "targets.flash_kb = 1",
+        "targets.latency_ms = 0.0001",
+    ]
+    assert Report.from_json(run.run.report.read_text()).warnings == told
+
+
 @pytest.mark.parametrize("focal", [True, False])
 def test_every_switch_of_the_recipe_trains(tiny_data: Path, home: Workspace, focal: bool) -> None:
     """All kinds of augmentation, both losses, both kinds of TinyConv, with and without."""

@@ -10,15 +10,17 @@ from textual.content import Content
 
 from engine.errors import WakewordError
 from engine.jobs import Job, Jobs, State
-from engine.recipe import Data
+from engine.recipe import Data, Recipe
 from engine.runs import Run, Workspace
 from wakeword_tui.draft import Draft
-from wakeword_tui.numbers import duration, percent
+from wakeword_tui.meter import Meter
+from wakeword_tui.numbers import brief, duration, percent
 from wakeword_tui.store import Entry, Level, Store
 from wakeword_tui.verbs import Live
 
 if TYPE_CHECKING:
     from engine.health import Health, SplitHealth
+    from engine.preview import Pace
 
 
 class Desk:
@@ -33,6 +35,9 @@ class Desk:
         self.live: Live | None = None
         self.health: Live | None = None
         self.healthy: tuple[Data, Health] | None = None
+        self.trial: Live | None = None
+        self.paces: tuple[Recipe, Pace] | None = None
+        self.meter = Meter()
         self.notes: list[Entry] = []
         self._reports: dict[Path, tuple[int, dict[str, Any] | None]] = {}
         self._epochs: dict[Path, int] = {}
@@ -89,21 +94,26 @@ class Desk:
         """The job that holds the GPU, if there is one."""
         return self.live.job if self.live is not None and self.live.job.alive else None
 
-    def status(self) -> Content:
-        """The right end of the top bar."""
+    def status(self) -> list[Content]:
+        """The right end of the top bar, in parts of falling importance."""
         job = self.training()
         if job is None or self.live is None:
-            return Content.assemble((lost_without_tmux(), "$warning"))
+            return [Content.assemble((lost_without_tmux(), "$warning"))]
         store = self.live.store
         done, total, _ = store.done()
         share = f" {done * 100 // total} %" if total else ""
-        eta_s = store.eta_s(time.time())
-        left = f"  {duration(eta_s)}" if eta_s is not None else ""
         word = job.name if job.state is State.RUNNING else job.state.value
-        device = f"  {store.started.device}" if store.started else ""
-        return Content.assemble(
-            (f"{sign_of(job.state, finished=False)} ", "$now"), f"{word}{share}{left}", device
-        )
+        sign = (f"{sign_of(job.state, finished=False)} ", "$now")
+        parts = [Content.assemble(sign, f"{word}{share}")]
+        eta_s = store.eta_s(time.time())
+        if eta_s is not None:
+            parts.append(Content(duration(eta_s)))
+        if store.started is not None:
+            on_gpu = not store.started.device.startswith("cpu")
+            parts.append(Content(self.meter.text(on_gpu=on_gpu)))
+        if store.phase == "train" and store.step is not None:
+            parts.append(Content(f"{brief(store.step.clips_per_s)} clips/s"))
+        return [part for part in parts if part]
 
     def health_lines(self) -> list[Content]:
         """What looking over the data of the draft found, or how far it is."""

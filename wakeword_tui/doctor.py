@@ -146,6 +146,7 @@ def torch_and_device() -> Iterator[Check]:
     if importlib.util.find_spec("torch") is not None:
         yield _tried("torchaudio", _torchaudio)
         yield _tried("device", _device)
+        yield from gpu_meter()
 
 
 def _tried(name: str, check: Callable[[], Check]) -> Check:
@@ -186,3 +187,12 @@ def _device() -> Check:
         fix = "this torch wants a driver of version 580 or newer"
         return Check("device", "note", f"cpu: CUDA {torch.version.cuda} does not start", fix)
     return Check("device", "good", "cpu: no NVIDIA GPU, small models train well without")
+
+
+def gpu_meter() -> Iterator[Check]:
+    """What tells the load of a GPU; nothing to say where there is none."""
+    import torch
+
+    if torch.cuda.is_available() and importlib.util.find_spec("pynvml") is None:
+        fix = "pip install 'wakeword-tui[gpu]'"
+        yield Check("pynvml", "note", "absent: the top bar cannot tell the load of the GPU", fix)

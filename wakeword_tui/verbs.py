@@ -14,7 +14,9 @@ from wakeword_tui.store import Store
 
 if TYPE_CHECKING:
     from engine.compare import Comparison
+    from engine.cost import Cost
     from engine.health import Health
+    from engine.preview import Audio, Pace
 
 
 @dataclass(slots=True)
@@ -27,6 +29,8 @@ class Live:
     log: EventLog | None = None
     found: list[tuple[Data, "Health"]] = field(default_factory=list)
     """What looking over the data found, once it has."""
+    paces: list[tuple[Recipe, "Pace"]] = field(default_factory=list)
+    """What a trial run found, once it has."""
     dropped: int = 0
     """How many events the bus had dropped when they were last read from the event file."""
 
@@ -81,6 +85,7 @@ def _training(
     def verb(emit: Emit, control: Control) -> None:
         from engine.train import train
 
+        _end_trials(jobs)
         train(recipe, run, jobs.workspace, emit=emit, control=control, resume=resume)
 
     return verb
@@ -100,12 +105,43 @@ def check_data(jobs: Jobs, settings: Data) -> Live:
     return Live(jobs.start("check", verb, lane="background"), Store(), found=found)
 
 
-def cost(recipe: Recipe) -> tuple[int, int, float]:
-    """Parameters, multiply-accumulates of a window, and kilobytes of a recipe's student."""
-    from engine.evaluate import cost as count
+def cost(recipe: Recipe) -> tuple["Cost", list[str]]:
+    """What a recipe's student takes, and the targets that it exceeds."""
+    from engine.cost import cost as count
+    from engine.cost import exceeded
 
     counted = count(recipe)
-    return counted.parameters, counted.macs, counted.kilobytes
+    return counted, exceeded(recipe.targets, counted)
+
+
+def look(jobs: Jobs, recipe: Recipe) -> "Audio":
+    """Measure the audio of a recipe by the heads of its files."""
+    from engine.preview import look as measure
+
+    return measure(recipe, jobs.workspace.cache, control=Control())
+
+
+TRIAL = "trial"
+
+
+def try_steps(jobs: Jobs, recipe: Recipe) -> Live:
+    """Time a few steps of a recipe in the background; it puts a `Pace` in `paces`."""
+    paces: list[tuple[Recipe, Pace]] = []
+
+    def verb(emit: Emit, control: Control) -> None:
+        from engine.preview import trial
+
+        paces.append((recipe, trial(recipe, jobs.workspace.cache, control=control)))
+
+    return Live(jobs.start(TRIAL, verb, lane="background"), Store(), paces=paces)
+
+
+def _end_trials(jobs: Jobs) -> None:
+    """Wait until no trial runs: a training must have torch's random numbers to itself."""
+    for job in jobs.background:
+        if job.name == TRIAL:
+            job.control.stop()
+            job.thread.join()
 
 
 def compare_runs(a: Run, b: Run) -> "Comparison":

@@ -1,13 +1,18 @@
+import time
 from pathlib import Path
 
 import pytest
 from textual.events import AppBlur, AppFocus
 from textual.pilot import Pilot
+from tiny import tiny_recipe
 
 from engine.errors import RecipeError
+from engine.events import Emit
+from engine.jobs import Control, Jobs, State
 from engine.recipe_file import load
 from engine.runs import Workspace
 from tests.tui.play import LARGE, SMALL, play, screen, see
+from wakeword_tui import verbs
 from wakeword_tui.app import WakewordApp
 from wakeword_tui.draft import Draft, limits
 from wakeword_tui.widgets.form import Editor
@@ -146,6 +151,44 @@ def test_s_trains_with_the_real_engine_and_a_failure_is_told(workspace: Workspac
         await see(app, pilot, "✗ train", "failed after")
 
     play(workspace, story)
+
+
+def test_t_times_a_few_steps(workspace: Workspace, tiny_data: Path) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        for path, value in tiny_recipe(tiny_data).train.model_dump(mode="json").items():
+            if value is not None:
+                app.desk.draft.set(f"train.{path}", str(value))
+        app.desk.draft.set("data.manifest", str(tiny_data))
+        app.desk.draft.set("data.wakeword", "beep")
+        app.desk.draft.set("targets.flash_kb", "10")
+        app.screen._cost_soon()
+        await see(app, pilot, "over targets.flash_kb = 10", "3 MB to pack", within_s=30)
+        await pilot.press("t")
+        await see(app, pilot, "clips/s of synthetic audio", within_s=30)
+
+    play(workspace, story, LARGE)
+
+
+def test_t_beside_a_training_says_so(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        with workspace.lock():
+            await pilot.press("t")
+            await see(app, pilot, "a training runs")
+        assert app.desk.trial is None
+
+    play(workspace, story)
+
+
+def test_a_training_waits_until_a_trial_has_stopped(workspace: Workspace) -> None:
+    def trial(emit: Emit, control: Control) -> None:
+        while True:
+            time.sleep(0.001)
+            control.tick()
+
+    jobs = Jobs(workspace)
+    job = jobs.start(verbs.TRIAL, trial, lane="background")
+    verbs._end_trials(jobs)
+    assert job.state is State.STOPPED
 
 
 @pytest.mark.parametrize(

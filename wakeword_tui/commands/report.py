@@ -29,6 +29,7 @@ def render(report: Report, tested: str = "") -> str:
         f"{_label('on validation')}FAH {rate(report.validation.fah)}  "
         f"FRR {percent(report.validation.frr)}  pAUC {report.validation.pauc:.4f}",
         _model(report),
+        *(f"{_label('over target')}{sentence}" for sentence in report.warnings),
     ]
     return "\n".join(blocks)
 

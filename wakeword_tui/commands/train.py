@@ -16,6 +16,7 @@ from wakeword_tui.commands.arguments import (
     workspace,
 )
 from wakeword_tui.commands.output import note, say
+from wakeword_tui.commands.preview import dry_run
 from wakeword_tui.commands.progress import Interrupted, perform
 
 FOLDS = range(5)
@@ -32,10 +33,14 @@ def add(verbs: Verbs) -> None:
         "--set data.wakeword=jarvis",
         "train my.toml --folds     five runs, each tested on voices it never heard",
         "train --resume 3          go on from the last checkpoint, bit for bit",
+        "train my.toml --dry-run   size, memory, hours of audio and time, without training",
     )
     train.add_argument("recipe", nargs="?", metavar="RECIPE", help="a TOML file")
     train.add_argument("--resume", metavar="RUN", help="number, name or path of a stopped run")
     train.add_argument("--folds", action="store_true", help="train all five folds and pool them")
+    train.add_argument(
+        "--dry-run", action="store_true", help="say what it would take, and train nothing"
+    )
     add_settings(train)
     add_json(train)
 
@@ -46,7 +51,11 @@ def run_train(args: argparse.Namespace) -> int:
         args.usage_error("--resume goes on with the run's own recipe; give nothing beside it")
     if not args.resume and args.recipe is None:
         args.usage_error("give a recipe, or --resume RUN")
+    if args.dry_run and args.recipe is None:
+        args.usage_error("--dry-run wants a recipe")
     home = workspace(args)
+    if args.dry_run:
+        return dry_run(home, recipe(args), args.json)
     if args.resume:
         return finish(resumed(home, home.find(args.resume)), args.json)
     if args.folds:

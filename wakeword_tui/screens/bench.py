@@ -261,6 +261,8 @@ def cost_lines(report: Mapping[str, Any]) -> Iterable[Line]:
     latency = report["latency_ms"]
     size = f"{brief(report['parameters'])} parameters  {brief(report['macs'])} MACs"
     yield (f"{size}  p50 {latency['p50']:.2f}  p95 {latency['p95']:.2f} ms", "$dim")
+    if warnings := report.get("warnings"):
+        yield Content.assemble(("! ", "$warning"), "; ".join(warnings))
 
 
 def share_lines(test: Mapping[str, Any], width: int) -> Iterable[tuple[str, Content]]:

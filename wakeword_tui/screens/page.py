@@ -80,7 +80,7 @@ class Page(Screen[None]):
         """Paint the top bar and the body, once they are there."""
         if self._built:
             with contextlib.suppress(NoMatches):  # it is being taken down
-                self.query_one(TopBar).show(self.desk.status())
+                self.query_one(TopBar).show(*self.desk.status())
                 self.paint()
 
     def on_mount(self) -> None:

@@ -1,15 +1,17 @@
 """Setup answers "what will be trained, on what?"."""
 
+import contextlib
 import os
 import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
 from textual.binding import Binding, BindingType
@@ -22,15 +24,34 @@ from engine.recipe import Recipe
 from engine.recipe_file import field_at
 from wakeword_tui import verbs
 from wakeword_tui.draft import Draft, choices, limits, sections, show
-from wakeword_tui.numbers import brief
+from wakeword_tui.numbers import brief, duration
 from wakeword_tui.screens.dialogs import Ask, Choice, PickFile
 from wakeword_tui.screens.page import Page
 from wakeword_tui.widgets.form import Form
 from wakeword_tui.widgets.menu import Menu
 from wakeword_tui.widgets.panels import Lines
 
+if TYPE_CHECKING:
+    from engine.cost import Cost
+    from engine.preview import Audio
+
 COST_AFTER_S = 0.6
 """A student is built to be counted only when typing has rested this long."""
+
+
+Line = Content | str | tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """What the recipe was found to amount to, and what of the recipe that was found for."""
+
+    recipe: Recipe | None = None
+    cost: "Cost | None" = None
+    exceeded: tuple[str, ...] = ()
+    problem: str = ""
+    audio: "Audio | None" = None
+    of: tuple[object, ...] = ()
 
 
 class SetupScreen(Page):
@@ -44,6 +65,7 @@ class SetupScreen(Page):
         Binding("o", "open", "Open", id="setup.open"),
         Binding("e", "edit", "$EDITOR", id="setup.edit"),
         Binding("h", "health", "Check", id="setup.health"),
+        Binding("t", "trial", "Time", id="setup.trial"),
     ]
 
     def body(self) -> Iterable[Widget]:
@@ -56,8 +78,7 @@ class SetupScreen(Page):
     def on_mount(self) -> None:
         """Begin in the fields of the data."""
         self._sections = sections()
-        self._cost = ""
-        self._counted: Recipe | None = None
+        self._amount = Amount()
         self._rest: Timer | None = None
         self.query_one("#sections", Menu).show(self._section_lines())
         self.query_one("#sections", Menu).go_to("data")
@@ -78,6 +99,7 @@ class SetupScreen(Page):
         name = draft.path.name if draft.path else "unsaved"
         sections_menu.border_title = f"{name} *" if draft.changed else name
         sections_menu.show(self._section_lines())
+        self._take_trial()
         self.query_one("#check", Lines).show(*self._check_lines())
 
     def show_section(self) -> None:
@@ -96,10 +118,10 @@ class SetupScreen(Page):
             lines.append((section, Content.assemble(sign, f" {section}")))
         return lines
 
-    def _check_lines(self) -> list[Content | str | tuple[str, str]]:
+    def _check_lines(self) -> list[Line]:
         draft, health = self.desk.draft, self.desk.health_lines()
         data = draft.recipe.data
-        lines: list[Content | str | tuple[str, str]] = []
+        lines: list[Line] = []
         if draft.unreadable and draft.path is not None:
             text = f"{draft.path.name} cannot be read: e mends it"
             lines.append(Content.assemble(("✗ ", "$error"), text))
@@ -109,7 +131,30 @@ class SetupScreen(Page):
             lines.append(Content.assemble(("· ", "$dim"), f"still to be set: {', '.join(unset)}"))
         else:
             lines.append(Content.assemble(("✓ ", "$success"), "the recipe is sound"))
-        return [*lines, self._cost or ("counting the model …", "$dim"), *health]
+        return [*lines, *amount_lines(self._amount), self._time_line(), *health]
+
+    def _time_line(self) -> Line:
+        """How long a training would take, as far as a trial run of this recipe has shown."""
+        if self.desk.trial is not None:
+            return Content.assemble(("· ", "$now"), "timing a few steps …")
+        recipe, pace = self.desk.paces or (None, None)
+        if pace is None or recipe != self.desk.draft.recipe:
+            return ("t times a few steps", "$dim")
+        audio = self._amount.audio
+        whole = f"about {duration(pace.training_s(recipe, audio))}: " if audio else ""
+        memory = f", {pace.gpu_mb:.0f} MB of GPU" if pace.gpu_mb else ""
+        return f"{whole}{brief(pace.clips_per_s)} clips/s of {pace.on}{memory}"
+
+    def _take_trial(self) -> None:
+        """Tell once what the trial run found."""
+        trial = self.desk.trial
+        if trial is None or trial.drain():
+            return
+        self.desk.trial = None
+        if trial.store.failed is not None:
+            self.house.complain(trial.store.failed.message, trial.store.failed.hint)
+        for found in trial.paces:
+            self.desk.paces = found
 
     def _show_help(self) -> None:
         path = self.query_one(Form).path
@@ -147,21 +192,34 @@ class SetupScreen(Page):
 
     @work(thread=True, exclusive=True, group="cost")
     def _count_cost(self) -> None:
-        """Build the student once to count it; torch is first imported here."""
-        recipe = self.desk.draft.recipe
-        if self._counted is not None and _same_model(recipe, self._counted):
-            return
-        self._counted = recipe
-        try:
-            parameters, macs, kilobytes = verbs.cost(recipe)
-            size = f"{kilobytes:.0f} kB, {kilobytes / 4:.0f} in int8"
-            self._cost = f"{brief(parameters)} parameters  {brief(macs)} MACs  {size}"
-        except WakewordError as error:
-            self._cost = error.message
+        """Count the student and the audio, if they are others; torch is first imported here."""
+        recipe, known = self.desk.draft.recipe, self._amount
+        if known.recipe is None or _student(recipe) != _student(known.recipe):
+            known = replace(known, recipe=recipe, cost=None, problem="", exceeded=())
+            try:
+                cost, exceeded = verbs.cost(recipe)
+                known = replace(known, cost=cost, exceeded=tuple(exceeded))
+            except WakewordError as error:
+                known = replace(known, problem=error.message)
+            self._amount = known
+        if known.of != _listened(recipe):
+            audio = None
+            with contextlib.suppress(WakewordError):  # what lacks is told above, and by `h`
+                audio = verbs.look(self.desk.jobs, recipe)
+            self._amount = replace(known, audio=audio, of=_listened(recipe))
 
     def action_start(self) -> None:
         """Train this recipe."""
         self.house.start_or_stop()
+
+    def action_trial(self) -> None:
+        """Time a few steps in the background, unless a training needs the machine."""
+        if self.desk.workspace.holder() is not None:
+            self.notify("a training runs: a trial beside it would tell nothing", timeout=3)
+        elif self.desk.draft.problems:
+            self.house.complain("the recipe has problems", "\n".join(self.desk.draft.problems))
+        elif self.desk.trial is None:
+            self.desk.trial = verbs.try_steps(self.desk.jobs, self.desk.draft.recipe)
 
     def action_health(self) -> None:
         """Look over the data in the background."""
@@ -246,5 +304,26 @@ def _not_ours(number: int, frame: FrameType | None) -> None:
     """Do nothing; unlike SIG_IGN it is not handed on to the editor."""
 
 
-def _same_model(one: Recipe, other: Recipe) -> bool:
-    return (one.features, one.model) == (other.features, other.model)
+def amount_lines(amount: Amount) -> Iterable[Line]:
+    """What the student and the audio amount to, and the targets that are exceeded."""
+    cost, audio = amount.cost, amount.audio
+    if cost is None:
+        yield amount.problem or ("counting the model …", "$dim")
+    else:
+        macs = f"{brief(cost.macs)} MACs, {brief(cost.macs_per_s)} a second"
+        yield f"{brief(cost.parameters)} parameters  {macs}"
+        size = f"int8 {cost.int8_kb:.0f} kB + {cost.ram_int8_kb:.0f} RAM"
+        yield f"{size}   float {cost.float_kb:.0f} kB + {cost.ram_float_kb:.0f} RAM"
+    yield from (Content.assemble(("! ", "$warning"), text) for text in amount.exceeded)
+    if audio is not None:
+        spans = [f"{split} {sum(hours.values()):.1f} h" for split, hours in audio.hours.items()]
+        disk = f"{audio.cache_mb:.0f} MB {'packed' if audio.cached else 'to pack'}"
+        yield f"{'  '.join(spans)}   {disk}"
+
+
+def _student(recipe: Recipe) -> tuple[object, ...]:
+    return recipe.features, recipe.model, recipe.targets
+
+
+def _listened(recipe: Recipe) -> tuple[object, ...]:
+    return recipe.data, recipe.features, recipe.train.epochs, recipe.train.hard_share

@@ -1,0 +1,259 @@
+"""What a training would take, before it begins: hours of audio, disk, and the time it needs.
+
+Nothing is packed for it. Clips that are not in the cache are measured by the heads of their files,
+and a few real steps are timed on what is packed, or on noise of the same shape.
+"""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+
+from engine.audio import SAMPLE_RATE, seconds
+from engine.cost import Cost, cost, exceeded
+from engine.dataset import Pack, PackedClip, Selection, packed_already, read, select
+from engine.errors import WakewordError
+from engine.evaluate import TAIL_S, Heard
+from engine.events import Emit, PhaseChanged
+from engine.hard import HOURS_PER_EPOCH
+from engine.jobs import Control
+from engine.manifest import Clip, Split
+from engine.recipe import Recipe
+from engine.recipe_file import override
+from engine.runs import Workspace
+from engine.scorer import Scorer
+from engine.train import describe, device_of, memory_errors, threads_of
+from engine.trainer import Trainer
+
+TRIAL_S = 2.0
+WARM_STEPS = 2
+HEARD_S = 30
+KINDS = {"positives": "wake word", "negatives": "other words", "speech": "speech",
+         "noise": "noise", "rooms": "rooms"}  # fmt: skip
+WORD = "word"
+
+Hours = dict[Split, dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """The audio of a recipe: hours by split and kind, and its place on the disk once packed."""
+
+    hours: Hours
+    cache_mb: float
+    cached: bool
+    scored_s: float
+    """Seconds of audio that the model hears in all validations, searches and the test."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What a trial run of real steps showed; `gpu_mb` is the memory it took, None on a CPU."""
+
+    device: str
+    on: Literal["packed audio", "synthetic audio"]
+    clips_per_s: float
+    scored_per_s: float
+    """Seconds of audio that the model hears in a second, when it validates."""
+    gpu_mb: float | None
+
+    def training_s(self, recipe: Recipe, audio: Audio) -> float:
+        """Seconds that all of a training will take."""
+        train = recipe.train
+        clips = train.epochs * train.steps_per_epoch * train.batch_size
+        return clips / self.clips_per_s + audio.scored_s / self.scored_per_s
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a training would take. A part that cannot be known is None, and `why` tells."""
+
+    cost: Cost
+    run_mb: float
+    exceeded: tuple[str, ...]
+    audio: Audio | None
+    pace: Pace | None
+    training_s: float | None
+    why: str = ""
+
+
+def preview(recipe: Recipe, workspace: Workspace, *, emit: Emit, control: Control) -> Preview:
+    """Count what a training would take; the trial run is left out while another one trains."""
+    size = cost(recipe)
+    bare = Preview(size, run_mb(size), tuple(exceeded(recipe.targets, size)), None, None, None)
+    emit(PhaseChanged("count"))
+    try:
+        audio = look(recipe, workspace.cache, control=control)
+    except WakewordError as error:
+        bare, audio = replace(bare, why=error.message), None
+    holder = workspace.holder()
+    if holder is not None:
+        return replace(bare, audio=audio, why=f"no time was taken: process {holder} is training")
+    emit(PhaseChanged("trial"))
+    pace = trial(recipe, workspace.cache, control=control)
+    training_s = pace.training_s(recipe, audio) if audio else None
+    return replace(bare, audio=audio, pace=pace, training_s=training_s)
+
+
+def run_mb(size: Cost) -> float:
+    """Disk for a run: weights, their average and two moments in `last`, weights in two files."""
+    return 6 * size.float_kb / 1024
+
+
+# --- the audio
+
+
+def look(recipe: Recipe, cache: Path, *, control: Control) -> Audio:
+    """Measure a recipe's audio. Raises DataError where there is none."""
+    clips = read(recipe.data)
+    packed = packed_already(clips, cache)
+    outline = packed or _outline(clips, control)
+    splits = {split: select(outline, recipe.data, split) for split in get_args(Split)}
+    return Audio(
+        hours={split: _hours(selection) for split, selection in splits.items()},
+        cache_mb=2 * sum(clip.samples for clip in outline.clips) / 1e6,
+        cached=packed is not None,
+        scored_s=_scored_s(recipe, outline, splits),
+    )
+
+
+def _outline(clips: Iterable[Clip], control: Control) -> Pack:
+    """What packing these clips would give, but for the audio."""
+    found = []
+    for clip in clips:
+        control.tick()
+        found.append(_as_packed(clip, 0, round(seconds(clip.path) * SAMPLE_RATE)))
+    return Pack(np.zeros(0, dtype=np.int16), tuple(found), (), Path())
+
+
+def _as_packed(clip: Clip, offset: int, samples: int) -> PackedClip:
+    length_s = samples / SAMPLE_RATE
+    return PackedClip(
+        clip,
+        offset,
+        samples,
+        peak_db=-6.0,
+        level_db=-20.0,
+        start_s=0.2 * length_s,
+        end_s=0.8 * length_s,
+        doubt="",
+        content="",
+    )
+
+
+def _hours(selection: Selection) -> dict[str, float]:
+    return {name: _seconds(getattr(selection, field)) / 3600 for field, name in KINDS.items()}
+
+
+def _seconds(clips: Iterable[PackedClip]) -> float:
+    return sum(clip.seconds for clip in clips)
+
+
+def _scored_s(recipe: Recipe, pack: Pack, splits: dict[Split, Selection]) -> float:
+    """Each epoch hears the validation split and looks for hard negatives; the test is heard once.
+
+    A clip is heard after a lead of background, and some of it follows.
+    """
+
+    def whole(split: Split) -> float:
+        chosen = splits[split]
+        clips = [*chosen.positives, *chosen.negatives]
+        around_s = Heard(pack, chosen, recipe).lead_s + TAIL_S
+        return _seconds([*clips, *chosen.speech, *chosen.noise]) + around_s * len(clips)
+
+    train, epochs = splits["train"], recipe.train.epochs
+    negatives_s = _seconds([*train.negatives, *train.speech, *train.noise])
+    searched_s = min(HOURS_PER_EPOCH * 3600, negatives_s) if recipe.train.hard_share else 0.0
+    return epochs * whole("validation") + (epochs - 1) * searched_s + whole("test")
+
+
+# --- the trial run
+
+
+def trial(recipe: Recipe, cache: Path, *, control: Control, lasts_s: float = TRIAL_S) -> Pace:
+    """Train for about `lasts_s` seconds and throw it away.
+
+    torch.compile is left out: it takes minutes to begin. Raises DeviceError.
+    """
+    device, before = device_of(recipe), torch.get_num_threads()
+    packed = _trainable(recipe, cache)
+    settings = {"train.compile": False} | ({} if packed else {"data.wakeword": WORD})
+    torch.set_num_threads(threads_of(recipe))
+    try:
+        with memory_errors(recipe):
+            trainer = Trainer(
+                override(recipe, settings), packed or synthetic(), device, fresh=False
+            )
+            return Pace(
+                device=describe(device),
+                on="packed audio" if packed else "synthetic audio",
+                clips_per_s=recipe.train.batch_size * _steps_per_s(trainer, lasts_s, control),
+                scored_per_s=_scored_per_s(trainer, control),
+                gpu_mb=_gpu_mb(device),
+            )
+    finally:
+        torch.set_num_threads(before)
+
+
+def _trainable(recipe: Recipe, cache: Path) -> Pack | None:
+    """The pack of a recipe if it is there and can be trained on."""
+    try:
+        packed = packed_already(read(recipe.data), cache)
+    except WakewordError:
+        return None
+    train = select(packed, recipe.data, "train") if packed else None
+    enough = train and train.positives and (train.negatives or train.speech or train.noise)
+    return packed if enough else None
+
+
+def _steps_per_s(trainer: Trainer, lasts_s: float, control: Control) -> float:
+    """Steps a second; the first ones, in which memory is found, are not counted."""
+    if trainer.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(trainer.device)
+    for _ in range(WARM_STEPS):
+        control.tick()
+        trainer.step().item()
+    began, steps, spent_s = time.perf_counter(), 0, 0.0
+    while spent_s < lasts_s:
+        control.tick()
+        trainer.step().item()  # waits for the device
+        steps += 1
+        spent_s = time.perf_counter() - began
+    return steps / spent_s
+
+
+def _scored_per_s(trainer: Trainer, control: Control) -> float:
+    """Seconds of audio that the averaged student hears in a second, clip by clip."""
+    scorer = Scorer(trainer.features, trainer.averaged, trainer.device)
+    noise = np.random.default_rng(0).standard_normal(5 * SAMPLE_RATE)
+    clip = (0.01 * noise).astype(np.float32)
+    scorer.score(clip)
+    began = time.perf_counter()
+    for _ in range(HEARD_S // 5):
+        control.tick()
+        scorer.score(clip)
+    return HEARD_S / (time.perf_counter() - began)
+
+
+def _gpu_mb(device: torch.device) -> float | None:
+    if device.type != "cuda":
+        return None
+    return torch.cuda.max_memory_reserved(device) / 2**20
+
+
+def synthetic() -> Pack:
+    """Noise of the shape of a small collection: 80 clips, four streams of a minute, four rooms."""
+    lengths = [(WORD, 1.0, 40), ("other", 1.0, 40), ("speech", 60.0, 2), ("noise", 60.0, 2),
+               ("rir", 0.4, 4)]  # fmt: skip
+    clips, offset = [], 0
+    for label, length_s, count in lengths:
+        for number in range(count):
+            clip = Clip(Path(f"{label}{number}"), label, "", take=str(number), split="train")
+            clips.append(_as_packed(clip, offset, round(length_s * SAMPLE_RATE)))
+            offset += clips[-1].samples
+    noise = np.random.default_rng(0).normal(0, 1000, offset)
+    return Pack(noise.astype(np.int16), tuple(clips), (), Path("synthetic"))

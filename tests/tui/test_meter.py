@@ -1,0 +1,43 @@
+import re
+import time
+
+import pytest
+from textual.content import Content
+from textual.geometry import Size
+
+from wakeword_tui.meter import Cpu, Meter, gpu_reader
+from wakeword_tui.widgets.topbar import TopBar
+
+TABS = (("1", "Setup"), ("2", "Train"))
+
+
+def test_the_processor_and_the_memory_are_read() -> None:
+    assert re.fullmatch(r"cpu \d+ %( \d+ MB| \d+\.\d GB)", Cpu()())
+
+
+def test_a_meter_reads_in_its_own_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wakeword_tui.meter.EVERY_S", 0.01)
+    meter = Meter()
+    assert meter.text(on_gpu=True) == ""
+    while not meter.text(on_gpu=True):
+        time.sleep(0.01)
+    assert meter.text(on_gpu=True).startswith("cpu" if gpu_reader() is None else "gpu")
+
+
+@pytest.mark.parametrize(
+    ("columns", "line"),
+    [
+        (80, " wakeword  1 Setup  2 Train      ● train 41 %  3m 05s  cpu 93 % 412 MB"),
+        (56, " wakeword  1 Setup  2   ● train 41 %  3m 05s  cpu 93 % 412 MB"),
+        (50, " wakeword  1 Setup  2   ● train 41 %  3m 05s"),
+        (30, " wakeword  1 Setup  2   ● train 41 %"),
+    ],
+)
+def test_the_last_parts_of_the_status_go_first(
+    columns: int, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bar = TopBar(TABS, "Setup")
+    monkeypatch.setattr(TopBar, "size", Size(columns, 1))
+    monkeypatch.setattr(bar, "refresh", lambda: None)
+    bar.show(*map(Content, ("● train 41 %", "3m 05s", "cpu 93 % 412 MB")))
+    assert bar.render().plain.split() == line.split()
