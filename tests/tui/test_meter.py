@@ -28,7 +28,7 @@ def test_a_meter_reads_in_its_own_thread(monkeypatch: pytest.MonkeyPatch) -> Non
     ("columns", "line"),
     [
         (80, " wakeword  1 Setup  2 Train      ● train 41 %  3m 05s  cpu 93 % 412 MB"),
-        (56, " wakeword  1 Setup  2   ● train 41 %  3m 05s  cpu 93 % 412 MB"),
+        (62, " wakeword  1 Setup  2   ● train 41 %  3m 05s  cpu 93 % 412 MB"),
         (50, " wakeword  1 Setup  2   ● train 41 %  3m 05s"),
         (30, " wakeword  1 Setup  2   ● train 41 %"),
     ],
