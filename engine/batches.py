@@ -209,9 +209,11 @@ class Batches:
         cut = self.audio.unfold(0, samples, 1)[first.to(home)]
         for row in (first != start).nonzero()[:, 0].tolist():
             cut[row] = cut[row].roll(int(first[row] - start[row]))
-        index = torch.arange(samples, device=home)
-        low, high = (begin - start).to(home)[:, None], (end - start).to(home)[:, None]
-        cut = cut * ((index >= low) & (index < high))
+        partly = ((begin > start) | (end < start + samples)).nonzero()[:, 0]
+        if len(partly):
+            index = torch.arange(samples, device=home)
+            low, high = ((edge - start)[partly].to(home)[:, None] for edge in (begin, end))
+            cut[partly.to(home)] *= (index >= low) & (index < high)
         if self.device.type == "cuda" and home.type == "cpu":
             cut = cut.pin_memory()  # copied while the GPU still works on the step before
         return cut.to(self.device, non_blocking=True).float().mul_(1 / 32768)

@@ -201,6 +201,28 @@ def test_pooling_refuses_to_count_a_clip_twice(
     assert "two of the runs tested fold 3" in capsys.readouterr().err
 
 
+def test_a_dry_run_says_what_a_training_takes_and_makes_nothing(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """10 and 10 words of 0.8 s, 66.5 s of streams and rooms: 82.5 s are 2.6 MB as int16."""
+    (tmp_path / "my.toml").write_text(
+        f'[data]\nmanifest = "{tiny_data}"\nwakeword = "beep"\n'
+        '[train]\nbatch_size = 4\nthreads = 1\ndevice = "cpu"\n[targets]\nflash_kb = 10.0\n'
+    )
+    words = ["--workspace", str(tmp_path / "home"), "train", str(tmp_path / "my.toml"), "--dry-run"]
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert "53,249 parameters" in told
+    assert "3 MB of audio, to be packed" in told
+    assert "clips/s of synthetic audio on cpu" in told
+    assert "warning: the weights take 58 kB as INT8, over targets.flash_kb = 10" in told
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["cost"]["parameters"] == 53_249
+    assert found["audio"]["hours"]["train"]["speech"] == pytest.approx(24 / 3600)
+    assert not (tmp_path / "home").exists()
+
+
 def test_a_finished_run_is_not_trained_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

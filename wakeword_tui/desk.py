@@ -112,7 +112,7 @@ class Desk:
             on_gpu = not store.started.device.startswith("cpu")
             parts.append(Content(self.meter.text(on_gpu=on_gpu)))
         if store.phase == "train" and store.step is not None:
-            parts.append(Content(f"{brief(store.step.clips_per_s)} clips/s"))
+            parts.append(Content(f"{brief(store.step.clips_per_s)}/s"))  # clips
         return [part for part in parts if part]
 
     def health_lines(self) -> list[Content]:

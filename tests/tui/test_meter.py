@@ -1,5 +1,7 @@
 import re
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from textual.content import Content
@@ -28,7 +30,7 @@ def test_a_meter_reads_in_its_own_thread(monkeypatch: pytest.MonkeyPatch) -> Non
     ("columns", "line"),
     [
         (80, " wakeword  1 Setup  2 Train      ● train 41 %  3m 05s  cpu 93 % 412 MB"),
-        (56, " wakeword  1 Setup  2   ● train 41 %  3m 05s  cpu 93 % 412 MB"),
+        (62, " wakeword  1 Setup  2   ● train 41 %  3m 05s  cpu 93 % 412 MB"),
         (50, " wakeword  1 Setup  2   ● train 41 %  3m 05s"),
         (30, " wakeword  1 Setup  2   ● train 41 %"),
     ],
@@ -41,3 +43,22 @@ def test_the_last_parts_of_the_status_go_first(
     monkeypatch.setattr(bar, "refresh", lambda: None)
     bar.show(*map(Content, ("● train 41 %", "3m 05s", "cpu 93 % 412 MB")))
     assert bar.render().plain.split() == line.split()
+
+
+def test_a_gpu_is_read_through_pynvml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for the driver's library: 9.1 of 24 GiB of the second GPU, 87 % busy."""
+    (tmp_path / "pynvml.py").write_text(
+        "from types import SimpleNamespace as Facts\n"
+        "class NVMLError(Exception): pass\n"
+        "def nvmlInit(): pass\n"
+        "def nvmlDeviceGetHandleByIndex(number): return number\n"
+        "def nvmlDeviceGetUtilizationRates(gpu): return Facts(gpu=86 + gpu)\n"
+        "def nvmlDeviceGetMemoryInfo(gpu): return Facts(used=9.1 * 2**30, total=24 * 2**30)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0")
+    read = gpu_reader()
+    assert read is not None
+    assert read() == "gpu 87 % 9.1/24 GB"
+    monkeypatch.delitem(sys.modules, "pynvml")

@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 from textual.events import AppBlur, AppFocus
 from textual.pilot import Pilot
-from tiny import tiny_recipe
 
 from engine.errors import RecipeError
 from engine.events import Emit
@@ -51,7 +50,7 @@ def test_a_value_out_of_range_is_a_problem_while_it_is_typed(workspace: Workspac
 
 def test_escape_leaves_a_field_as_it_was(workspace: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
-        await go_to(pilot, "data", 2)
+        await go_to(pilot, "data", 3)
         await pilot.press("enter", *"alexa")
         assert app.desk.draft.recipe.data.wakeword == "alexa"
         await pilot.press("escape")
@@ -65,10 +64,10 @@ def test_escape_leaves_a_field_as_it_was(workspace: Workspace) -> None:
 def test_a_choice_goes_on_with_enter_and_arrows(workspace: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await go_to(pilot, "model", 0)
-        await see(app, pilot, "◂ 1 of 2 ▸")
+        await see(app, pilot, "◂ 1 of 3 ▸")
         await pilot.press("right")
         assert app.desk.draft.recipe.model.arch == "mobilenetv3"
-        await pilot.press("enter")
+        await pilot.press("enter", "enter")
         assert app.desk.draft.recipe.model.arch == "tinyconv"
         await pilot.press("down", "down", "left")
         assert app.desk.draft.recipe.model.depthwise is False
@@ -89,7 +88,7 @@ def test_r_goes_back_to_the_file_then_to_the_default(tmp_path: Path) -> None:
 
 def test_ctrl_s_asks_for_a_name_and_saves(workspace: Workspace, tmp_path: Path) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
-        await go_to(pilot, "data", 2)
+        await go_to(pilot, "data", 3)
         await pilot.press("enter", *"alexa", "enter", "ctrl+s")
         await see(app, pilot, "save as", "wakeword.toml")
         await pilot.press("enter")
@@ -155,12 +154,10 @@ def test_s_trains_with_the_real_engine_and_a_failure_is_told(workspace: Workspac
 
 def test_t_times_a_few_steps(workspace: Workspace, tiny_data: Path) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
-        for path, value in tiny_recipe(tiny_data).train.model_dump(mode="json").items():
-            if value is not None:
-                app.desk.draft.set(f"train.{path}", str(value))
-        app.desk.draft.set("data.manifest", str(tiny_data))
-        app.desk.draft.set("data.wakeword", "beep")
-        app.desk.draft.set("targets.flash_kb", "10")
+        settings = {"data.manifest": tiny_data, "data.wakeword": "beep", "train.batch_size": 8,
+                    "train.threads": 1, "targets.flash_kb": 10}  # fmt: skip
+        for path, value in settings.items():
+            app.desk.draft.set(path, str(value))
         app.screen._cost_soon()
         await see(app, pilot, "over targets.flash_kb = 10", "3 MB to pack", within_s=30)
         await pilot.press("t")
@@ -220,10 +217,10 @@ def test_lists_are_typed_with_commas(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_nothing_is_lost_on_the_way_to_another_section(workspace: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
-        await go_to(pilot, "data", 2)
+        await go_to(pilot, "data", 3)
         await pilot.press("enter", *"alexa", "enter")
         await go_to(pilot, "train", 0)
-        await go_to(pilot, "data", 2)
+        await go_to(pilot, "data", 3)
         assert "alexa" in screen(app)
 
     play(workspace, story)
@@ -231,7 +228,7 @@ def test_nothing_is_lost_on_the_way_to_another_section(workspace: Workspace) -> 
 
 def test_an_open_line_stays_open_while_the_window_is_behind_another(workspace: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
-        await go_to(pilot, "data", 2)
+        await go_to(pilot, "data", 3)
         await pilot.press("enter", *"ale")
         app.post_message(AppBlur())
         await pilot.pause()

@@ -1,0 +1,62 @@
+"""How many clips a second TinyConv trains on, end to end, and where the time of a step goes.
+
+Run with `pytest -m bench -s tests/bench/test_training.py`. The limit is that of the project: 700
+clips a second on two cores. Packed audio is noise, so that no data is needed.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.augment import equalise, spec_augment
+from engine.batches import step_generator
+from engine.preview import WORD, synthetic
+from engine.recipe_file import load
+from engine.train import device_of, threads_of
+from engine.trainer import Trainer
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "tinyconv.toml"
+LEAST_CLIPS_PER_S = 700
+STEPS = 40
+
+
+def mean_ms(work: Callable[[], object], times: int = STEPS) -> float:
+    work()
+    began = time.perf_counter()
+    for _ in range(times):
+        work()
+    return 1000 * (time.perf_counter() - began) / times
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("threads", [0, 1])
+def test_clips_per_second_of_real_steps(threads: int) -> None:
+    recipe = load(RECIPE, {"data.wakeword": WORD, "train.threads": threads})
+    torch.set_num_threads(threads_of(recipe))
+    trainer = Trainer(recipe, synthetic(), device_of(recipe), fresh=False)
+    waveform, _ = trainer.batches.draw(0, 0)
+    generator = step_generator(0, 0, 0)
+
+    @torch.no_grad()
+    def features() -> None:
+        frames = equalise(trainer.features(waveform), trainer.features.std, recipe.augment,
+                          generator)  # fmt: skip
+        spec_augment(frames, recipe.augment, recipe.features.step_ms, generator)
+
+    step_ms = mean_ms(lambda: trainer.step().item())
+    parts = {
+        "draw": mean_ms(lambda: trainer.batches.draw(0, 1)),
+        "features": mean_ms(features),
+        "optimiser and average": mean_ms(trainer.optimiser.step) + mean_ms(trainer._average),
+    }
+    parts["forward and backward"] = step_ms - sum(parts.values())
+    clips_per_s = 1000 * recipe.train.batch_size / step_ms
+    shares = ", ".join(f"{name} {ms / step_ms:.0%}" for name, ms in parts.items())
+    used = torch.get_num_threads()
+    sys.stdout.write(f"\n{clips_per_s:.0f} clips/s, {used} threads: {step_ms:.1f} ms a step\n")
+    sys.stdout.write(f"{shares}\n")
+    assert clips_per_s >= LEAST_CLIPS_PER_S
