@@ -19,7 +19,7 @@ TABLE = """\
 A  001-base
 B  002-new
 
-cohort      clips  A wrong %  B wrong %  B / A       95 %  only A/B      B
+cohort      clips  A wrong %  B wrong %  B / A       95 %  only A/B  B has
 clean         200   60  30.0   20  10.0   0.33  0.25-0.42      40/0  fewer
 confusable      2    1  50.0    0   0.0   0.00  0.00-1.00       1/0      -
 

@@ -8,6 +8,7 @@ from tiny import Trained, ignore
 from engine import audio
 from engine.audio import SAMPLE_RATE, Waveform
 from engine.checkpoint import load
+from engine.compare import Outcomes
 from engine.dataset import read, split_of
 from engine.detector import Detection, Detector
 from engine.evaluate import evaluate
@@ -17,7 +18,7 @@ from engine.jobs import Control
 from engine.manifest import Clip
 from engine.recipe import Recipe
 from engine.recipe_file import override
-from engine.report import Report
+from engine.report import CLEAN, Report
 from engine.runs import Workspace
 from engine.scorer import Scorer
 from engine.synth import Amounts, synth
@@ -86,6 +87,18 @@ def test_the_best_checkpoint_measured_again_is_as_its_report_says(story: Trained
     assert again.operating_point == report.operating_point
     assert again.checkpoint_sha256 == report.checkpoint_sha256
     assert report.test.clips == len(clips_of_test(story, "hey-jarvis"))
+
+
+def test_its_outcomes_are_kept_and_are_what_its_report_counts(story: Trained) -> None:
+    report = Report.from_json(story.run.report.read_text())
+    outcomes = Outcomes.read(story.run.outcomes)
+    assert outcomes.point == report.operating_point
+    assert (
+        outcomes.wrong[outcomes.positive & (outcomes.cohort == CLEAN)].sum() == report.test.missed
+    )
+    again = story.run.path / "again.npz"
+    evaluate(story.run.best, None, story.home, emit=ignore, control=Control(), outcomes_path=again)
+    assert np.array_equal(Outcomes.read(again).wrong, outcomes.wrong)
 
 
 def test_a_wake_word_of_an_unseen_voice_is_heard_once_and_when_it_was_said(

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from engine.compare import LEAST_ALARMS, LEAST_GROUPS, Alarms, Comparison, Paired
 from engine.report import Share
 
-HEADER = ("cohort", "clips", "A wrong %", "B wrong %", "B / A", "95 %", "only A/B", "B")
+HEADER = ("cohort", "clips", "A wrong %", "B wrong %", "B / A", "95 %", "only A/B", "B has")
 
 
 def row(paired: Paired) -> tuple[str, ...]:
