@@ -3,7 +3,9 @@
 A file that cannot be read is a DataError of that file: the caller lists it and goes on.
 """
 
-from math import gcd
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from scipy.signal import resample_poly
 from engine.errors import DataError
 
 SAMPLE_RATE = 16_000
+BLOCK_S = 10
+FILTER_REACH = 10  # half the filter of resample_poly, in samples of the lower rate
 SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3"})
 Waveform = npt.NDArray[np.float32]
 
@@ -23,15 +27,42 @@ def read(path: Path) -> Waveform:
 
     Raises DataError where the file is missing, damaged, empty or not audio.
     """
-    try:
+    with _errors_of(path):
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise DataError(f"{path}: {_reason(error)}", "convert it to WAV or remove it") from error
     if len(samples) == 0:
         raise DataError(f"{path}: holds no samples", "record it again or remove it")
-    if not np.isfinite(samples).all():
-        raise DataError(f"{path}: holds samples that are not numbers", "export it again")
-    return resample(samples.mean(axis=1, dtype=np.float32), rate)
+    return resample(_mono(samples, path), rate)
+
+
+def blocks(path: Path) -> Iterator[Waveform]:
+    """Read a file as `read` does, but in blocks of about 10 s `(N,)`: memory stays flat.
+
+    Raises DataError where the file is missing, damaged or not audio.
+    """
+    with _errors_of(path), soundfile.SoundFile(path) as file:
+        yield from _resampled(_mono_blocks(file, path), file.samplerate)
+
+
+def _mono_blocks(file: soundfile.SoundFile, path: Path) -> Iterator[Waveform]:
+    while len(samples := file.read(BLOCK_S * file.samplerate, dtype="float32", always_2d=True)):
+        yield _mono(samples, path)
+
+
+def _resampled(parts: Iterable[Waveform], rate: int) -> Iterator[Waveform]:
+    """Resample a stream: each piece with as much around it as the filter reaches.
+
+    Pieces are cut at multiples of `down`, where input and output samples fall together.
+    """
+    up, down = _ratio(rate)
+    margin = down * math.ceil((FILTER_REACH * max(up, down) / up + 1) / down) if up != down else 0
+    held, done = np.zeros(0, dtype=np.float32), 0
+    for part in parts:
+        held = np.concatenate([held, part])
+        ready = done + max(0, len(held) - done - margin) // down * down
+        yield resample(held[: ready + margin], rate)[done * up // down : ready * up // down]
+        held, done = held[max(0, ready - margin) :], min(ready, margin)
+    if len(held) > done:
+        yield resample(held, rate)[done * up // down :]
 
 
 def seconds(path: Path) -> float:
@@ -52,9 +83,14 @@ def resample(waveform: Waveform, rate: int) -> Waveform:
     """Bring a waveform `(N,)` of `rate` Hz to 16 kHz with a polyphase filter."""
     if rate == SAMPLE_RATE:
         return waveform
-    common = gcd(rate, SAMPLE_RATE)
-    resampled = resample_poly(waveform, SAMPLE_RATE // common, rate // common)
+    resampled = resample_poly(waveform, *_ratio(rate))
     return np.asarray(resampled, dtype=np.float32)
+
+
+def _ratio(rate: int) -> tuple[int, int]:
+    """The smallest whole numbers `up` and `down` with rate * up / down = 16 kHz."""
+    common = math.gcd(rate, SAMPLE_RATE)
+    return SAMPLE_RATE // common, rate // common
 
 
 def to_int16(waveform: Waveform) -> npt.NDArray[np.int16]:
@@ -63,6 +99,22 @@ def to_int16(waveform: Waveform) -> npt.NDArray[np.int16]:
         np.int16
     )
     return scaled
+
+
+def _mono(samples: npt.NDArray[np.float32], path: Path) -> Waveform:
+    """Average the channels of `(N, C)`."""
+    if not np.isfinite(samples).all():
+        raise DataError(f"{path}: holds samples that are not numbers", "export it again")
+    return samples.mean(axis=1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0]
+
+
+@contextmanager
+def _errors_of(path: Path) -> Iterator[None]:
+    """Turn what libsndfile refuses into a DataError of the file."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        raise DataError(f"{path}: {_reason(error)}", "convert it to WAV or remove it") from error
 
 
 def _reason(error: Exception) -> str:

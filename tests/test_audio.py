@@ -57,6 +57,40 @@ def test_downsampling_leaves_nothing_of_what_16_khz_cannot_hold(tmp_path: Path) 
     assert np.abs(audio.read(tmp_path / "a.wav")[800:-800]).max() < 0.01
 
 
+@pytest.mark.parametrize("rate", RATES)
+def test_a_long_file_in_blocks_is_the_whole_file(tmp_path: Path, rate: int) -> None:
+    """25.3 s in blocks of 10 s."""
+    noise = 0.3 * np.random.default_rng(rate).standard_normal((round(25.3 * rate), 2))
+    soundfile.write(tmp_path / "a.wav", noise, rate)
+    parts = list(audio.blocks(tmp_path / "a.wav"))
+    assert max(map(len, parts)) <= 11 * 16_000
+    whole = audio.read(tmp_path / "a.wav")
+    assert np.concatenate(parts) == pytest.approx(whole, abs=1e-6)
+
+
+@given(samples=st.integers(1, 2000), rate=st.sampled_from([8_000, 44_100]))
+def test_a_short_file_in_blocks_is_the_whole_file(
+    tmp_path_factory: pytest.TempPathFactory, samples: int, rate: int
+) -> None:
+    path = tmp_path_factory.mktemp("short") / "a.wav"
+    soundfile.write(path, np.linspace(-0.5, 0.5, samples), rate)
+    assert np.concatenate(list(audio.blocks(path))) == pytest.approx(audio.read(path), abs=1e-6)
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_a_file_without_samples_has_no_blocks(tmp_path: Path, rate: int) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(0), rate)
+    assert list(audio.blocks(tmp_path / "a.wav")) == []
+
+
+def test_a_long_file_that_cannot_be_read_is_a_data_error(tmp_path: Path) -> None:
+    (tmp_path / "odd.wav").write_bytes(b"hello, a text file")
+    soundfile.write(tmp_path / "nan.wav", np.array([0.0, np.nan]), 16_000, subtype="FLOAT")
+    for name in ("odd.wav", "nan.wav", "gone.wav"):
+        with pytest.raises(DataError, match=name):
+            list(audio.blocks(tmp_path / name))
+
+
 @pytest.mark.parametrize("content", [b"", b"hello, a text file", b"RIFF\x24\x00\x00\x00WAVE"])
 def test_what_is_not_audio_is_a_data_error_of_that_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "odd.wav"
