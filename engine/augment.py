@@ -30,7 +30,8 @@ def active_power(waveform: Tensor) -> Tensor:
 
     The level of speech in a window, whatever silence surrounds it (in the spirit of ITU-T P.56).
     """
-    power = waveform.unfold(1, LEVEL_FRAME, LEVEL_FRAME).square().mean(dim=2)
+    frames = waveform.unfold(1, LEVEL_FRAME, LEVEL_FRAME)
+    power: Tensor = torch.linalg.vecdot(frames, frames) / LEVEL_FRAME
     active = power >= 0.1 * power.amax(dim=1, keepdim=True)
     return (power * active).sum(dim=1) / active.sum(dim=1).clamp(min=1)
 

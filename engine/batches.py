@@ -9,6 +9,7 @@ window covers beyond its clip is filled by the background that is mixed under al
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,7 +33,7 @@ from engine.dataset import Pack, PackedClip, Selection
 from engine.features import grid
 from engine.pitch import Pitch, Speed, pitches, speeds
 from engine.recipe import Recipe
-from engine.rooms import MOST_MEASURED, Rooms
+from engine.rooms import MOST_MEASURED, Rooms, parts
 
 # Shares of the negatives that are not hard ones; the rest is speech.
 WORD_SHARE = 0.3
@@ -98,6 +99,8 @@ def step_generator(seed: int, epoch: int, step: int, purpose: str = "batch") -> 
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
+# Cuts the noise `(R, N)` of some rows `(R,)` of a batch, which was drawn for all of them.
+Background = Callable[[Tensor], Tensor]
 # Begin and end of clips, where windows stop, and where they begin at the latest, `(B,)` each.
 Picked = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -159,8 +162,8 @@ class Batches:
         begin, end, stop, _ = _joined(half)
         window = self.grid.window_samples
         waveform = self._gather(begin, end, stop - window, window)
-        snr_db = torch.full((count,), 25.0, device=self.device)
-        return mix(waveform, self._background(count, generator), snr_db)
+        background = self._background(count, generator)(torch.arange(count))
+        return mix(waveform, background, torch.full((count,), 25.0, device=self.device))
 
     def _choose(self, generator: torch.Generator) -> tuple[Picked, Tensor]:
         """Pick the clips of a batch and where each window stops."""
@@ -209,14 +212,14 @@ class Batches:
         cut = self.audio.unfold(0, samples, 1)[first.to(home)]
         for row in (first != start).nonzero()[:, 0].tolist():
             cut[row] = cut[row].roll(int(first[row] - start[row]))
-        partly = ((begin > start) | (end < start + samples)).nonzero()[:, 0]
-        if len(partly):
+        beyond = ((begin > start) | (end < start + samples)).nonzero()[:, 0]
+        if len(beyond):
             index = torch.arange(samples, device=home)
-            low, high = ((edge - start)[partly].to(home)[:, None] for edge in (begin, end))
-            cut[partly.to(home)] *= (index >= low) & (index < high)
+            low, high = ((edge - start)[beyond, None].to(home) for edge in (begin, end))
+            cut[beyond.to(home)] *= (index >= low) & (index < high)
         if self.device.type == "cuda" and home.type == "cpu":
             cut = cut.pin_memory()  # copied while the GPU still works on the step before
-        return cut.to(self.device, non_blocking=True).float().mul_(1 / 32768)
+        return cut.to(self.device, non_blocking=True) * (1 / 32768)
 
     def _cut(self, picked: Picked, generator: torch.Generator) -> Tensor:
         """Cut the batch's windows, some of them at another speed."""
@@ -225,13 +228,11 @@ class Batches:
         chosen = self._draw_speeds(picked, generator)
         waveform = torch.empty(len(begin), window, device=self.device)
         for index in range(-1, len(bank)):
-            rows = (chosen == index).nonzero()[:, 0]
-            if not len(rows):
-                continue
             samples = self.speed.source_samples(bank[index], window) if index >= 0 else window
-            cut = self._gather(begin[rows], end[rows], stop[rows] - samples, samples)
-            played = self.speed(cut, bank[index], window) if index >= 0 else cut
-            waveform[rows.to(self.device)] = played
+            for rows in parts((chosen == index).nonzero()[:, 0], self.device):
+                cut = self._gather(begin[rows], end[rows], stop[rows] - samples, samples)
+                played = self.speed(cut, bank[index], window) if index >= 0 else cut
+                waveform[rows.to(self.device)] = played
         return waveform
 
     def _draw_speeds(self, picked: Picked, generator: torch.Generator) -> Tensor:
@@ -254,50 +255,59 @@ class Batches:
             waveform[here] = self.pitch(waveform[here], chosen[rows])
         return waveform
 
-    def _background(self, count: int, generator: torch.Generator) -> Tensor:
-        """Cut `(count, N)` of noise, some of it speech; white noise where there is neither."""
+    def _background(self, count: int, generator: torch.Generator) -> Background:
+        """Draw noise for each clip, some of it speech; white noise where there is neither."""
         window = self.grid.window_samples
         sources = [spans for spans in (self.noise, self.speech) if len(spans)]
         if not sources:
-            return torch.randn(count, window, generator=generator).mul_(0.01).to(self.device)
+            hiss = torch.randn(count, window, generator=generator).mul_(0.01)
+            return lambda rows: hiss[rows].to(self.device)
         speech = round(count * SPEECH_BACKGROUND) if len(sources) == 2 else 0
         drawn = [self._pick(sources[0], count - speech, generator)]
         if speech:
             drawn.append(self._pick(sources[1], speech, generator))
-        begin, end, stop, _ = _joined(drawn)
         order = torch.randperm(count, generator=generator)
-        return self._gather(begin[order], end[order], stop[order] - window, window)
+        begin, end, stop, _ = (column[order] for column in _joined(drawn))
+        return lambda rows: self._gather(begin[rows], end[rows], stop[rows] - window, window)
 
-    def _backgrounds(self, count: int, generator: torch.Generator) -> Tensor:
-        """One to `noises` backgrounds for each clip, `(count, N)`, the first one the loudest."""
-        noise = self._background(count, generator)
+    def _backgrounds(self, count: int, generator: torch.Generator) -> Background:
+        """Draw one to `noises` backgrounds for each clip, the first one the loudest."""
         most = self.recipe.augment.noises
         drawn = torch.randint(1, most + 1, (count,), generator=generator)
-        for already in range(1, most):
-            rows = (drawn > already).nonzero()[:, 0]
-            softer_db = SPREAD_DB * torch.rand(len(rows), generator=generator)
-            if len(rows):
-                extra = self._background(len(rows), generator)
-                add_background(noise, rows.to(self.device), extra, softer_db.to(self.device))
-        return noise
+        softer_db = SPREAD_DB * torch.rand(most, count, generator=generator)
+        several = [self._background(count, generator) for _ in range(most)]
+
+        def cut(rows: Tensor) -> Tensor:
+            noise = several[0](rows)
+            for already, further in enumerate(several[1:], start=1):
+                here = (drawn[rows] > already).nonzero()[:, 0]
+                softer = softer_db[already, rows[here]].to(self.device)
+                if len(here):
+                    add_background(noise, here.to(self.device), further(rows[here]), softer)
+            return noise
+
+        return cut
 
     def _augment(self, waveform: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
-        """Room, distance, background, overdrive, telephone and gain for `(B, N)`."""
+        """Room, distance, background, overdrive, telephone and gain for `(B, N)`, in place."""
         augment, count = self.recipe.augment, len(waveform)
-        waveform = self.rooms.hear(waveform, self.rooms.draw(augment, count, generator))
+        self.rooms.hear(waveform, self.rooms.draw(augment, count, generator))
         background = self._backgrounds(count, generator)
         easier_db = ease_db(augment, epoch, self.recipe.train.epochs)
-        snr_db = draw_snr_db(augment, count, generator, easier_db)
-        waveform = mix(waveform, background, snr_db.to(self.device))
+        snr_db = draw_snr_db(augment, count, generator, easier_db).to(self.device)
         clipped, on_line, cut, level = torch.rand(4, count, generator=generator)
-        rows = (clipped < augment.clipping).nonzero()[:, 0].to(self.device)
-        if len(rows):
-            cut_db = (MOST_CLIPPED_DB * cut).to(self.device)[rows]
-            waveform[rows] = overdrive(waveform[rows], cut_db)
-        rows = (on_line < augment.telephone).nonzero()[:, 0].to(self.device)
-        if len(rows):
-            waveform[rows] = telephone(waveform[rows])
-        return gain(waveform, ((level * 2 - 1) * augment.gain_db).to(self.device))
+        cut_db = torch.where(clipped < augment.clipping, MOST_CLIPPED_DB * cut, 0.0).to(self.device)
+        gain_db = ((level * 2 - 1) * augment.gain_db).to(self.device)
+        for rows in parts(torch.arange(count), self.device):
+            here = slice(int(rows[0]), int(rows[-1]) + 1)
+            heard = mix(waveform[here], background(rows), snr_db[here])
+            if augment.clipping > 0:
+                heard = overdrive(heard, cut_db[here])
+            line = (on_line[here] < augment.telephone).nonzero()[:, 0].to(self.device)
+            if len(line):
+                heard[line] = telephone(heard[line])
+            waveform[here] = gain(heard, gain_db[here])
+        return waveform
 
 
 def _resident(audio: npt.NDArray[np.int16], device: torch.device) -> Tensor:

@@ -8,7 +8,7 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool1d, pad
+from torch.nn.functional import pad
 from torchaudio.transforms import Resample
 
 from engine.audio import SAMPLE_RATE
@@ -31,6 +31,7 @@ COARSE = 4
 HOP = SAMPLE_RATE * 16 // 1000
 SEARCH = SAMPLE_RATE // 160  # half a period of the lowest voices
 NOISE_FLOOR = 1e-6
+TINY = 1e-12
 
 
 def speeds(settings: Augment) -> list[Ratio]:
@@ -76,15 +77,15 @@ class Pitch:
 
     def __call__(self, waveform: Tensor, chosen: Tensor) -> Tensor:
         """Turn `(B, N)` into as much, each at the place `chosen` `(B,)` (CPU) of the bank."""
-        samples = waveform.shape[1]
-        ratios = torch.tensor([a / b for a, b in self.bank])[chosen]
+        samples, moved = waveform.shape[1], torch.empty_like(waveform)
+        factors = torch.tensor([a / b for a, b in self.bank])[chosen]
         longest = max(self._speed.source_samples(ratio, samples) for ratio in self.bank)
-        slow = stretch(waveform, ratios, longest)
-        moved = torch.empty_like(waveform)
+        padded, start = _search(waveform, factors, longest)
         for index in sorted(set(chosen.tolist())):
             rows = (chosen == index).nonzero()[:, 0].to(waveform.device)
             source = self._speed.source_samples(self.bank[index], samples)
-            moved[rows] = self._speed(slow[rows, :source], self.bank[index], samples)
+            slow = _join(padded[rows], start[rows])[:, :source]
+            moved[rows] = self._speed(slow, self.bank[index], samples)
         return moved
 
 
@@ -95,43 +96,54 @@ def stretch(waveform: Tensor, factors: Tensor, samples: int) -> Tensor:
     where they best go on from the frame before, within 6 ms of where they are due. All clips are
     searched at once, whatever their factors.
     """
+    return _join(*_search(waveform, factors, samples))[:, :samples]
+
+
+def _join(padded: Tensor, start: Tensor) -> Tensor:
+    """Overlap and add the frames that begin at `start` `(B, K)` of `(B, P)`: `(B, (K - 1) HOP)`."""
+    frames = padded.unfold(1, 2 * HOP, 1)[torch.arange(len(start))[:, None], start]
+    frames = frames * torch.hann_window(2 * HOP, device=padded.device)
+    return (frames[:, :-1, HOP:] + frames[:, 1:, :HOP]).flatten(1)
+
+
+def _search(waveform: Tensor, factors: Tensor, samples: int) -> tuple[Tensor, Tensor]:
+    """Pad `(B, N)` and find where in it the frames `(B, K)` of a stretch to `samples` begin."""
     count = -(-samples // HOP) + 1
     due = torch.arange(count) * HOP / factors[:, None].double()
     last = waveform.shape[1] - waveform.shape[1] % COARSE
     due = (due.round().long() // COARSE * COARSE).clamp(max=last).to(waveform.device)
     behind = 2 * HOP + 2 * SEARCH
-    padded = pad(waveform, (HOP + SEARCH, behind + -(waveform.shape[1] + behind) % COARSE))
-    start = _search(padded, due)
-    frames = padded.unfold(1, 2 * HOP, 1)[torch.arange(len(start))[:, None], start]
-    frames = frames * torch.hann_window(2 * HOP, device=waveform.device)
-    slow = frames[:, :-1, HOP:] + frames[:, 1:, :HOP]
-    return slow.flatten(1)[:, :samples]
+    behind += -(waveform.shape[1] + HOP + SEARCH + behind) % COARSE
+    padded = pad(waveform, (HOP + SEARCH, behind))
+    return padded, _best_joints(padded, due)
 
 
-def _search(padded: Tensor, due: Tensor) -> Tensor:
+def _best_joints(padded: Tensor, due: Tensor) -> Tensor:
     """Where the frames `(B, K)` begin in `(B, P)`, each up to 2 SEARCH after it is `due`.
 
-    The best joint is found among every fourth place, and between them by a parabola.
+    The best joint has the highest correlation; it is found among every fourth place, and between
+    them by a parabola.
     """
-    rows = torch.arange(len(padded), device=padded.device)[:, None]
-    coarse = avg_pool1d(padded[:, None], COARSE)[:, 0]
+    home, batch = padded.device, len(padded)
+    rows = torch.arange(batch, device=home)
     hop, places = HOP // COARSE, 2 * SEARCH // COARSE + 1
-    energy = avg_pool1d(coarse.square()[:, None], hop, stride=1)[:, 0]
-    loudness = (energy + NOISE_FLOOR).rsqrt().unfold(1, places, 1)[rows, due // COARSE]
-    regions = coarse.unfold(1, places + hop - 1, 1)[rows, due // COARSE]
-    joints = coarse.unfold(1, hop, 1)
-    aside = NOISE_FLOOR * (torch.arange(places, device=padded.device) - places // 2).abs()
-    three = torch.arange(-1, 2, device=padded.device)
+    coarse = padded.view(batch, -1, COARSE).mean(dim=2)
+    energy = pad(coarse.double().square().cumsum(dim=1), (1, 0))
+    energy = ((energy[:, hop:] - energy[:, :-hop]) / hop).float()
+    at = rows[:, None], due // COARSE
+    loudness = (energy + NOISE_FLOOR).rsqrt().unfold(1, places, 1)[at]
+    regions, joints = coarse.unfold(1, places + hop - 1, 1)[at], coarse.unfold(1, hop, 1)
+    aside = NOISE_FLOOR * (torch.arange(places, device=home) - places // 2).abs()
+    three = torch.arange(3, device=home)
+    parabola = torch.tensor([[0.5, 1.0], [0.0, -2.0], [-0.5, 1.0]], device=home)
     start = due + SEARCH
     for k in range(1, due.shape[1]):
         goes_on = start[:, k - 1] + HOP
-        wanted = joints[rows[:, 0], goes_on // COARSE]
+        wanted = joints[rows, goes_on // COARSE]
         found = (regions[:, k].unfold(1, hop, 1) * wanted[:, None]).sum(dim=2)
         score = found * loudness[:, k] - aside
-        best = score[:, 1:-1].argmax(dim=1) + 1
-        around = score.gather(1, best[:, None] + three)
-        bend = around[:, 0] - 2 * around[:, 1] + around[:, 2]
-        between = 0.5 * (around[:, 0] - around[:, 2]) / bend.clamp(max=-1e-12)
-        fine = (COARSE * (best + between.clamp(-0.5, 0.5))).round().long()
-        start[:, k] = due[:, k] + fine + goes_on % COARSE
+        best = score[:, 1:-1].argmax(dim=1)
+        slope, bend = (score.gather(1, best[:, None] + three) @ parabola).unbind(dim=1)
+        fine = best + 1 + (slope / (bend - TINY)).clamp(-0.5, 0.5)
+        start[:, k] = due[:, k] + (COARSE * fine).round().long() + goes_on % COARSE
     return start
