@@ -36,7 +36,7 @@ class Desk:
         self.health: Live | None = None
         self.healthy: tuple[Data, Health] | None = None
         self.trial: Live | None = None
-        self.paces: tuple[Recipe, Pace] | None = None
+        self.timed: tuple[Recipe, Pace] | None = None
         self.meter = Meter()
         self.notes: list[Entry] = []
         self._reports: dict[Path, tuple[int, dict[str, Any] | None]] = {}

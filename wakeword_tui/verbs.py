@@ -114,11 +114,11 @@ def cost(recipe: Recipe) -> tuple["Cost", list[str]]:
     return counted, exceeded(recipe.targets, counted)
 
 
-def look(jobs: Jobs, recipe: Recipe) -> "Audio":
-    """Measure the audio of a recipe by the heads of its files."""
+def look(jobs: Jobs, recipe: Recipe, control: Control) -> "Audio":
+    """Measure the audio of a recipe by the heads of its files, in a thread of the caller's."""
     from engine.preview import look as measure
 
-    return measure(recipe, jobs.workspace.cache, control=Control())
+    return measure(recipe, jobs.workspace.cache, control=control)
 
 
 TRIAL = "trial"

@@ -31,10 +31,21 @@ def test_a_running_job_is_shown_live(workspace: Workspace, size: tuple[int, int]
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         start(app, pause_s=0.005)
         await see(app, pilot, "● train", "run 003-alexa", "━ train ◆ best", "missed @1/h", "ETA")
-        await see(app, pilot, "cpu ", "%")
         assert ("○ pAUC ▲ in noise % ● missed %" in screen(app)) == (size == LARGE)
 
     play(workspace, story, size)
+
+
+def test_the_machine_is_told_in_80_columns(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wakeword_tui.meter.EVERY_S", 0.1)
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        start(app, pause_s=0.05)
+        await see(app, pilot, "● train", "cpu ", "5.12k/s")
+
+    play(workspace, story)
 
 
 def test_opening_an_old_run_replays_it(workspace: Workspace) -> None:
@@ -50,7 +61,7 @@ def test_opening_an_old_run_replays_it(workspace: Workspace) -> None:
 
 def test_an_old_run_can_be_looked_at_while_another_trains(workspace: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
-        start(app, pause_s=0.005)
+        start(app, pause_s=0.05)
         await see(app, pilot, "run 003-alexa")
         await pilot.press("j", "enter")
         await see(app, pilot, "run 002-alexa", "700/2 000", "● train")

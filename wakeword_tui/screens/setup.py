@@ -1,6 +1,5 @@
 """Setup answers "what will be trained, on what?"."""
 
-import contextlib
 import os
 import shlex
 import signal
@@ -20,6 +19,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from engine.errors import WakewordError
+from engine.jobs import Control, Stopped
 from engine.recipe import Recipe
 from engine.recipe_file import field_at
 from wakeword_tui import verbs
@@ -79,6 +79,7 @@ class SetupScreen(Page):
         """Begin in the fields of the data."""
         self._sections = sections()
         self._amount = Amount()
+        self._looking = Control()
         self._rest: Timer | None = None
         self.query_one("#sections", Menu).show(self._section_lines())
         self.query_one("#sections", Menu).go_to("data")
@@ -137,7 +138,7 @@ class SetupScreen(Page):
         """How long a training would take, as far as a trial run of this recipe has shown."""
         if self.desk.trial is not None:
             return Content.assemble(("· ", "$now"), "timing a few steps …")
-        recipe, pace = self.desk.paces or (None, None)
+        recipe, pace = self.desk.timed or (None, None)
         if pace is None or recipe != self.desk.draft.recipe:
             return ("t times a few steps", "$dim")
         audio = self._amount.audio
@@ -154,7 +155,7 @@ class SetupScreen(Page):
         if trial.store.failed is not None:
             self.house.complain(trial.store.failed.message, trial.store.failed.hint)
         for found in trial.paces:
-            self.desk.paces = found
+            self.desk.timed = found
 
     def _show_help(self) -> None:
         path = self.query_one(Form).path
@@ -203,10 +204,22 @@ class SetupScreen(Page):
                 known = replace(known, problem=error.message)
             self._amount = known
         if known.of != _listened(recipe):
-            audio = None
-            with contextlib.suppress(WakewordError):  # what lacks is told above, and by `h`
-                audio = verbs.look(self.desk.jobs, recipe)
-            self._amount = replace(known, audio=audio, of=_listened(recipe))
+            self._amount = replace(known, audio=self._look(recipe), of=_listened(recipe))
+
+    def _look(self, recipe: Recipe) -> "Audio | None":
+        """Measure the audio; None without any, or once another recipe is looked at."""
+        self._looking.stop()
+        self._looking = Control()
+        if not (recipe.data.manifest or recipe.data.sources):
+            return None
+        try:
+            return verbs.look(self.desk.jobs, recipe, self._looking)
+        except (WakewordError, Stopped):  # what lacks is told above, and by `h`
+            return None
+
+    def on_unmount(self) -> None:
+        """Look no further."""
+        self._looking.stop()
 
     def action_start(self) -> None:
         """Train this recipe."""
