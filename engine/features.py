@@ -23,11 +23,10 @@ FLOOR = 1e-6  # about the energy of one step of 16-bit audio
 # On a CPU so many frames at a time stay in its cache: three times as fast as all at once.
 CACHED_FRAMES = 256
 
-# PCEN as Wang et al. 2017 ("Trainable frontend for robust and far-field keyword spotting") fix it.
+# PCEN as Wang et al. 2017 ("Trainable frontend for robust and far-field keyword spotting") fix it,
+# with the logarithm that its root tends to as the exponent goes to 0.
 PCEN_SMOOTH = 0.025
 PCEN_ALPHA = 0.98
-PCEN_DELTA = 2.0
-PCEN_ROOT = 0.5
 PCEN_STEP_MS = 10  # of which PCEN_SMOOTH is the share that a frame takes
 PCEN_WARMUP_MS = 1000
 
@@ -125,8 +124,7 @@ class PCEN(nn.Module):
         bands, _, taps = self.recent.shape
         level = nn.functional.conv1d(energies, self.recent, groups=bands)
         steady = energies[..., taps - 1 :] * (FLOOR + level) ** -PCEN_ALPHA
-        compressed: Tensor = (steady + PCEN_DELTA) ** PCEN_ROOT - PCEN_DELTA**PCEN_ROOT
-        return compressed
+        return torch.log1p(steady)
 
 
 class LogMel(nn.Module):

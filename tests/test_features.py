@@ -67,11 +67,11 @@ def test_statistics_survive_a_checkpoint() -> None:
     assert torch.equal(features(x), again(x))
 
 
-def test_pcen_of_a_steady_energy_is_what_the_paper_writes() -> None:
-    """An energy of 1 is its own mean: (1 / (1e-6 + 1)^0.98 + 2)^0.5 - 2^0.5 = 3^0.5 - 2^0.5."""
+def test_pcen_of_a_steady_energy_is_the_logarithm_of_2() -> None:
+    """An energy of 1 is its own mean: log(1 + 1 / (1e-6 + 1)^0.98) = log 2."""
     steady = PCEN(Features(normalise="pcen"))(torch.ones(1, 40, 103))
     assert steady.shape == (1, 40, 3)
-    assert torch.allclose(steady, torch.full((1, 40, 3), 3**0.5 - 2**0.5), atol=1e-5)
+    assert torch.allclose(steady, torch.full((1, 40, 3), math.log(2)), atol=1e-5)
 
 
 def test_pcen_depends_on_exactly_the_second_before() -> None:

@@ -1,10 +1,11 @@
-"""TinyConv: one-dimensional convolutions over time with the mel bands as channels.
+"""TinyConv: a small picture of the frames first, then one-dimensional convolutions over time.
 
-Nothing is padded in time, so a window's logit does not depend on what surrounds it, and along a
-stream windows share all their work (`slide`). `depthwise` turns each convolution into a depthwise
-and a pointwise one (Howard et al. 2017; "V2" here), with over 70 % fewer parameters. Temporal
-shape after Choi et al. 2019 (TC-ResNet); the last depthwise convolution spans the window and
-learns where in it the word lies.
+The stem looks for patterns across a few mel bands wherever they lie, which noise in other bands
+does not touch; its maps become the channels of what follows. Nothing is padded in time, so a
+window's logit does not depend on what surrounds it, and along a stream windows share all their work
+(`slide`). `depthwise` turns each convolution over time into a depthwise and a pointwise one (Howard
+et al. 2017; "V2" here), with over 70 % fewer parameters. Temporal shape after Choi et al. 2019
+(TC-ResNet); the last depthwise convolution spans the window and learns where in it the word lies.
 """
 
 import torch
@@ -15,6 +16,7 @@ from engine.recipe import Model
 
 # (channels, kernel, stride) of the stem and the blocks; the strides multiply to `STRIDE` frames.
 STEM = (64, 5, 2)
+STEM_MAPS, STEM_BANDS, STEM_BAND_STRIDE = 8, 5, 2
 BLOCKS = ((64, 5, 2), (64, 5, 1), (96, 5, 2), (96, 5, 1), (128, 5, 1))
 STRIDE = 8
 
@@ -24,6 +26,24 @@ def _conv_bn_relu(
 ) -> list[nn.Module]:
     conv = nn.Conv1d(channels, out, kernel, stride=stride, groups=groups, bias=False)
     return [conv, nn.BatchNorm1d(out), nn.ReLU()]
+
+
+class Stem(nn.Module):
+    """Features `(B, M, T) -> (B, C, T')`: maps of a few bands and frames, then all bands joined."""
+
+    def __init__(self, mels: int, channels: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        pad = STEM_BANDS // 2
+        size, strides = (STEM_BANDS, kernel), (STEM_BAND_STRIDE, stride)
+        conv = nn.Conv2d(1, STEM_MAPS, size, strides, padding=(pad, 0), bias=False)
+        self.maps = nn.Sequential(conv, nn.BatchNorm2d(STEM_MAPS), nn.ReLU())
+        rows = (mels + 2 * pad - STEM_BANDS) // STEM_BAND_STRIDE + 1
+        self.join = nn.Sequential(*_conv_bn_relu(STEM_MAPS * rows, channels, 1))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Convolve the frames as a picture, and make its maps and rows channels."""
+        joined: Tensor = self.join(self.maps(frames[:, None]).flatten(1, 2))
+        return joined
 
 
 class Block(nn.Module):
@@ -55,7 +75,7 @@ class TinyConv(nn.Module):
         super().__init__()
         channels, kernel, stride = STEM
         channels = _scale(channels, settings.width)
-        self.stem = nn.Sequential(*_conv_bn_relu(mels, channels, kernel, stride))
+        self.stem = Stem(mels, channels, kernel, stride)
         length = (window_frames - kernel) // stride + 1
         blocks = []
         for out, kernel, stride in BLOCKS:
