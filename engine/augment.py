@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from engine.audio import SAMPLE_RATE
+from engine.features import pictures
 from engine.recipe import Augment
 from engine.rooms import fft_points
 
@@ -119,16 +120,18 @@ def equalise(frames: Tensor, std: Tensor, settings: Augment, generator: torch.Ge
 
 
 def spec_augment(
-    frames: Tensor, settings: Augment, step_ms: int, generator: torch.Generator
+    frames: Tensor, settings: Augment, step_ms: int, generator: torch.Generator, planes: int = 1
 ) -> Tensor:
     """Hide stretches of time and groups of mel bands of `(B, M, T)`, as Park et al. 2019.
 
     Hidden cells take the value 0, the mean of normalised frames.
     """
     longest = settings.time_mask_ms // step_ms
-    hidden = _stripes(frames, 2, settings.time_masks, longest, generator)
-    hidden = hidden | _stripes(frames, 1, settings.freq_masks, settings.freq_mask_mels, generator)
-    return frames.masked_fill(hidden, 0.0)
+    shown = pictures(frames, planes)
+    first = shown[:, 0]
+    hidden = _stripes(first, 2, settings.time_masks, longest, generator)
+    hidden = hidden | _stripes(first, 1, settings.freq_masks, settings.freq_mask_mels, generator)
+    return shown.masked_fill(hidden[:, None], 0.0).flatten(1, 2)
 
 
 def _stripes(

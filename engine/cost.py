@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from engine.checkpoint import Checkpoint
 from engine.detector import Detector
-from engine.features import grid
+from engine.features import grid, planes
 from engine.models import build
 from engine.recipe import Recipe, Targets
 from engine.scorer import Exported
@@ -45,7 +45,8 @@ class Cost:
 def cost(recipe: Recipe) -> Cost:
     """Count what a recipe's student takes."""
     model, lattice = build(recipe).eval(), grid(recipe.features)
-    frames = torch.zeros(1, recipe.features.mels, lattice.window_frames)
+    rows = planes(recipe.features) * recipe.features.mels
+    frames = torch.zeros(1, rows, lattice.window_frames)
     macs, values = _macs(model, frames), _most_values(model, frames)
     weights = list(model.parameters())
     parameters = sum(w.numel() for w in weights)

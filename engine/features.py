@@ -10,6 +10,7 @@ the first frame comes after this warm-up.
     frame 2          [=========]
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -70,7 +71,7 @@ class Grid:
 
 def grid(settings: Features) -> Grid:
     """Lay the time grid: 25 ms frames every 10 ms give a 1.5 s window 148 frames."""
-    warmup = PCEN_WARMUP_MS // settings.step_ms if settings.normalise == "pcen" else 0
+    warmup = 0 if settings.normalise == "cmvn" else PCEN_WARMUP_MS // settings.step_ms
     frame = settings.frame_ms * SAMPLE_RATE // 1000
     step = settings.step_ms * SAMPLE_RATE // 1000
     window = settings.window_ms * SAMPLE_RATE // 1000
@@ -93,6 +94,17 @@ def mel_filters(settings: Features, fft_points: int) -> Tensor:
     rise = (bins[:, None] - corners[None, :-2]) / (corners[1:-1] - corners[:-2])
     fall = (corners[None, 2:] - bins[:, None]) / (corners[2:] - corners[1:-1])
     return torch.minimum(rise, fall).clamp(min=0).float()
+
+
+def planes(settings: Features) -> int:
+    """How many pictures of the mel bands the rows of a frame hold, one below the other."""
+    return 2 if settings.normalise == "both" else 1
+
+
+def pictures(frames: Tensor, planes: int) -> Tensor:
+    """Lay the pictures of frames `(B, P M, T)` side by side, `(B, P, M, T)`."""
+    count, rows, length = frames.shape
+    return frames.reshape(count, planes, rows // planes, length)
 
 
 class Log(nn.Module):
@@ -127,6 +139,26 @@ class PCEN(nn.Module):
         return torch.log1p(steady)
 
 
+class LogAndPCEN(nn.Module):
+    """Logarithm of energies `(B, M, W + T)` and their PCEN as rows of the same frames."""
+
+    def __init__(self, settings: Features) -> None:
+        super().__init__()
+        self.log, self.pcen = Log(), PCEN(settings)
+
+    def forward(self, energies: Tensor) -> Tensor:
+        """Turn `(B, M, W + T)` into `(B, 2 M, T)`."""
+        steady = self.pcen(energies)
+        return torch.cat([self.log(energies[..., -steady.shape[-1] :]), steady], dim=-2)
+
+
+COMPRESS: dict[str, Callable[[Features], nn.Module]] = {
+    "cmvn": lambda _: Log(),
+    "pcen": PCEN,
+    "both": LogAndPCEN,
+}
+
+
 class LogMel(nn.Module):
     """Log-mel or PCEN frames, less the mean `(M,)` of the training data, over its deviation."""
 
@@ -138,12 +170,12 @@ class LogMel(nn.Module):
     def __init__(self, settings: Features) -> None:
         super().__init__()
         self.grid = grid(settings)
-        self.compress = PCEN(settings) if settings.normalise == "pcen" else Log()
+        self.compress = COMPRESS[settings.normalise](settings)
         self.fft_points = max(FFT_POINTS_MIN, 1 << (self.grid.frame_samples - 1).bit_length())
         self.register_buffer("window", torch.hann_window(self.grid.frame_samples, periodic=True))
         self.register_buffer("filters", mel_filters(settings, self.fft_points))
-        self.register_buffer("mean", torch.zeros(settings.mels))
-        self.register_buffer("std", torch.ones(settings.mels))
+        self.register_buffer("mean", torch.zeros(planes(settings) * settings.mels))
+        self.register_buffer("std", torch.ones(planes(settings) * settings.mels))
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Turn `(B, N)` into `(B, M, T)`, T = 1 + (N - frame) // step - warm-up."""

@@ -58,9 +58,10 @@ class Features(Section):
     """What the model hears for one score, in ms; longer than the longest wake word."""
     hop_ms: Annotated[int, Field(ge=20, le=100)] = 80
     """Time from one score to the next, in ms; a multiple of step_ms."""
-    normalise: Literal["cmvn", "pcen"] = "cmvn"
+    normalise: Literal["cmvn", "pcen", "both"] = "cmvn"
     """cmvn: log-mel less its mean in training, over its deviation. pcen: each band against its own
-    last second (Wang et al. 2017), which a steady noise or another level hardly changes."""
+    last second (Wang et al. 2017), which a steady noise or another level hardly changes. both: the
+    student sees the two, one above the other."""
 
     @model_validator(mode="after")
     def _hop_is_whole_steps(self) -> "Features":

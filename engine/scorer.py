@@ -51,10 +51,10 @@ class Scorer:
 
     def reset(self) -> None:
         """Forget the audio heard so far."""
-        mels = len(self.features.mean)
+        mels, rows = self.features.filters.shape[1], len(self.features.mean)
         self._samples = torch.zeros(0, device=self.device)
         self._energies = torch.zeros(mels, 0, device=self.device)
-        self._frames = torch.zeros(mels, 0, device=self.device)
+        self._frames = torch.zeros(rows, 0, device=self.device)
 
     @torch.inference_mode()
     def push(self, block: Waveform) -> Scores:

@@ -20,7 +20,7 @@ from engine.checkpoint import Checkpoint, is_recipe_of, load, load_weights
 from engine.dataset import Pack, Selection, select
 from engine.errors import CheckpointError
 from engine.evaluate import Heard
-from engine.features import LogMel, statistics
+from engine.features import LogMel, planes, statistics
 from engine.hard import HardNegatives
 from engine.losses import loss
 from engine.metrics import OperatingPoint
@@ -129,9 +129,7 @@ class Trainer:
         masks = step_generator(recipe.train.seed, self.epoch, position.step, "masks")
         with torch.no_grad():
             frames = self.features(waveform)
-            if recipe.features.normalise == "cmvn":  # PCEN undoes the gain of a band by itself
-                frames = equalise(frames, self.features.std, recipe.augment, masks)
-            frames = spec_augment(frames, recipe.augment, recipe.features.step_ms, masks)
+            frames = self._hide(frames, masks)
         self.model.train()
         with _autocast(self.device, recipe.train.precision):
             logits = self.model(frames)
@@ -147,6 +145,15 @@ class Trainer:
         self._average()
         position.step += 1
         return value.detach()
+
+    def _hide(self, frames: Tensor, generator: torch.Generator) -> Tensor:
+        """Equalise the log-mel rows of `(B, M, T)`, since PCEN undoes that by itself, and mask."""
+        augment, features = self.recipe.augment, self.recipe.features
+        if features.normalise != "pcen":
+            log, rest = frames[:, : features.mels], frames[:, features.mels :]
+            log = equalise(log, self.features.std[: features.mels], augment, generator)
+            frames = torch.cat([log, rest], dim=1)
+        return spec_augment(frames, augment, features.step_ms, generator, planes(features))
 
     @torch.no_grad()
     def _average(self) -> None:

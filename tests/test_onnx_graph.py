@@ -18,7 +18,14 @@ from engine.recipe_file import override
 from engine.scorer import Exported, Scorer, scorer_of
 
 
-@pytest.fixture(scope="module", params=[*((a, "cmvn") for a in STUDENTS), ("tinyconv", "pcen")])
+@pytest.fixture(
+    scope="module",
+    params=[
+        *((a, "cmvn") for a in STUDENTS),
+        ("tinyconv", "pcen"),
+        *((a, "both") for a in STUDENTS),
+    ],
+)
 def exported(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Checkpoint, Path]:

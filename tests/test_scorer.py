@@ -53,7 +53,9 @@ STREAM = noise(50_000, 3) * np.linspace(0.01, 1, 50_000, dtype=np.float32)
 
 
 @pytest.mark.parametrize("arch", STUDENTS)
-@pytest.mark.parametrize(("hop_ms", "normalise"), [(80, "cmvn"), (30, "cmvn"), (80, "pcen")])
+@pytest.mark.parametrize(
+    ("hop_ms", "normalise"), [(80, "cmvn"), (30, "cmvn"), (80, "pcen"), (80, "both")]
+)
 @settings(max_examples=20)
 @given(cuts=st.lists(st.integers(0, len(STREAM)), max_size=12))
 def test_streamed_scores_equal_whole_scores_for_any_blocks(
@@ -62,7 +64,7 @@ def test_streamed_scores_equal_whole_scores_for_any_blocks(
     one = scorer(arch, hop_ms, normalise)
     whole = one.score(STREAM)
     assert np.ptp(whole) > 0.002
-    assert np.abs(streamed(one, STREAM, cuts) - whole).max() <= 1e-5
+    assert np.abs(streamed(one, STREAM, cuts) - whole).max() <= 3e-5
 
 
 @pytest.mark.parametrize("arch", STUDENTS)
@@ -75,11 +77,11 @@ def test_blocks_of_one_size_give_the_whole_scores(arch: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("arch", STUDENTS)
-@pytest.mark.parametrize("normalise", ["cmvn", "pcen"])
+@pytest.mark.parametrize("normalise", ["cmvn", "pcen", "both"])
 def test_a_score_is_that_of_its_window_alone(arch: str, normalise: str) -> None:
     """With PCEN the window is 1 s longer, and so much comes before the first score."""
     one = scorer(arch, 80, normalise)
-    window = WINDOW + 16_000 * (normalise == "pcen")
+    window = WINDOW + 16_000 * (normalise != "cmvn")
     windows = [STREAM[hop * HOP : hop * HOP + window] for hop in range(6)]
     alone = np.concatenate([one.score(window) for window in windows])
     assert len(alone) == 6

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from engine.features import grid
+from engine.features import grid, planes
 from engine.models.bcresnet import BCResNet
 from engine.models.mobilenetv3 import MobileNetV3
 from engine.models.tinyconv import TinyConv
@@ -38,8 +38,9 @@ class Sliding(Protocol):
 
 def build(recipe: Recipe) -> nn.Module:
     """Make the student of a recipe, with fresh weights."""
-    window = grid(recipe.features).window_frames
-    return STUDENTS[recipe.model.arch](recipe.model, recipe.features.mels, window)
+    features = recipe.features
+    window = grid(features).window_frames
+    return STUDENTS[recipe.model.arch](recipe.model, features.mels, planes(features), window)
 
 
 def slides(model: nn.Module, hop: int) -> bool:

@@ -7,6 +7,7 @@ bands, and adds the result back to every band. Time is padded, so windows share 
 import torch
 from torch import Tensor, nn
 
+from engine.features import pictures
 from engine.recipe import Model
 
 # (channels, blocks, stride over mels, dilation over time) of a stage: Table 1 of the paper.
@@ -68,11 +69,12 @@ class Block(nn.Module):
 class BCResNet(nn.Module):
     """Features `(B, M, T)` of one window -> logit `(B,)`; width is the paper's tau."""
 
-    def __init__(self, settings: Model, mels: int, window_frames: int) -> None:
+    def __init__(self, settings: Model, mels: int, planes: int, window_frames: int) -> None:
         super().__init__()
+        self.planes = planes
         width = settings.width
         stem, last = _scale(STEM, width), _scale(LAST, width)
-        self.stem = nn.Sequential(*_conv(1, stem, (5, 5), (2, 1)), nn.ReLU())
+        self.stem = nn.Sequential(*_conv(planes, stem, (5, 5), (2, 1)), nn.ReLU())
         bands, channels, blocks = (mels + 1) // 2, stem, []
         for wide, count, stride, dilation in STAGES:
             bands, out = (bands + stride - 1) // stride, _scale(wide, width)
@@ -88,7 +90,7 @@ class BCResNet(nn.Module):
 
     def embed(self, frames: Tensor) -> dict[str, Tensor]:
         """Give the stem's and every block's output with the mel axis averaged, `(B, D, T)`."""
-        x = self.stem(frames[:, None])
+        x = self.stem(pictures(frames, self.planes))
         layers = {"stem": x.mean(dim=2)}
         for index, block in enumerate(self.blocks):
             x = block(x)
@@ -97,7 +99,7 @@ class BCResNet(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Score one window `(B, M, T)`."""
-        x = self.stem(frames[:, None])
+        x = self.stem(pictures(frames, self.planes))
         for block in self.blocks:
             x = block(x)
         logits: Tensor = self.head(self.last(x).mean(dim=(2, 3)))

@@ -9,6 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from engine.features import pictures
 from engine.recipe import Model
 
 # kernel, expansion, out, squeeze-excite, hard-swish, stride: Table 2 of the paper.
@@ -71,12 +72,13 @@ class InvertedResidual(nn.Module):
 class MobileNetV3(nn.Module):
     """Features `(B, M, T)` of one window -> logit `(B,)`."""
 
-    def __init__(self, settings: Model, mels: int, window_frames: int) -> None:
+    def __init__(self, settings: Model, mels: int, planes: int, window_frames: int) -> None:
         super().__init__()
+        self.planes = planes
         width = settings.width
         stem = _scale(STEM, width)
         rows = [(k, _scale(e, width), _scale(o, width), s, h, d) for k, e, o, s, h, d in ROWS]
-        self.stem = nn.Sequential(_conv(1, stem, 3, 2), nn.Hardswish())
+        self.stem = nn.Sequential(_conv(planes, stem, 3, 2), nn.Hardswish())
         sizes = [stem, *(row[2] for row in rows)]
         pairs = zip(rows, pairwise(sizes), strict=True)
         self.blocks = nn.ModuleList(InvertedResidual(row, before) for row, (before, _) in pairs)
@@ -91,7 +93,7 @@ class MobileNetV3(nn.Module):
         return {name: x.mean(dim=2) for name, x in self._layers(frames).items()}
 
     def _layers(self, frames: Tensor) -> dict[str, Tensor]:
-        x = self.stem(frames[:, None])
+        x = self.stem(pictures(frames, self.planes))
         layers = {"stem": x}
         for index, block in enumerate(self.blocks):
             x = layers[f"block{index}"] = block(x)
@@ -99,7 +101,7 @@ class MobileNetV3(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Score one window `(B, M, T)`."""
-        x = self.stem(frames[:, None])
+        x = self.stem(pictures(frames, self.planes))
         for block in self.blocks:
             x = block(x)
         logits: Tensor = self.head(self.last(x).mean(dim=(2, 3)))

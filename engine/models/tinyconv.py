@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import RecipeError
+from engine.features import pictures
 from engine.recipe import Model
 
 # (channels, kernel, stride) of the stem and the blocks; the strides multiply to `STRIDE` frames.
@@ -31,18 +32,19 @@ def _conv_bn_relu(
 class Stem(nn.Module):
     """Features `(B, M, T) -> (B, C, T')`: maps of a few bands and frames, then all bands joined."""
 
-    def __init__(self, mels: int, channels: int, kernel: int, stride: int) -> None:
+    def __init__(self, mels: int, planes: int, channels: int, kernel: int, stride: int) -> None:
         super().__init__()
-        pad = STEM_BANDS // 2
+        self.planes, pad = planes, STEM_BANDS // 2
         size, strides = (STEM_BANDS, kernel), (STEM_BAND_STRIDE, stride)
-        conv = nn.Conv2d(1, STEM_MAPS, size, strides, padding=(pad, 0), bias=False)
+        conv = nn.Conv2d(planes, STEM_MAPS, size, strides, padding=(pad, 0), bias=False)
         self.maps = nn.Sequential(conv, nn.BatchNorm2d(STEM_MAPS), nn.ReLU())
         rows = (mels + 2 * pad - STEM_BANDS) // STEM_BAND_STRIDE + 1
         self.join = nn.Sequential(*_conv_bn_relu(STEM_MAPS * rows, channels, 1))
 
     def forward(self, frames: Tensor) -> Tensor:
         """Convolve the frames as a picture, and make its maps and rows channels."""
-        joined: Tensor = self.join(self.maps(frames[:, None]).flatten(1, 2))
+        maps = self.maps(pictures(frames, self.planes))
+        joined: Tensor = self.join(maps.flatten(1, 2))
         return joined
 
 
@@ -71,11 +73,11 @@ class TinyConv(nn.Module):
 
     stride = STRIDE
 
-    def __init__(self, settings: Model, mels: int, window_frames: int) -> None:
+    def __init__(self, settings: Model, mels: int, planes: int, window_frames: int) -> None:
         super().__init__()
         channels, kernel, stride = STEM
         channels = _scale(channels, settings.width)
-        self.stem = Stem(mels, channels, kernel, stride)
+        self.stem = Stem(mels, planes, channels, kernel, stride)
         length = (window_frames - kernel) // stride + 1
         blocks = []
         for out, kernel, stride in BLOCKS:
