@@ -182,6 +182,12 @@ def test_a_quarter_of_any_short_word_stays_visible(
     assert frames[:, 0, start : start + 40].sum(dim=1).min() >= 10
 
 
+def test_both_pictures_of_a_frame_are_hidden_alike() -> None:
+    hidden = spec_augment(torch.ones(16, 80, 98), Augment(), 10, seeded(), planes=2) == 0
+    assert hidden.any()
+    assert torch.equal(hidden[:, :40], hidden[:, 40:])
+
+
 def test_clips_of_a_batch_are_hidden_differently() -> None:
     hidden = spec_augment(torch.ones(64, 40, 98), Augment(), 10, seeded()) == 0
     assert 0.02 < float(hidden.float().mean()) < 0.2

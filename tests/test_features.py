@@ -4,7 +4,7 @@ import pytest
 import torch
 import torchaudio
 
-from engine.features import PCEN, LogMel, grid, mel_filters, restore, statistics
+from engine.features import PCEN, LogMel, grid, mel_filters, pictures, planes, restore, statistics
 from engine.recipe import Features
 
 SETTINGS = Features()
@@ -101,3 +101,13 @@ def test_another_level_moves_pcen_by_a_tenth_of_what_it_moves_log_mel(gain_db: f
         frames, other = features(waveform), features(waveform * 10 ** (gain_db / 20))
         moved.append(float((frames - other).abs().mean()))
     assert moved[1] < 0.1 * moved[0]
+
+
+def test_both_is_log_mel_above_pcen_of_the_same_frames() -> None:
+    """A second of warm-up less, log-mel of the last 148 frames, then PCEN of them."""
+    waveform = 0.1 * torch.randn(2, 39_920, generator=torch.Generator().manual_seed(6))
+    both = LogMel(Features(normalise="both"))(waveform)
+    assert both.shape == (2, 80, 148)
+    assert torch.allclose(both[:, :40], LogMel(Features())(waveform)[..., 100:], atol=1e-5)
+    assert torch.allclose(both[:, 40:], LogMel(Features(normalise="pcen"))(waveform), atol=1e-5)
+    assert torch.equal(pictures(both, planes(Features(normalise="both")))[:, 1], both[:, 40:])

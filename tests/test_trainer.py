@@ -48,3 +48,15 @@ def test_what_is_kept_survives_a_checkpoint(trainer: Trainer) -> None:
     trainer.restore(stored)
     assert [candidate.rank for candidate in trainer.kept] == [(4, 0.5)]
     assert trainer.kept[0].weights["head.bias"].item() == 2.0
+
+
+def test_only_log_mel_rows_are_equalised(tiny_data: Path, tmp_path: Path) -> None:
+    """PCEN undoes the gain of a band by itself; without masks its rows stay as they are."""
+    changes = {"features.normalise": "both", "augment.time_masks": 0, "augment.freq_masks": 0}
+    recipe = tiny_recipe(tiny_data, changes)
+    packed = pack(read(recipe.data), tmp_path, emit=ignore, control=Control())
+    both = Trainer(recipe, packed, torch.device("cpu"))
+    frames = torch.zeros(2, 80, 148)
+    heard = both._hide(frames, torch.Generator().manual_seed(0))
+    assert heard[:, :40].abs().max() > 0
+    assert torch.equal(heard[:, 40:], frames[:, 40:])
