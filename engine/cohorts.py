@@ -13,7 +13,7 @@ from engine import acoustics
 from engine.audio import SAMPLE_RATE, Waveform
 from engine.report import CLEAN, HALVES
 
-LEVEL_FRAME = SAMPLE_RATE // 10
+SHORTEST_WORD = SAMPLE_RATE // 10
 ROOM_S = 2.0
 
 
@@ -21,7 +21,8 @@ ROOM_S = 2.0
 class Condition:
     """What is done to a clip, and whether the wake word is in it then.
 
-    `snr_db` is against the active level of the word; without it the clip is left as it is.
+    `snr_db` is against the mean power of the word from its start to its end, not of the clip with
+    its silence; without it the clip is left as it is.
     """
 
     cohort: str
@@ -70,17 +71,14 @@ def made_noise(samples: int, chance: Chance) -> Waveform:
     return acoustics.noise(kind, samples / SAMPLE_RATE, chance.generator())[:samples]
 
 
-def active_power(word: Waveform) -> float:
-    """Mean power of the 100 ms stretches of `(N,)` within 10 dB of its loudest one."""
-    whole = np.resize(word, max(len(word) // LEVEL_FRAME, 1) * LEVEL_FRAME)
-    power = np.square(whole.reshape(-1, LEVEL_FRAME), dtype=np.float64).mean(axis=1)
-    return float(power[power >= 0.1 * power.max()].mean())
+def power(sound: Waveform) -> float:
+    """Mean power of `(N,)`."""
+    return float(np.square(sound, dtype=np.float64).mean())
 
 
-def add_noise(waveform: Waveform, noise: Waveform, power: float, snr_db: float) -> Waveform:
-    """Add noise `(N,)` to `(N,)`, `snr_db` below a `power`."""
-    found = float(np.square(noise, dtype=np.float64).mean())
-    scale = np.sqrt(power / max(found, 1e-12) / 10 ** (snr_db / 10))
+def add_noise(waveform: Waveform, noise: Waveform, level: float, snr_db: float) -> Waveform:
+    """Add noise `(N,)` to `(N,)`, `snr_db` below the power `level`."""
+    scale = np.sqrt(level / max(power(noise), 1e-12) / 10 ** (snr_db / 10))
     return np.asarray(waveform + np.float32(scale) * noise, dtype=np.float32)
 
 
@@ -111,7 +109,7 @@ def word_in(clip: Waveform, start_s: float, end_s: float) -> tuple[int, int]:
     """Where the word lies, in samples; all of the clip where that is not known."""
     start, stop = round(start_s * SAMPLE_RATE), round(end_s * SAMPLE_RATE)
     start, stop = max(start, 0), min(stop, len(clip))
-    return (start, stop) if stop - start >= LEVEL_FRAME else (0, len(clip))
+    return (start, stop) if stop - start >= SHORTEST_WORD else (0, len(clip))
 
 
 def labelled(label: str) -> str:

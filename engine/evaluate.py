@@ -21,13 +21,13 @@ from engine.cohorts import (
     CONDITIONS,
     Chance,
     Condition,
-    active_power,
     add_noise,
     cut,
     half,
     in_room,
     labelled,
     made_noise,
+    power,
     word_in,
 )
 from engine.compare import Outcomes
@@ -80,7 +80,7 @@ class Heard:
         word = word_in(sound, clip.start_s, clip.end_s)
         if condition.room:
             sound = in_room(sound, self._room(chance))
-        power = active_power(sound[slice(*word)])
+        level = power(sound[slice(*word)])
         if condition.halved:
             sound = half(sound, *word, chance)
         heard = np.zeros(before + clip.samples + after, dtype=np.float32)
@@ -88,7 +88,7 @@ class Heard:
         heard[before : before + len(sound)] = sound
         if condition.snr_db is not None:
             noise = self._noise(len(heard), chance)
-            return add_noise(heard, noise, power, condition.snr_db)
+            return add_noise(heard, noise, level, condition.snr_db)
         background = self._background(before + after, chance)
         heard[:before] += background[:before]
         heard[-after:] += background[before:]
