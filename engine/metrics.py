@@ -255,8 +255,8 @@ def tail_threshold(
     The lowest threshold that keeps one alarm an hour on an hour of streams hangs on one peak, and
     is exceeded elsewhere half of the time. So the excess of the highest peaks, a refractory time
     apart, is fitted in logits (peaks over threshold, Pickands 1975). Not where there are fewer
-    than `TAIL_LEAST` peaks above 0.5 or less than `TAIL_HOURS`, or where the target allows more
-    than `peaks` anyway.
+    than `TAIL_LEAST` peaks or less than `TAIL_HOURS`, or where the target allows more than `peaks`
+    anyway.
     """
     joined, hours = _Joined.of(streams, settings, hop_s), hours_of(streams)
     highest = joined.peaks_apart(peaks + 1, max(1, refractory_hops(settings, hop_s)))
@@ -324,13 +324,13 @@ class _Joined:
         return np.unique(here[(here > before) & (here >= after)])[::-1]
 
     def peaks_apart(self, most: int, hops: int) -> Floats:
-        """The highest peaks above 0.5, each `hops` from the next, highest first; below 1."""
+        """The highest peaks, each `hops` from the next, highest first; in (0, 1)."""
         levels, found = self.levels.copy(), list[float]()
         while len(found) < most:
             top = int(levels.argmax())
-            if levels[top] <= 0.5:
+            if levels[top] <= 0.0:
                 break
-            found.append(min(float(levels[top]), 1 - 1e-9))
+            found.append(min(max(float(levels[top]), 1e-9), 1 - 1e-9))
             levels[max(0, top - hops) : top + hops + 1] = 0.0
         return np.array(found)
 

@@ -208,8 +208,9 @@ class Train(Section):
     """Gradients are scaled down to this norm."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
     """Decay of the moving average of weights that is validated and shipped; 0 switches it off."""
-    average_best: Annotated[int, Field(ge=1, le=20)] = 3
-    """Best epochs whose weights are averaged at the end, and shipped where that is as good."""
+    average_best: Annotated[int, Field(ge=1, le=20)] = 5
+    """Best epochs whose weights are averaged at the end; shipped if no worse than the least of
+    them."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes the GPU if there is one."""
     threads: Annotated[int, Field(ge=0, le=256)] = 0

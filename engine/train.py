@@ -203,7 +203,10 @@ class _Loop:
         return shipped, measured(scored, shipped)
 
     def _try_average(self) -> None:
-        """Ship the mean of the best epochs' weights where it does as well as the best of them."""
+        """Ship the mean of the best epochs' weights unless it does worse than all of them.
+
+        The best of many epochs was lucky on validation; their mean owes less to it.
+        """
         trainer = self.trainer
         count = len(trainer.kept)
         if count < 2:
@@ -212,7 +215,7 @@ class _Loop:
         trainer.average_kept()
         scorer = Scorer(trainer.features, trainer.averaged, trainer.device)
         shipped, result = self._measure(score_split(scorer, trainer.validation, self.control))
-        best = _rank(result, trainer.recipe) <= trainer.kept[0].rank
+        best = _rank(result, trainer.recipe) <= trainer.kept[-1].rank
         if best:
             save(self.run.best, replace(shipped, validation=result.to_json()))
         event = _validated(trainer, result, shipped.threshold().threshold, best=best)
