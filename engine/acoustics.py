@@ -53,6 +53,12 @@ def room(rng: np.random.Generator, rt60_low_s: float = 0.15, rt60_high_s: float 
     return _to_peak(_together(bands)[onset:], -1.0)
 
 
+def direct_sound(response: npt.NDArray[np.floating]) -> int:
+    """Where a room's response `(N,)` begins: the first sample half as loud as the loudest one."""
+    loud = np.abs(response)
+    return int(np.argmax(loud >= 0.5 * loud.max()))
+
+
 def coloured(samples: int, slope: float, rng: np.random.Generator) -> Array:
     """Gaussian noise `(samples,)` whose power falls as frequency ** -slope; deviation about 1."""
     spectrum = np.fft.rfft(rng.standard_normal(samples))

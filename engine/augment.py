@@ -130,7 +130,9 @@ def spec_augment(
     shown = pictures(frames, planes)
     first = shown[:, 0]
     hidden = _stripes(first, 2, settings.time_masks, longest, generator)
-    hidden = hidden | _stripes(first, 1, settings.freq_masks, settings.freq_mask_mels, generator)
+    most = first.shape[1] // max(2 * settings.freq_masks, 1)  # half of the bands stay visible
+    widest = min(settings.freq_mask_mels, most)
+    hidden = hidden | _stripes(first, 1, settings.freq_masks, widest, generator)
     return shown.masked_fill(hidden[:, None], 0.0).flatten(1, 2)
 
 

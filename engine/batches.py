@@ -241,7 +241,9 @@ class Batches:
         window, bank, count = self.grid.model_samples, self.speed.bank, len(stop)
         changed = torch.rand(count, generator=generator) < self.recipe.augment.speed
         chosen = torch.randint(max(len(bank), 1), (count,), generator=generator)
-        held = torch.tensor([self.speed.source_samples(ratio, window) for ratio in bank] or [0])
+        if not bank:
+            return torch.full((count,), -1)
+        held = torch.tensor([self.speed.source_samples(ratio, window) for ratio in bank])
         return chosen.masked_fill(~changed | (held[chosen] < stop - word), -1)
 
     def _move_pitch(self, waveform: Tensor, generator: torch.Generator) -> Tensor:

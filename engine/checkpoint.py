@@ -23,7 +23,7 @@ from engine.recipe_file import dump, loads
 from engine.report import Measured
 from engine.runs import write_atomic
 
-VERSION = 1
+VERSION = 2
 HASH_BYTES = 64
 
 
@@ -104,7 +104,7 @@ def load(path: Path) -> Checkpoint:
     content = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
     if content.get("version") != VERSION:
         message = f"{path} is of version {content.get('version')}, this engine reads {VERSION}"
-        raise CheckpointError(message, "use the version of wakeword-tui that made it")
+        raise CheckpointError(message, "train again, or use the wakeword-tui that made it")
     return Checkpoint(**content)
 
 
@@ -117,6 +117,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
     )
     numbers = {name: value.tolist() for name, value in checkpoint.statistics.items()}
     return {
+        "version": json.dumps(VERSION),
         "recipe": dump(shipped),
         "statistics": json.dumps(numbers),
         "operating_point": json.dumps(checkpoint.operating_point),
@@ -127,14 +128,18 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
 def described(told: dict[str, str]) -> Checkpoint:
     """Read what `describe` wrote: a checkpoint without weights. Raises CheckpointError."""
     try:
-        read = {name: json.loads(told[name]) for name in told.keys() - {"recipe"}}
+        told_of = ("version", "statistics", "operating_point", "provenance")
+        read = {name: json.loads(told[name]) for name in told_of}
+        if read["version"] != VERSION:
+            raise ValueError("another version")
         numbers = {name: torch.tensor(value) for name, value in read["statistics"].items()}
         return Checkpoint(
             told["recipe"], numbers, {}, read["operating_point"], read["provenance"], 0
         )
     except (KeyError, ValueError, AttributeError) as error:
         raise CheckpointError(
-            "the exported file does not tell its recipe", "export it with wakeword-tui"
+            "the exported file does not tell its recipe, or is of another version",
+            "export it with this wakeword-tui",
         ) from error
 
 

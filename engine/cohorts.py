@@ -6,12 +6,16 @@ rooms are those of the clip's own split (evaluation.md 8 names them).
 
 import hashlib
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from engine import acoustics
 from engine.audio import SAMPLE_RATE, Waveform
 from engine.report import CLEAN, HALVES
+
+Sample = TypeVar("Sample", np.int16, np.float32)
 
 SHORTEST_WORD = SAMPLE_RATE // 10
 ROOM_S = 2.0
@@ -59,7 +63,7 @@ class Chance:
         return np.random.default_rng(list(self._digest))
 
 
-def cut(source: Waveform, samples: int, chance: Chance) -> Waveform:
+def cut(source: npt.NDArray[Sample], samples: int, chance: Chance) -> npt.NDArray[Sample]:
     """Cut `(samples,)` from a recording anywhere; one that is shorter is repeated."""
     start = chance.below(max(len(source) - samples, 1), 1)
     return np.take(source, np.arange(start, start + samples), mode="wrap")
@@ -87,12 +91,13 @@ def in_room(clip: Waveform, response: Waveform) -> Waveform:
 
     The response is scaled to unit energy, so that the level stays.
     """
-    direct = int(np.abs(response).argmax())
+    direct = acoustics.direct_sound(response)
     kept = response[direct : direct + round(ROOM_S * SAMPLE_RATE)].astype(np.float64)
     kept = kept / max(float(np.sqrt(np.square(kept).sum())), 1e-12)
-    points = len(clip) + len(kept) - 1
+    samples = len(clip) + len(kept) - 1
+    points = 1 << (samples - 1).bit_length()
     heard = np.fft.irfft(np.fft.rfft(clip, points) * np.fft.rfft(kept, points), points)
-    return np.asarray(heard, dtype=np.float32)
+    return np.asarray(heard[:samples], dtype=np.float32)
 
 
 def half(clip: Waveform, start: int, stop: int, chance: Chance) -> Waveform:

@@ -43,8 +43,17 @@ class Cost:
 
 
 def cost(recipe: Recipe) -> Cost:
-    """Count what a recipe's student takes."""
-    model, lattice = build(recipe).eval(), grid(recipe.features)
+    """Count what a recipe's student takes.
+
+    Its weights are zeros: fresh ones would be drawn from torch's one generator, which a training
+    in another thread draws from.
+    """
+    with torch.device("meta"):
+        model = build(recipe).eval()
+    model.to_empty(device="cpu")
+    for value in [*model.parameters(), *model.buffers()]:
+        value.data.zero_()
+    lattice = grid(recipe.features)
     rows = planes(recipe.features) * recipe.features.mels
     frames = torch.zeros(1, rows, lattice.window_frames)
     macs, values = _macs(model, frames), _most_values(model, frames)

@@ -153,14 +153,17 @@ def splits_of(clips: Iterable[PackedClip], fold: int) -> list[Split]:
 def select(pack: Pack, settings: Data, split: Split) -> Selection:
     """Choose the clips of a split.
 
-    Validation and test keep one wake word of a take. Training leaves out wake words that are too
-    soft (below -60 dBFS) or not found; measuring keeps them, all but digital silence.
+    Validation and test keep one wake word of a take. Training leaves out what is also measured, by
+    whatever name, and wake words that are too soft (below -60 dBFS) or not found; measuring keeps
+    them, all but digital silence.
     """
     homes = splits_of(pack.clips, settings.fold)
     clips = [clip for clip, home in zip(pack.clips, homes, strict=True) if home == split]
     if split != "train":
         return _select(_one_per_take(clips), settings.wakeword)
-    return _select((c for c in clips if _trainable(c)), settings.wakeword)
+    measured = {c.content for c, home in zip(pack.clips, homes, strict=True) if home != split}
+    kept = (c for c in clips if _trainable(c) and not (c.content and c.content in measured))
+    return _select(kept, settings.wakeword)
 
 
 def everything(pack: Pack, settings: Data) -> Selection:

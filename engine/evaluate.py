@@ -32,7 +32,7 @@ from engine.cohorts import (
 )
 from engine.compare import Outcomes
 from engine.cost import cost, exceeded, features_ms, latency_ms
-from engine.dataset import Pack, PackedClip, Selection, everything, pack, read, select
+from engine.dataset import Int16, Pack, PackedClip, Selection, everything, pack, read, select
 from engine.detector import smooth, vote_levels
 from engine.errors import CheckpointError
 from engine.events import Emit, PhaseChanged
@@ -61,7 +61,7 @@ class Scored:
 
 
 class Heard:
-    """The audio of a split, cut the way it is measured; made once, scored as often as needed."""
+    """The audio of a split, cut the way it is measured."""
 
     def __init__(self, packed: Pack, selection: Selection, recipe: Recipe) -> None:
         self.packed, self.selection, self.recipe = packed, selection, recipe
@@ -96,8 +96,10 @@ class Heard:
 
     def waveform(self, clip: PackedClip) -> Waveform:
         """The samples of a packed clip `(N,)`."""
-        audio = self.packed.audio[clip.offset : clip.offset + clip.samples]
-        return np.asarray(audio, dtype=np.float32) / np.float32(32768)
+        return _floats(self._packed(clip))
+
+    def _packed(self, clip: PackedClip) -> Int16:
+        return self.packed.audio[clip.offset : clip.offset + clip.samples]
 
     def _background(self, samples: int, chance: Chance) -> Waveform:
         """Background at its own level, before and after a clip."""
@@ -105,14 +107,14 @@ class Heard:
         sources = long or [c for c in self.selection.speech if c.samples > samples]
         if not sources:
             return np.zeros(samples, dtype=np.float32)
-        return cut(self.waveform(sources[chance.below(len(sources))]), samples, chance)
+        return _floats(cut(self._packed(sources[chance.below(len(sources))]), samples, chance))
 
     def _noise(self, samples: int, chance: Chance) -> Waveform:
         """Noise that a clip is heard in."""
         sources = self.selection.noise
         if not sources:
             return made_noise(samples, chance)
-        return cut(self.waveform(sources[chance.below(len(sources))]), samples, chance)
+        return _floats(cut(self._packed(sources[chance.below(len(sources))]), samples, chance))
 
     def _room(self, chance: Chance) -> Waveform:
         """The room that a clip is heard in."""
@@ -120,6 +122,10 @@ class Heard:
         if not rooms:
             return acoustics.room(chance.generator())
         return self.waveform(rooms[chance.below(len(rooms), 4)])
+
+
+def _floats(audio: Int16) -> Waveform:
+    return audio.astype(np.float32) / np.float32(32768)
 
 
 def score_split(scorer: Scorer, heard: Heard, control: Control | None = None) -> Scored:

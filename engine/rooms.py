@@ -121,12 +121,9 @@ def simulated(settings: Augment, seed: int) -> list[Tensor]:
 def from_direct(response: Tensor) -> Tensor:
     """Let a measured response `(N,)` begin with its direct sound and have unit energy.
 
-    The direct sound is the first sample that is half as loud as the loudest one. So a room neither
-    shifts the end of a word nor changes its level.
+    So a room neither shifts the end of a word nor changes its level.
     """
-    loud = response.abs()
-    direct = int((loud >= 0.5 * loud.max()).nonzero()[0, 0])
-    return unit_energy(response[direct:])
+    return unit_energy(response[acoustics.direct_sound(response.numpy()) :])
 
 
 def unit_energy(response: Tensor) -> Tensor:

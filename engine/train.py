@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
+from torch import nn
 
 from engine.augment import mean_snr_db
 from engine.checkpoint import Checkpoint, load, save
@@ -31,6 +32,7 @@ from engine.events import (
 from engine.features import grid
 from engine.jobs import Control, Stopped
 from engine.metrics import MOST, choose_operating_point, tail_threshold
+from engine.quantize import fuse
 from engine.recipe import Recipe, Targets
 from engine.report import CLEAN, Measured, Report
 from engine.runs import EventLog, Run, Workspace, last_number, write_atomic
@@ -173,7 +175,7 @@ class _Loop:
             self._show(time.monotonic())
         self.emit(PhaseChanged("validate"))
         trainer = self.trainer
-        scorer = Scorer(trainer.features, trainer.averaged, trainer.device)
+        scorer = self._scorer(trainer.averaged)
         self._validate(score_split(scorer, trainer.validation, self.control))
         if trainer.position.step < trainer.total_steps and trainer.recipe.train.hard_share > 0:
             trainer.hard.search(scorer, trainer.epoch)
@@ -183,23 +185,27 @@ class _Loop:
         self.emit(PhaseChanged("train"))
         self.counted_s, self.counted_steps = time.monotonic(), 0
 
+    def _scorer(self, model: nn.Module) -> Scorer:
+        """A scorer as it will be used: a threshold may lie a rounding above the highest peak."""
+        return Scorer(self.trainer.features, fuse(model), self.trainer.device)
+
     def _validate(self, scored: Scored) -> None:
         """Choose the operating point; keep the weights if they are the best there."""
-        shipped, result = self._measure(scored)
+        shipped, result = self._measure(self.trainer.averaged, scored)
         best = self.trainer.keep(_rank(result, self.trainer.recipe))
         if best:
             save(self.run.best, replace(shipped, validation=result.to_json()))
         self.emit(_validated(self.trainer, result, shipped.threshold().threshold, best=best))
 
-    def _measure(self, scored: Scored) -> tuple[Checkpoint, Measured]:
-        """The averaged weights with the threshold that this scoring chooses, and their result."""
+    def _measure(self, model: nn.Module, scored: Scored) -> tuple[Checkpoint, Measured]:
+        """A student with the threshold that its scores choose, and its result there."""
         recipe = self.trainer.recipe
         hop_s, rules = grid(recipe.features).hop_s, recipe.detector
         target = recipe.evaluate.target_fah
         point = choose_operating_point(scored.streams, target, rules, hop_s)
         tail = tail_threshold(scored.streams, target, rules, hop_s, recipe.evaluate.tail_peaks)
         point = replace(point, threshold=max(point.threshold, min(tail, MOST)))
-        shipped = self.trainer.shipped(point)
+        shipped = self.trainer.shipped(model, point)
         return shipped, measured(scored, shipped)
 
     def _try_average(self) -> None:
@@ -212,9 +218,9 @@ class _Loop:
         if count < 2:
             return
         self.emit(PhaseChanged("average"))
-        trainer.average_kept()
-        scorer = Scorer(trainer.features, trainer.averaged, trainer.device)
-        shipped, result = self._measure(score_split(scorer, trainer.validation, self.control))
+        mean = trainer.mean_of_kept()
+        scored = score_split(self._scorer(mean), trainer.validation, self.control)
+        shipped, result = self._measure(mean, scored)
         best = _rank(result, trainer.recipe) <= trainer.kept[-1].rank
         if best:
             save(self.run.best, replace(shipped, validation=result.to_json()))

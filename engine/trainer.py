@@ -5,6 +5,7 @@ of the step, so a checkpoint needs no random state: it holds weights, moving ave
 position, and where in the audio the model was fooled.
 """
 
+import copy
 import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
@@ -176,13 +177,14 @@ class Trainer:
         self.kept = ranked[: self.recipe.train.average_best]
         return self.kept[0].weights is weights
 
-    def average_kept(self) -> None:
-        """Put the mean of the best weights into `averaged` (Izmailov et al. 2018)."""
-        mean = dict(self.kept[0].weights)
+    def mean_of_kept(self) -> nn.Module:
+        """A student with the mean of the best weights (Izmailov et al. 2018)."""
+        model, mean = copy.deepcopy(self.averaged), dict(self.kept[0].weights)
         for name, value in mean.items():
             if value.is_floating_point():
                 mean[name] = torch.stack([kept.weights[name] for kept in self.kept]).mean(dim=0)
-        load_weights(self.averaged, mean)
+        load_weights(model, mean)
+        return model
 
     def checkpoint(self, event_number: int) -> Checkpoint:
         """Everything a resume needs."""
@@ -206,12 +208,12 @@ class Trainer:
             trainer=trainer,
         )
 
-    def shipped(self, point: OperatingPoint) -> Checkpoint:
-        """The averaged weights with a threshold: what is measured, and shipped if it is best."""
+    def shipped(self, model: nn.Module, point: OperatingPoint) -> Checkpoint:
+        """A student's weights with a threshold: what is measured, and shipped if it is best."""
         return Checkpoint(
             recipe=dump(self.recipe),
             statistics=statistics(self.features),
-            weights=_copied(self.averaged),
+            weights=_copied(model),
             operating_point=asdict(point),
             provenance=self.provenance,
             event_number=0,

@@ -128,8 +128,8 @@ def test_negatives_are_drawn_from_what_there_is(
 def test_training_needs_some_negatives(tmp_path: Path) -> None:
     """Streams to measure on are there; nothing but wake words is left to train on."""
     lines = ["path,label,split,start_s,end_s"]
-    for split in ("train", "validation", "test"):
-        audio.write(tmp_path / f"{split}.wav", hiss(0.5, 1))
+    for seed, split in enumerate(("train", "validation", "test")):
+        audio.write(tmp_path / f"{split}.wav", hiss(0.5, seed))
         lines.append(f"{split}.wav,beep,{split},0,0.5")
     for split in ("validation", "test"):
         audio.write(tmp_path / f"{split}-speech.wav", hiss(2.0, 2))
@@ -255,6 +255,13 @@ def test_each_augmentation_changes_the_batch(
     plain, _ = drawn_from(packed, tiny_data, BARE)
     other, _ = drawn_from(packed, tiny_data, changes)
     assert torch.equal(plain.draw(0, 0)[0], other.draw(0, 0)[0]) is not differs
+
+
+def test_a_range_too_narrow_for_any_speed_leaves_the_speed(packed: Pack, tiny_data: Path) -> None:
+    """The first of the bank is 5 % away."""
+    as_it_is, _ = drawn_from(packed, tiny_data, {"augment.speed": 0.0})
+    narrow, _ = drawn_from(packed, tiny_data, {"augment.speed_range": 0.03})
+    assert torch.equal(narrow.draw(0, 0)[0], as_it_is.draw(0, 0)[0])
 
 
 def test_hard_windows_take_their_share_of_the_negatives(packed: Pack, tiny_data: Path) -> None:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from engine import acoustics
 from engine.cohorts import (
     CONDITIONS,
     Chance,
@@ -78,3 +79,10 @@ def test_negatives_are_told_apart_by_their_label() -> None:
 
 def test_only_the_halved_words_are_negatives() -> None:
     assert [c.cohort for c in CONDITIONS if not c.positive] == ["half words"]
+
+
+def test_the_direct_sound_is_the_first_loud_one() -> None:
+    """An echo may be louder: at half the height of the loudest one the sound has begun."""
+    response = np.zeros(100, dtype=np.float32)
+    response[[5, 20, 60]] = 0.1, 0.6, -1.0
+    assert acoustics.direct_sound(response) == 20

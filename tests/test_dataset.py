@@ -148,6 +148,19 @@ def test_clips_of_train_sources_train_in_every_fold_and_the_others_stay(people: 
         assert all(split_of(after[path], fold) == split_of(before[path], fold) for path in before)
 
 
+def test_a_copy_of_what_is_measured_is_not_trained_on_by_another_name(
+    people: Data, tmp_path: Path
+) -> None:
+    """A train source that is another name of the same folder."""
+    again = tmp_path / "again"
+    again.symlink_to(Path(str(people.manifest)))
+    data = people.model_copy(update={"train_sources": (again,)})
+    pack = packed(data, tmp_path / "cache")
+    test = {clip.content for clip in select(pack, data, "test").positives}
+    assert test
+    assert not test & {clip.content for clip in select(pack, data, "train").positives}
+
+
 def test_the_same_clips_share_a_pack_however_they_are_used(people: Data, tmp_path: Path) -> None:
     voices = tmp_path / "voices"
     word(voices / "positive" / "robot" / "1.wav", 500)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny import ignore, tiny_recipe
 
-from engine.cohorts import CONDITIONS
+from engine.cohorts import CONDITIONS, Condition
 from engine.dataset import Pack, pack, read, select
 from engine.evaluate import Heard, score_split
 from engine.features import LogMel
@@ -77,3 +77,16 @@ def test_each_word_is_scored_once_in_each_cohort(packed: Pack, tiny_data: Path) 
     words = [clip.cohort for clip in scored.clips if clip.positive]
     assert sorted(words) == sorted(2 * [c.cohort for c in CONDITIONS if c.positive])
     assert {clip.cohort for clip in scored.clips} >= {"half words", "other words"}
+
+
+def test_the_snr_is_that_of_the_word_and_not_of_its_clip(packed: Pack, tiny_data: Path) -> None:
+    """What 5 dB adds has a power 5 dB under that of the word, measured where the word is."""
+    test = heard(packed, tiny_data, 1500)
+    clip = test.selection.positives[0]
+    sound = test.waveform(clip)
+    word = sound[round(clip.start_s * 16_000) : round(clip.end_s * 16_000)]
+    under = test.clip(clip, Condition("5 dB", snr_db=5.0))
+    under[36_800 : 36_800 + len(sound)] -= sound
+    snr_db = 10 * np.log10(np.square(word).mean() / np.square(under).mean())
+    assert snr_db == pytest.approx(5.0, abs=0.05)
+    assert len(word) < 0.8 * len(sound)

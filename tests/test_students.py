@@ -90,7 +90,6 @@ def test_a_student_keeps_its_budget_and_width_dials_it(arch: str) -> None:
 @pytest.mark.parametrize(("mels", "window_ms"), [(8, 1105), (13, 990), (64, 2000), (128, 700)])
 def test_a_student_fits_any_mels_and_window(arch: str, mels: int, window_ms: int) -> None:
     changes = {"model.arch": arch, "features.mels": mels, "features.window_ms": window_ms}
-    changes["augment.freq_mask_mels"] = 4
     recipe = override(Recipe(), {**changes, "model.width": 0.25})
     if arch == "tinyconv" and window_ms < 1105:  # 109 frames are what its layers eat
         with pytest.raises(RecipeError, match="sees nothing"):
