@@ -10,7 +10,6 @@ import math
 import struct
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from engine.report import ClipScore, Measured, Share
 from engine.runs import write_atomic
 
 Verdict = Literal["fewer", "more", "same"]
-Key = tuple[str, str, bool, int]
+Key = tuple[str, str, bool]
 
 COLUMNS = {"clip": "U", "group": "U", "cohort": "U", "positive": "b", "wrong": "b", "score": "f"}
 SCALARS = ("threshold", "target_fah", "false_alarms", "hours")
@@ -182,11 +181,12 @@ class Comparison:
 def compare(a: Sequence[Outcomes], b: Sequence[Outcomes]) -> Comparison:
     """Hold the runs of B against those of A on the clips that both heard.
 
-    Several runs are as one. A clip that is heard more than once, by several seeds, is paired in
-    order. Raises DataError when the two sides heard different clips.
+    Several runs are as one. A clip that several seeds heard is one clip still, wrong as often as
+    they got it wrong, and their hours are the same hours. Raises DataError when the two sides heard
+    different clips.
     """
     rows_a, rows_b = _Rows(a), _Rows(b)
-    both = [key for key in rows_a.at if key in rows_b.at]
+    both = [key for key, at in rows_a.at.items() if len(at) == len(rows_b.at.get(key, ()))]
     cohorts = {key[1] for key in both}
     clips = max(sum(key[1] in cohorts for key in rows.at) for rows in (rows_a, rows_b))
     if len(both) < SHARED * clips or not both:
@@ -199,7 +199,7 @@ def compare(a: Sequence[Outcomes], b: Sequence[Outcomes]) -> Comparison:
         tuple(
             _paired(cohort, [k for k in both if k[1] == cohort], rows_a, rows_b) for cohort in named
         ),
-        _alarms(a, b),
+        _alarms(a, b, max(len(rows_a.at[key]) for key in both)),
         len(both),
         clips,
         tuple(sorted({run.point.target_fah for run in (*a, *b)})),
@@ -207,35 +207,38 @@ def compare(a: Sequence[Outcomes], b: Sequence[Outcomes]) -> Comparison:
 
 
 class _Rows:
-    """The outcomes of several runs, each clip found by its name, cohort, kind and repetition."""
+    """The outcomes of several runs: by name, cohort and kind of a clip, the rows it has."""
 
     def __init__(self, runs: Sequence[Outcomes]) -> None:
         self.wrong = np.concatenate([run.wrong for run in runs])
         self.group = np.concatenate([run.group for run in runs])
         columns = [np.concatenate([getattr(run, name) for run in runs]).tolist()
                    for name in ("clip", "cohort", "positive")]  # fmt: skip
-        self.at: dict[Key, int] = {}
-        heard = Counter[Any]()
+        self.at: dict[Key, list[int]] = {}
         for row, clip in enumerate(zip(*columns, strict=True)):
             if clip[0]:
-                self.at[(*clip, heard[clip])] = row
-                heard[clip] += 1
+                self.at.setdefault(clip, []).append(row)
+
+    def times_wrong(self, keys: Sequence[Key]) -> NDArray[np.int64]:
+        """How often each clip was wrong, `(K,)`."""
+        return np.array([self.wrong[self.at[key]].sum() for key in keys], dtype=np.int64)
 
 
 def _paired(cohort: str, keys: Sequence[Key], a: _Rows, b: _Rows) -> Paired:
     """A cohort is judged by its wake words, or by its other clips where it has none."""
     words = [key for key in keys if key[2]]
     chosen = words or keys
-    rows = [a.at[key] for key in chosen]
-    wrong_a, wrong_b = a.wrong[rows], b.wrong[[b.at[key] for key in chosen]]
-    groups = np.unique(a.group[rows], return_inverse=True)[1]
+    wrong_a, wrong_b = a.times_wrong(chosen), b.times_wrong(chosen)
+    heard = sum(len(a.at[key]) for key in chosen)
+    names = a.group[[a.at[key][0] for key in chosen]]
+    groups = np.unique(names, return_inverse=True)[1]
     count = int(groups.max()) + 1
-    units = groups if count >= LEAST_GROUPS else np.arange(len(rows))
+    units = groups if count >= LEAST_GROUPS else np.arange(len(chosen))
     low, high = 0.0, math.inf
     if wrong_a.any() or wrong_b.any():
         low, high = bootstrap(np.bincount(units, wrong_b), np.bincount(units, wrong_a))
-    share_a, share_b = (Share.of(int(wrong.sum()), len(rows)) for wrong in (wrong_a, wrong_b))
-    only_a, only_b = int((wrong_a & ~wrong_b).sum()), int((wrong_b & ~wrong_a).sum())
+    share_a, share_b = (Share.of(int(wrong.sum()), heard) for wrong in (wrong_a, wrong_b))
+    only_a, only_b = int((wrong_a > wrong_b).sum()), int((wrong_b > wrong_a).sum())
     return Paired(
         cohort=cohort,
         positive=bool(words),
@@ -251,9 +254,11 @@ def _paired(cohort: str, keys: Sequence[Key], a: _Rows, b: _Rows) -> Paired:
     )
 
 
-def _alarms(a: Sequence[Outcomes], b: Sequence[Outcomes]) -> Alarms:
+def _alarms(a: Sequence[Outcomes], b: Sequence[Outcomes], seeds: int) -> Alarms:
+    """Count alarms over each side's hours, which every one of its seeds has heard."""
     counts = [
-        (sum(run.false_alarms for run in side), sum(run.hours for run in side)) for side in (a, b)
+        (round(sum(run.false_alarms for run in side) / seeds), sum(r.hours for r in side) / seeds)
+        for side in (a, b)
     ]
     ratio, (low, high) = rate_ratio(*counts[0], *counts[1])
     return Alarms(*counts[0], *counts[1], ratio, low, high)

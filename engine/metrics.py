@@ -254,7 +254,8 @@ def tail_threshold(
 
     The lowest threshold that keeps one alarm an hour on an hour of streams hangs on one peak, and
     is exceeded elsewhere half of the time. So the excess of the highest peaks, a refractory time
-    apart, is fitted in logits (peaks over threshold, Pickands 1975). Not where there are fewer
+    apart, is fitted in logits (peaks over threshold, Pickands 1975), and its mean taken a standard
+    error larger, 1 / sqrt(peaks) of it, lest a short tail is one by luck. Not where there are fewer
     than `TAIL_LEAST` peaks or less than `TAIL_HOURS`, or where the target allows more than `peaks`
     anyway.
     """
@@ -264,7 +265,7 @@ def tail_threshold(
     if count < TAIL_LEAST or hours < TAIL_HOURS or target_fah * hours > count:
         return 0.0
     logits = np.log(highest / (1 - highest))
-    spread = float(np.mean(logits[:count]) - logits[count])
+    spread = float(np.mean(logits[:count]) - logits[count]) * (1 + 1 / math.sqrt(count))
     logit = float(logits[count]) + spread * math.log(count / (target_fah * hours))
     return 1 / (1 + math.exp(-logit))
 

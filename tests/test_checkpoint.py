@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from engine.checkpoint import (
     HASH_BYTES,
+    VERSION,
     Checkpoint,
     is_recipe_of,
     load,
@@ -84,7 +85,7 @@ def test_its_hash_stands_at_its_head_and_the_rest_loads_with_weights_only(stored
     raw = stored.read_bytes()
     assert sha256(stored) == raw[:HASH_BYTES].decode()
     content = torch.load(io.BytesIO(raw[HASH_BYTES:]), weights_only=True)
-    assert content["version"] == 1
+    assert content["version"] == VERSION
 
 
 @given(place=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
@@ -124,7 +125,7 @@ def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "a.ckpt", made(version=99))
-    with pytest.raises(CheckpointError, match="of version 99, this engine reads 1"):
+    with pytest.raises(CheckpointError, match="of version 99, this engine reads 2"):
         load(tmp_path / "a.ckpt")
 
 

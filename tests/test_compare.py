@@ -151,16 +151,25 @@ def test_clean_words_are_not_mixed_with_clean_negatives_and_nameless_clips_are_l
     assert found.cohorts[0].a == Share.of(1, 2)
 
 
-def test_folds_are_pooled_and_seeds_are_paired_in_order() -> None:
+def test_folds_are_pooled() -> None:
     fold0, fold1 = words("xx"), [*words("....")[2:]]
     a = [outcomes(*fold0), outcomes(*fold1)]
     assert compare(a, a[::-1]).cohorts[0].a == Share.of(2, 4)
-    seeds_a, seeds_b = (
-        [outcomes(*words("x."))] * 2,
-        [outcomes(*words(mark)) for mark in (".x", "x.")],
+
+
+def test_seeds_are_no_more_clips_and_no_more_hours() -> None:
+    """Of two clips A gets one wrong twice, B each of them once: one clip is better, one worse."""
+    seeds_a = [outcomes(*words("x."), hours=4)] * 2
+    seeds_b = [outcomes(*words(mark), hours=4) for mark in (".x", "x.")]
+    both = compare(seeds_a, seeds_b)
+    found = both.cohorts[0]
+    assert (found.a, found.only_a, found.only_b) == (Share.of(2, 4), 1, 1)
+    assert both.alarms.hours_a == 4.0
+    thrice = compare([outcomes(*words("xxxxxx."))] * 3, [outcomes(*words("......x"))] * 3)
+    assert (
+        thrice.cohorts[0].p
+        == compare([outcomes(*words("xxxxxx."))], [outcomes(*words("......x"))]).cohorts[0].p
     )
-    both = compare(seeds_a, seeds_b).cohorts[0]
-    assert (both.a, both.only_a, both.only_b) == (Share.of(2, 4), 1, 1)
 
 
 def test_a_clip_in_ten_may_be_missing_but_no_more() -> None:

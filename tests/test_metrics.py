@@ -238,8 +238,8 @@ def test_without_a_stream_there_is_no_operating_point():
 def test_the_tail_expects_the_target_where_the_peaks_fall_off_exponentially() -> None:
     """31 peaks in 1 h, with logits 1 + ln(31 / rank): the mean excess of 30 over the last is 0.945.
 
-    So the tail falls by a factor e each 0.945, from 30 an hour at logit 1 to one an hour at
-    1 + 0.945 ln 30 = 4.21; the highest peak is at 1 + ln 31 = 4.43.
+    With its standard error that is 0.945 (1 + 1 / sqrt 30) = 1.118. So the tail falls by a factor e
+    each 1.118, from 30 an hour at logit 1 to one an hour at 1 + 1.118 ln 30 = 4.80.
     """
     logits = 1 + np.log(31 / np.arange(1, 32))
     levels = np.zeros(31 * 40)
@@ -247,7 +247,7 @@ def test_the_tail_expects_the_target_where_the_peaks_fall_off_exponentially() ->
     stream = StreamScores(levels, 3600.0)
     rules = DetectorSettings(smooth_hops=1, votes=1, of=1, refractory_s=2.0)
     threshold = tail_threshold([stream], 1.0, rules, 0.08, 30)
-    assert np.log(threshold / (1 - threshold)) == pytest.approx(4.215, abs=0.01)
+    assert np.log(threshold / (1 - threshold)) == pytest.approx(4.80, abs=0.01)
     assert tail_threshold([stream], 1.0, rules, 0.08, 0) == 0.0
     assert tail_threshold([stream], 40.0, rules, 0.08, 30) == 0.0
     assert tail_threshold([StreamScores(levels, 900.0)], 1.0, rules, 0.08, 30) == 0.0
