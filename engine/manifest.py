@@ -51,19 +51,26 @@ def fold_of(group: str) -> int:
 def clips_at(place: Path, wakeword: str) -> list[Clip]:
     """List the clips of a manifest or a folder; `positive/` takes the wake word as its label.
 
-    Raises DataError where there are none, or where a manifest cannot be understood.
+    Raises DataError where there are none, or where a manifest cannot be read or understood.
     """
-    manifest = place / "manifest.csv" if place.is_dir() else place
-    if manifest.exists():
-        clips = _read_manifest(manifest)
-    elif place.is_dir():
-        clips = list(_read_folders(place, wakeword))
-    else:
-        raise DataError(f"{place} does not exist", "check data.manifest and data.sources")
+    try:
+        clips = _listed(place, wakeword)
+    except OSError as error:
+        hint = "check data.manifest, data.sources and the permissions of their folders"
+        raise DataError(f"cannot read {place}: {error.strerror}", hint) from error
     if not clips:
         hint = "put audio into positive/ negative/ streams/ noise/ rir/, or write a manifest.csv"
         raise DataError(f"no clips in {place}", hint)
     return clips
+
+
+def _listed(place: Path, wakeword: str) -> list[Clip]:
+    manifest = place / "manifest.csv" if place.is_dir() else place
+    if manifest.exists():
+        return _read_manifest(manifest)
+    if place.is_dir():
+        return list(_read_folders(place, wakeword))
+    raise DataError(f"{place} does not exist", "check data.manifest and data.sources")
 
 
 def _read_manifest(path: Path) -> list[Clip]:

@@ -29,7 +29,7 @@ from engine.scorer import Scorer
 from engine.train import describe, device_of, memory_errors, threads_of
 from engine.trainer import Trainer
 
-TRIAL_S = 2.0
+TIMING_S = 2.0
 WARM_STEPS = 2
 HEARD_S = 30
 KINDS = {"positives": "wake word", "negatives": "other words", "speech": "speech",
@@ -52,7 +52,7 @@ class Audio:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What a trial run of real steps showed; `gpu_mb` is the memory it took, None on a CPU."""
+    """What timing a few real steps showed; `gpu_mb` is the memory it took, None on a CPU."""
 
     device: str
     on: Literal["packed audio", "synthetic audio"]
@@ -82,7 +82,7 @@ class Preview:
 
 
 def preview(recipe: Recipe, workspace: Workspace, *, emit: Emit, control: Control) -> Preview:
-    """Count what a training would take; the trial run is left out while another one trains."""
+    """Count what a training would take; steps are not timed while another one trains."""
     size = cost(recipe)
     bare = Preview(size, run_mb(size), tuple(exceeded(recipe.targets, size)), None, None, None)
     emit(PhaseChanged("count"))
@@ -93,8 +93,8 @@ def preview(recipe: Recipe, workspace: Workspace, *, emit: Emit, control: Contro
     holder = workspace.holder()
     if holder is not None:
         return replace(bare, audio=audio, why=f"no time was taken: process {holder} is training")
-    emit(PhaseChanged("trial"))
-    pace = trial(recipe, workspace.cache, control=control)
+    emit(PhaseChanged("timing"))
+    pace = timing(recipe, workspace.cache, control=control)
     training_s = pace.training_s(recipe, audio) if audio else None
     return replace(bare, audio=audio, pace=pace, training_s=training_s)
 
@@ -171,10 +171,10 @@ def _scored_s(recipe: Recipe, pack: Pack, splits: dict[Split, Selection]) -> flo
     return epochs * whole("validation") + (epochs - 1) * searched_s + whole("test")
 
 
-# --- the trial run
+# --- the timing
 
 
-def trial(recipe: Recipe, cache: Path, *, control: Control, lasts_s: float = TRIAL_S) -> Pace:
+def timing(recipe: Recipe, cache: Path, *, control: Control, lasts_s: float = TIMING_S) -> Pace:
     """Train for about `lasts_s` seconds and throw it away.
 
     torch.compile is left out: it takes minutes to begin. Raises DeviceError.

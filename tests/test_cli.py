@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import audio
+from engine import audio, checkpoint
+from engine.checkpoint import Checkpoint
 from engine.errors import DataError
 from engine.events import Emit, JobStarted, PhaseChanged, Progressed, Record, Stepped, Warned
 from engine.jobs import Control
@@ -27,17 +28,17 @@ ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "numpy", "scipy", "matplotlib", "textual.app", "onnxruntime"}
 
 
-def one_split() -> Measured:
-    """50 wake words of which anna's 2 are missed, and 1 alarm in 2 h."""
+def one_split(*, streams: bool = True) -> Measured:
+    """50 wake words of which anna's 2 are missed, and 1 alarm in 2 h, unless without streams."""
     clips = [ClipScore(0.9, 0.9, True, "bert") for _ in range(48)]
     clips += [ClipScore(0.4, 0.4, True, "anna") for _ in range(2)]
     clips += [ClipScore(0.1, 0.1, False, "carl") for _ in range(50)]
     stream = StreamScores(np.array([0.0, 0.0, 0.8, 0.8, 0.0]), 7200.0)
     point = OperatingPoint(0.7, 1.0)
-    return measure(clips, [stream], point, DetectorSettings(), 0.08, Evaluate())
+    return measure(clips, [stream] if streams else [], point, DetectorSettings(), 0.08, Evaluate())
 
 
-def finished_run(home: Workspace, name: str, fold: int = 0) -> Run:
+def finished_run(home: Workspace, name: str, fold: int = 0, *, streams: bool = True) -> Run:
     """A run with the report that `one_split` gives."""
     recipe = override(Recipe(), {"name": name, "data.fold": fold, "data.wakeword": "jarvis"})
     run = home.create(recipe)
@@ -51,7 +52,7 @@ def finished_run(home: Workspace, name: str, fold: int = 0) -> Run:
         checkpoint_sha256="cd",
         operating_point=OperatingPoint(0.7, 1.0),
         validation=one_split(),
-        test=one_split(),
+        test=one_split(streams=streams),
     )
     run.report.write_text(report.to_json())
     return run
@@ -96,7 +97,8 @@ def test_light_commands_import_nothing_heavy(words: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "words",
-    ["train", "train a.toml --resume 1", "train --resume 1 --folds", "evaluate", "nonsense", ""],
+    ["train", "train a.toml --resume 1", "train --resume 1 --folds", "evaluate", "nonsense", ""]
+    + [f"evaluate --pool 1 2 --{option} x" for option in ("plots", "out", "data")],
 )
 def test_wrong_usage_exits_2(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
@@ -191,6 +193,15 @@ def test_pooling_adds_the_folds(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "max_fpr 0.01" in told
 
 
+def test_pooled_json_is_strict_without_streams(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished_run(Workspace(tmp_path), "quiet", streams=False)
+    assert main(["evaluate", "--pool", "1", "--json", "--workspace", str(tmp_path)]) == 0
+    told = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert (told["missed"], told["fah_high"]) == (2, None)
+
+
 def test_pooling_refuses_to_count_a_clip_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -212,13 +223,13 @@ def test_a_dry_run_says_what_a_training_takes_and_makes_nothing(
     words = ["--workspace", str(tmp_path / "home"), "train", str(tmp_path / "my.toml"), "--dry-run"]
     assert main(words) == 0
     told = capsys.readouterr().out
-    assert "53,249 parameters" in told
+    assert "50,905 parameters" in told
     assert "3 MB of audio, to be packed" in told
     assert "clips/s of synthetic audio on cpu" in told
-    assert "warning: the weights take 58 kB as INT8, over targets.flash_kb = 10" in told
+    assert "warning: the weights take 55 kB as INT8, over targets.flash_kb = 10" in told
     assert main([*words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["cost"]["parameters"] == 53_249
+    assert found["cost"]["parameters"] == 50_905
     assert found["audio"]["hours"]["train"]["speech"] == pytest.approx(24 / 3600)
     assert not (tmp_path / "home").exists()
 
@@ -242,6 +253,17 @@ def test_a_checkpoint_is_found_by_path_or_by_run(tmp_path: Path) -> None:
     run.best.write_bytes(b"")
     assert evaluate.find_checkpoint(home, str(run.best)) == (run.best, None)
     assert evaluate.find_checkpoint(home, "1") == (run.best, run)
+
+
+def test_outcomes_beside_a_report_of_another_threshold_stay(tmp_path: Path) -> None:
+    run = finished_run(Workspace(tmp_path), "done")  # reported at 0.7
+    for threshold, written in ((0.7, run.outcomes), (0.8, None)):
+        point = {"threshold": threshold, "target_fah": 1.0}
+        checkpoint.save(run.best, Checkpoint("", {}, {}, point, {}, 1))
+        run.outcomes.unlink(missing_ok=True)
+        assert evaluate.outcomes_of(run, run.best) == run.outcomes
+        run.outcomes.touch()
+        assert evaluate.outcomes_of(run, run.best) == written
 
 
 def test_a_busy_workspace_gets_no_empty_run(tmp_path: Path) -> None:

@@ -16,17 +16,20 @@ def point(channels: int, out: int) -> nn.Conv1d:
 
 
 def test_tinyconv_is_counted_by_hand() -> None:
-    """1,921 of its 53,249 parameters are vectors, of 4 bytes; a hop every 80 ms is 12.5 a second.
+    """1,937 of its 50,905 parameters are vectors, of 4 bytes; a hop every 80 ms is 12.5 a second.
 
-    Vectors: scale and bias of norms over 64 + (64 + 64) + (64 + 64) + (64 + 96) + (96 + 96) +
-    (96 + 128) channels, a bias of 128 and one of 1. RAM: the frames (40, 148) and, at the first
-    depthwise convolution, its input (64, 72) and its output (64, 34).
+    Matrices: the stem's 8 maps of 5x5 (200) and their joining, 8 maps of 20 bands to 64 channels
+    (10,240); depthwise kernels of 5 and pointwise matrices, 64 to 64 twice (4,416 each), 64 to 96
+    (6,464), 96 to 96 (9,696), 96 to 128 (12,768); 128 means over 5 frames (640), a head of 128.
+    Vectors: scale and bias of norms over 8 + 64 + (64 + 64) + (64 + 64) + (64 + 96) + (96 + 96) +
+    (96 + 128) channels, a bias of 128 and one of 1. RAM: the frames (40, 148) and, where the maps
+    are joined, its input (8, 20, 72) and its output (64, 72).
     """
     size = cost(Recipe())
-    assert size.parameters == 53_249
-    assert size.int8_kb * 1024 == 51_328 + 4 * 1921
+    assert size.parameters == 50_905
+    assert size.int8_kb * 1024 == 48_968 + 4 * 1937
     assert size.macs_per_s == size.macs * 12.5
-    assert size.ram_int8_kb * 1024 == 40 * 148 + 64 * 72 + 64 * 34
+    assert size.ram_int8_kb * 1024 == 40 * 148 + 8 * 20 * 72 + 64 * 72
     assert size.ram_float_kb == 4 * size.ram_int8_kb
 
 

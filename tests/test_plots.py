@@ -11,7 +11,7 @@ from engine.metrics import OperatingPoint, StreamScores
 from engine.recipe import DetectorSettings, Evaluate, Recipe
 from engine.report import ClipScore, Measured, Report, measure
 from engine.runs import EventLog, Run, Workspace
-from wakeword_tui.plots import draw
+from wakeword_tui.plots import draw, scores
 
 POINT = OperatingPoint(0.5, 1.0)
 
@@ -88,3 +88,15 @@ def test_without_matplotlib_there_is_a_hint(
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(DataError, match=r"wakeword-tui\[plots\]"):
         draw(report(), None, tmp_path)
+
+
+def test_scores_are_of_clean_words_and_of_all_whole_negatives(tmp_path: Path) -> None:
+    """Counted are ann's clean word, and the negatives of two cohorts; noise and halves are not."""
+    cohorts = [(True, "clean"), (True, "0 dB"), (False, "other words"), (False, "speech"),
+               (False, "half words")]  # fmt: skip
+    clips = [ClipScore(0.5, 0.5, positive, "ann", cohort) for positive, cohort in cohorts]
+    run = Workspace(tmp_path).create(Recipe())
+    Outcomes.of(clips, measured(), POINT, DetectorSettings(), 0.08).write(run.outcomes)
+    drawn = scores(run, 0.5).axes[0].containers
+    others, words = (sum(bar.get_height() for bar in bars) for bars in drawn)
+    assert (words, others) == (1, 2)

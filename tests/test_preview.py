@@ -7,7 +7,7 @@ from tiny import ignore, tiny_recipe
 from engine.dataset import pack, read
 from engine.errors import DataError
 from engine.jobs import Control, Stopped
-from engine.preview import Audio, Pace, look, preview, trial
+from engine.preview import Audio, Pace, look, preview, timing
 from engine.recipe import Recipe
 from engine.recipe_file import override
 from engine.runs import Workspace
@@ -54,21 +54,21 @@ def test_the_time_of_a_training_is_that_of_its_steps_and_of_what_it_scores() -> 
     assert PACE.training_s(override(Recipe(), changes), audio) == pytest.approx(0.8 + 0.5)
 
 
-def test_a_trial_takes_packed_audio_if_there_is_some(tiny_data: Path, tmp_path: Path) -> None:
+def test_timing_takes_packed_audio_if_there_is_some(tiny_data: Path, tmp_path: Path) -> None:
     recipe, threads = tiny_recipe(tiny_data), torch.get_num_threads()
-    assert trial(recipe, tmp_path, control=Control(), lasts_s=0.01).on == "synthetic audio"
+    assert timing(recipe, tmp_path, control=Control(), lasts_s=0.01).on == "synthetic audio"
     pack(read(recipe.data), tmp_path, emit=ignore, control=Control())
-    pace = trial(recipe, tmp_path, control=Control(), lasts_s=0.01)
+    pace = timing(recipe, tmp_path, control=Control(), lasts_s=0.01)
     assert (pace.on, pace.gpu_mb) == ("packed audio", None)
     assert pace.clips_per_s > 0
     assert torch.get_num_threads() == threads
 
 
-def test_a_trial_stops_at_a_step(tiny_data: Path, tmp_path: Path) -> None:
+def test_timing_stops_at_a_step(tiny_data: Path, tmp_path: Path) -> None:
     control = Control()
     control.stop()
     with pytest.raises(Stopped):
-        trial(tiny_recipe(tiny_data), tmp_path, control=control)
+        timing(tiny_recipe(tiny_data), tmp_path, control=control)
 
 
 def test_without_data_the_model_is_counted_all_the_same(tmp_path: Path) -> None:

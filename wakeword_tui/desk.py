@@ -35,7 +35,7 @@ class Desk:
         self.live: Live | None = None
         self.health: Live | None = None
         self.healthy: tuple[Data, Health] | None = None
-        self.trial: Live | None = None
+        self.timing: Live | None = None
         self.timed: tuple[Recipe, Pace] | None = None
         self.meter = Meter()
         self.notes: list[Entry] = []

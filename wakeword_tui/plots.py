@@ -13,7 +13,7 @@ import numpy as np
 from engine.compare import Outcomes
 from engine.errors import DataError
 from engine.events import Stepped, Validated
-from engine.report import CLEAN, Report
+from engine.report import CLEAN, HALVES, Report
 from engine.runs import Run, read_events
 
 if TYPE_CHECKING:
@@ -52,13 +52,13 @@ def det(report: Report) -> "Figure":
 
 
 def scores(run: Run, threshold: float) -> "Figure":
-    """How the clean clips of the test split score: wake words against everything else."""
+    """How the test split scores: clean wake words against every negative that is a whole one."""
     figure, axes = _figure("Clip score", "Clips")
-    outcomes = Outcomes.read(run.outcomes)
-    clean = outcomes.cohort == CLEAN
-    for chosen, label in ((~outcomes.positive, "other"), (outcomes.positive, "wake word")):
-        bins = np.linspace(0, 1, 51).tolist()
-        axes.hist(outcomes.score[clean & chosen], bins=bins, alpha=0.6, label=label, log=True)
+    outcomes, bins = Outcomes.read(run.outcomes), np.linspace(0, 1, 51).tolist()
+    words = outcomes.positive & (outcomes.cohort == CLEAN)
+    others = ~outcomes.positive & (outcomes.cohort != HALVES)
+    for chosen, label in ((others, "other"), (words, "wake word")):
+        axes.hist(outcomes.score[chosen], bins=bins, alpha=0.6, label=label, log=True)
     axes.axvline(threshold, color="black", linestyle="--", label="threshold")
     axes.set_title(f"Clip scores of the test split, {run.name}")
     axes.legend()

@@ -30,7 +30,7 @@ class Live:
     found: list[tuple[Data, "Health"]] = field(default_factory=list)
     """What looking over the data found, once it has."""
     paces: list[tuple[Recipe, "Pace"]] = field(default_factory=list)
-    """What a trial run found, once it has."""
+    """What timing a few steps found, once it has."""
     dropped: int = 0
     """How many events the bus had dropped when they were last read from the event file."""
 
@@ -85,7 +85,7 @@ def _training(
     def verb(emit: Emit, control: Control) -> None:
         from engine.train import train
 
-        _end_trials(jobs)
+        _end_timings(jobs)
         train(recipe, run, jobs.workspace, emit=emit, control=control, resume=resume)
 
     return verb
@@ -121,7 +121,7 @@ def look(jobs: Jobs, recipe: Recipe, control: Control) -> "Audio":
     return measure(recipe, jobs.workspace.cache, control=control)
 
 
-TRIAL = "trial"
+TIMING = "timing"
 
 
 def try_steps(jobs: Jobs, recipe: Recipe) -> Live:
@@ -129,17 +129,17 @@ def try_steps(jobs: Jobs, recipe: Recipe) -> Live:
     paces: list[tuple[Recipe, Pace]] = []
 
     def verb(emit: Emit, control: Control) -> None:
-        from engine.preview import trial
+        from engine.preview import timing
 
-        paces.append((recipe, trial(recipe, jobs.workspace.cache, control=control)))
+        paces.append((recipe, timing(recipe, jobs.workspace.cache, control=control)))
 
-    return Live(jobs.start(TRIAL, verb, lane="background"), Store(), paces=paces)
+    return Live(jobs.start(TIMING, verb, lane="background"), Store(), paces=paces)
 
 
-def _end_trials(jobs: Jobs) -> None:
-    """Wait until no trial runs: a training must have torch's random numbers to itself."""
+def _end_timings(jobs: Jobs) -> None:
+    """Wait until no steps are timed: a training must have torch's random numbers to itself."""
     for job in jobs.background:
-        if job.name == TRIAL:
+        if job.name == TIMING:
             job.control.stop()
             job.thread.join()
 

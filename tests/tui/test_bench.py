@@ -147,6 +147,19 @@ def test_a_report_without_a_sweep_leaves_nothing_of_another(workspace: Workspace
     play(workspace, story)
 
 
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_exceeded_targets_are_seen(workspace: Workspace, size: tuple[int, int]) -> None:
+    tables = report()
+    tables["warnings"] = ["the weights take 113 kB", "a window takes 40 kB", "a hop takes 2.00 ms"]
+    write_run(workspace).report.write_text(json.dumps(tables))
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("8")
+        await see(app, pilot, *(f"! {warning}" for warning in tables["warnings"]), "p95 1.12 ms")
+
+    play(workspace, story, size)
+
+
 def compared(workspace: Workspace) -> None:
     """Runs 001 and 003 with outcomes: 003 misses a third of what 001 misses in the reverb.
 
@@ -177,8 +190,11 @@ def test_c_compares_with_another_run_in_place(workspace: Workspace, size: tuple[
         await see(app, pilot, "A 001-alexa   B 003-alexa", "clean: no difference shown by 329")
         await pilot.pause(0.4)
         same_as_file(screen(app), SCREENS / f"compare-{size[0]}x{size[1]}.txt")
+        await pilot.press("right", "y")
+        await see(app, pilot, "lines copied")
+        assert app.clipboard.startswith("clean: no difference shown")
         await pilot.press("escape")
-        await see(app, pilot, "missed % against false wakes")
+        await see(app, pilot, "missed % against false wakes", "for ≤ 1.00 /h", "→ More")
         await pilot.press("j")
         assert app.screen.query_one("#reports", Menu).current == "001-alexa"
 

@@ -21,7 +21,8 @@ def test_a_meter_reads_in_its_own_thread(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("wakeword_tui.meter.EVERY_S", 0.01)
     meter = Meter()
     assert meter.text(on_gpu=True) == ""
-    while not meter.text(on_gpu=True):
+    deadline_s = time.monotonic() + 30
+    while not meter.text(on_gpu=True) and time.monotonic() < deadline_s:
         time.sleep(0.01)
     assert meter.text(on_gpu=True).startswith("cpu" if gpu_reader() is None else "gpu")
 
@@ -43,6 +44,8 @@ def test_the_last_parts_of_the_status_go_first(
     monkeypatch.setattr(bar, "refresh", lambda: None)
     bar.show(*map(Content, ("● train 41 %", "3m 05s", "cpu 93 % 412 MB")))
     assert bar.render().plain.split() == line.split()
+    least = 36  # the first part is told in any case
+    assert bar.render().cell_length == max(columns, least)
 
 
 def test_a_gpu_is_read_through_pynvml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

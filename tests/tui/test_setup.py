@@ -1,13 +1,17 @@
+import asyncio
 import time
 from pathlib import Path
+from threading import Event
 
 import pytest
 from textual.events import AppBlur, AppFocus
 from textual.pilot import Pilot
 
+from engine.cost import Cost
 from engine.errors import RecipeError
 from engine.events import Emit
 from engine.jobs import Control, Jobs, State
+from engine.recipe import Recipe
 from engine.recipe_file import load
 from engine.runs import Workspace
 from tests.tui.play import LARGE, SMALL, play, screen, see
@@ -166,25 +170,66 @@ def test_t_times_a_few_steps(workspace: Workspace, tiny_data: Path) -> None:
     play(workspace, story, LARGE)
 
 
+def test_an_older_count_does_not_replace_a_newer_one(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count, counted, free, ended = verbs.cost, Event(), Event(), Event()
+
+    def slow(recipe: Recipe) -> tuple[Cost, list[str]]:
+        if recipe.model.width == 2.0:
+            counted.set()
+            free.wait(30)
+            ended.set()
+        return count(recipe)
+
+    monkeypatch.setattr(verbs, "cost", slow)
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await see(app, pilot, "k parameters", within_s=30)
+        app.desk.draft.set("model.width", "2")
+        app.screen._count_cost()
+        await asyncio.to_thread(counted.wait, 30)
+        app.desk.draft.set("model.width", "3")
+        app.screen._count_cost()
+        await see(app, pilot, "367k parameters", within_s=30)
+        free.set()
+        await asyncio.to_thread(ended.wait, 30)
+        await pilot.pause(0.5)
+        assert app.screen._amount.recipe.model.width == 3.0
+
+    play(workspace, story)
+
+
+def test_an_overlong_path_ends_nothing(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        app.desk.draft.set("data.manifest", "x" * 300)
+        app.screen._cost_soon()
+        await see(app, pilot, "k parameters", within_s=30)
+        await pilot.press("h")
+        await see(app, pilot, "File name too long")
+
+    play(workspace, story)
+
+
 def test_t_beside_a_training_says_so(workspace: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         with workspace.lock():
             await pilot.press("t")
             await see(app, pilot, "a training runs")
-        assert app.desk.trial is None
+        assert app.desk.timing is None
 
     play(workspace, story)
 
 
-def test_a_training_waits_until_a_trial_has_stopped(workspace: Workspace) -> None:
-    def trial(emit: Emit, control: Control) -> None:
+def test_a_training_waits_until_timing_has_stopped(workspace: Workspace) -> None:
+    def timing(emit: Emit, control: Control) -> None:
         while True:
             time.sleep(0.001)
             control.tick()
 
     jobs = Jobs(workspace)
-    job = jobs.start(verbs.TRIAL, trial, lane="background")
-    verbs._end_trials(jobs)
+    job = jobs.start(verbs.TIMING, timing, lane="background")
+    verbs._end_timings(jobs)
     assert job.state is State.STOPPED
 
 

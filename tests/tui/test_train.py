@@ -31,6 +31,7 @@ def test_a_running_job_is_shown_live(workspace: Workspace, size: tuple[int, int]
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         start(app, pause_s=0.005)
         await see(app, pilot, "● train", "run 003-alexa", "━ train ◆ best", "missed @1/h", "ETA")
+        await see(app, pilot, "checkpoint", "003-alexa  ")
         assert ("○ pAUC ▲ in noise % ● missed %" in screen(app)) == (size == LARGE)
 
     play(workspace, story, size)

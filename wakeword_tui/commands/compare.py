@@ -66,11 +66,11 @@ def runs_of(home: Workspace, text: str) -> list[Run]:
 
 
 def _named(home: Workspace, reference: str) -> list[Run]:
-    """The run of that name; without one, the newest of each fold of it."""
-    newest = {run.name.split("-", 1)[1]: run for run in home.runs()}
+    """The newest run of each fold of that name, or of the name itself, that has been tested."""
+    newest = {run.name.split("-", 1)[1]: run for run in home.runs() if run.outcomes.exists()}
     folds = [f"{reference}-f{fold}" for fold in FOLDS]
     found = [newest[name] for name in folds if name in newest]
-    return found if found and reference not in newest else [home.find(reference)]
+    return found or [newest.get(reference) or home.find(reference)]
 
 
 def _tables(found: "Comparison") -> dict[str, Any]:

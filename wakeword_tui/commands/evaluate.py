@@ -24,7 +24,7 @@ def add(verbs: Verbs) -> None:
         "evaluate",
         run_evaluate,
         "test a checkpoint at its frozen threshold",
-        "evaluate 3                                test run 3 again on its own test split",
+        "evaluate 3                                test run 3 again; write its outcomes.npz",
         "evaluate 3 --data theirs/manifest.csv     on somebody else's clips and streams, whole",
         "evaluate --pool 3 4 5 6 7                 five folds as one table",
         "evaluate 3 --plots plots                  DET curve, scores and training as PNG and SVG",
@@ -41,6 +41,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
     """Test, print the report, and draw."""
     if (args.target is None) == (args.pool is None):
         args.usage_error("give a run or a checkpoint, or --pool RUN...")
+    if args.pool and (args.data or args.plots or args.out):
+        args.usage_error("--pool adds up reports that are there: no --data, --plots or --out")
     home = workspace(args)
     if args.pool:
         from wakeword_tui.commands.report import show_pooled
@@ -58,11 +60,11 @@ def _test(args: argparse.Namespace, home: Workspace) -> int:
     def verb(emit: Emit, control: Control) -> "Report":
         from engine.evaluate import evaluate
 
-        kept = run.outcomes if run and data is None else None
+        kept = outcomes_of(run, checkpoint) if run and data is None else None
         return evaluate(checkpoint, data, home, emit=emit, control=control, outcomes_path=kept)
 
     report = perform(home, "evaluate", verb)
-    tested = f"Test on all of {args.data}" if data else ""
+    tested = f"Test on all of {args.data}" if data else f"Test of fold {report.fold}, taken again"
     show(report, _tested_on(checkpoint, data), args.json, tested)
     if args.out:
         write_atomic(args.out, report.to_json().encode())
@@ -72,6 +74,16 @@ def _test(args: argparse.Namespace, home: Workspace) -> int:
         for path in draw(report, run if data is None else None, args.plots):
             note(f"drew {path}")
     return 0
+
+
+def outcomes_of(run: Run, checkpoint: Path) -> Path | None:
+    """Where outcomes go; None where those there belong to a report of another threshold."""
+    from engine.checkpoint import load
+
+    report = run.report_json() if run.outcomes.exists() else None
+    threshold = load(checkpoint).threshold().threshold
+    same = report is None or report["operating_point"]["threshold"] == threshold
+    return run.outcomes if same else None
 
 
 def _tested_on(checkpoint: Path, data: Path | None) -> Data:

@@ -64,7 +64,7 @@ def time_line(found: "Preview") -> str:
     if pace is None:
         return found.why
     memory = f", {pace.gpu_mb:.0f} MB of GPU memory" if pace.gpu_mb else ""
-    trial = f"{brief(pace.clips_per_s)} clips/s of {pace.on} on {pace.device}{memory}"
+    timed = f"{brief(pace.clips_per_s)} clips/s of {pace.on} on {pace.device}{memory}"
     if found.training_s is None:
-        return f"not known: {found.why}; {trial}"
-    return f"about {duration(found.training_s)}: {trial}"
+        return f"not known: {found.why}; {timed}"
+    return f"about {duration(found.training_s)}: {timed}"

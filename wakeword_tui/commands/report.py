@@ -1,7 +1,6 @@
 """A report as plain text: first what a person would ask, each rate with its interval."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 
 from engine import dataset
 from engine.errors import DataError
@@ -9,7 +8,7 @@ from engine.metrics import hours_to_prove, proved_fah
 from engine.recipe import Data
 from engine.report import NEGATIVES, Measured, Report, Share, pool
 from engine.runs import Run
-from wakeword_tui.commands.output import say, say_json, table
+from wakeword_tui.commands.output import say, table
 from wakeword_tui.numbers import percent, rate, span
 
 WORST_GROUPS = 5
@@ -141,7 +140,7 @@ def show_pooled(runs: Sequence[Run], as_json: bool) -> int:
     reports = [read(run) for run in runs]
     pooled = pool([report.test for report in reports])
     if as_json:
-        say_json(asdict(pooled))
+        say(pooled.to_json())
         return 0
     target_fah = reports[0].operating_point.target_fah
     say(f"Pooled tests of {', '.join(run.name for run in runs)}, each at its own frozen threshold")

@@ -40,6 +40,8 @@ NO_SWEEP = (
 VERDICT_STYLES = {"fewer": "$success", "more": "$error", "same": ""}
 NUMBERS_WIDTH, LONGEST_NAME, SHORTEST_BAR = 27, 20, 6
 """Columns of a share's numbers and the scroll bar; of a name, at most; of a bar, at least."""
+UPPER = 11
+"""Rows of the upper panels without warnings, as in app.tcss."""
 MOST_FAH = 60.0
 """The curve ends here, or well beyond the wish: nobody ships one false wake a minute."""
 
@@ -80,7 +82,9 @@ class BenchScreen(Page):
         self.query_one("#reports", Menu).focus()
 
     def copyable(self) -> str:
-        """The question and the answer."""
+        """The question and the answer, or the comparison."""
+        if self.has_class("-compared"):
+            return self.query_one("#paired", Menu).text
         return self.query_one("#question", Lines).text
 
     def paint(self) -> None:
@@ -134,8 +138,13 @@ class BenchScreen(Page):
         assert self._report is not None
         given = answer(self._report, PER_DAY[self._step])
         lines = [*slider(self._step), "", *answer_lines(given), *cost_lines(self._report)]
+        self.query_one("#upper").styles.height = UPPER + len(self._report.get("warnings", ()))
         self.query_one("#question", Lines).show(*lines)
         self.query_one("#det", Chart).show(det_plot(self._report["test"], given))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """In a comparison there is nothing to wish for."""
+        return not (action == "wish" and self.has_class("-compared"))
 
     def action_wish(self, step: int) -> None:
         """Wish for another number of false wakes a day."""
@@ -179,6 +188,7 @@ class BenchScreen(Page):
         paired.show(list(paired_lines(found)))
         paired.go_to(None)
         self.add_class("-compared")
+        self.refresh_bindings()
         paired.focus()
         if self._small:
             self.maximized = paired
@@ -186,6 +196,7 @@ class BenchScreen(Page):
     def _leave_comparison(self) -> None:
         if self.has_class("-compared"):
             self.remove_class("-compared")
+            self.refresh_bindings()
             self.query_one("#reports", Menu).focus()
             if self._small:
                 self._show_panel(0)
@@ -257,12 +268,12 @@ def verdicts(given: Answer) -> Iterable[Line]:
 
 
 def cost_lines(report: Mapping[str, Any]) -> Iterable[Line]:
-    """What the model costs."""
+    """The targets that the model exceeds, and what it costs."""
+    for warning in report.get("warnings", ()):
+        yield Content.assemble(("! ", "$warning"), warning)
     latency = report["latency_ms"]
     size = f"{brief(report['parameters'])} parameters  {brief(report['macs'])} MACs"
     yield (f"{size}  p50 {latency['p50']:.2f}  p95 {latency['p95']:.2f} ms", "$dim")
-    if warnings := report.get("warnings"):
-        yield Content.assemble(("! ", "$warning"), "; ".join(warnings))
 
 
 def share_lines(test: Mapping[str, Any], width: int) -> Iterable[tuple[str, Content]]:

@@ -17,6 +17,7 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.timer import Timer
 from textual.widget import Widget
+from textual.worker import get_current_worker
 
 from engine.errors import WakewordError
 from engine.jobs import Control, Stopped
@@ -65,7 +66,7 @@ class SetupScreen(Page):
         Binding("o", "open", "Open", id="setup.open"),
         Binding("e", "edit", "$EDITOR", id="setup.edit"),
         Binding("h", "health", "Check", id="setup.health"),
-        Binding("t", "trial", "Time", id="setup.trial"),
+        Binding("t", "timing", "Time", id="setup.timing"),
     ]
 
     def body(self) -> Iterable[Widget]:
@@ -100,7 +101,7 @@ class SetupScreen(Page):
         name = draft.path.name if draft.path else "unsaved"
         sections_menu.border_title = f"{name} *" if draft.changed else name
         sections_menu.show(self._section_lines())
-        self._take_trial()
+        self._take_timing()
         self.query_one("#check", Lines).show(*self._check_lines())
 
     def show_section(self) -> None:
@@ -135,8 +136,8 @@ class SetupScreen(Page):
         return [*lines, *amount_lines(self._amount), self._time_line(), *health]
 
     def _time_line(self) -> Line:
-        """How long a training would take, as far as a trial run of this recipe has shown."""
-        if self.desk.trial is not None:
+        """How long a training would take, as far as timing a few steps of this recipe has shown."""
+        if self.desk.timing is not None:
             return Content.assemble(("· ", "$now"), "timing a few steps …")
         recipe, pace = self.desk.timed or (None, None)
         if pace is None or recipe != self.desk.draft.recipe:
@@ -146,15 +147,15 @@ class SetupScreen(Page):
         memory = f", {pace.gpu_mb:.0f} MB of GPU" if pace.gpu_mb else ""
         return f"{whole}{brief(pace.clips_per_s)} clips/s of {pace.on}{memory}"
 
-    def _take_trial(self) -> None:
-        """Tell once what the trial run found."""
-        trial = self.desk.trial
-        if trial is None or trial.drain():
+    def _take_timing(self) -> None:
+        """Tell once what timing found."""
+        timing = self.desk.timing
+        if timing is None or timing.drain():
             return
-        self.desk.trial = None
-        if trial.store.failed is not None:
-            self.house.complain(trial.store.failed.message, trial.store.failed.hint)
-        for found in trial.paces:
+        self.desk.timing = None
+        if timing.store.failed is not None:
+            self.house.complain(timing.store.failed.message, timing.store.failed.hint)
+        for found in timing.paces:
             self.desk.timed = found
 
     def _show_help(self) -> None:
@@ -193,8 +194,11 @@ class SetupScreen(Page):
 
     @work(thread=True, exclusive=True, group="cost")
     def _count_cost(self) -> None:
-        """Count the student and the audio, if they are others; torch is first imported here."""
-        recipe, known = self.desk.draft.recipe, self._amount
+        """Count the student and the audio, if they are others; torch is first imported here.
+
+        Once a newer count has begun, what this one finds is of a recipe that is no more.
+        """
+        recipe, known, worker = self.desk.draft.recipe, self._amount, get_current_worker()
         if known.recipe is None or _student(recipe) != _student(known.recipe):
             known = replace(known, recipe=recipe, cost=None, problem="", exceeded=())
             try:
@@ -202,9 +206,13 @@ class SetupScreen(Page):
                 known = replace(known, cost=cost, exceeded=tuple(exceeded))
             except WakewordError as error:
                 known = replace(known, problem=error.message)
+            if worker.is_cancelled:
+                return
             self._amount = known
         if known.of != _listened(recipe):
-            self._amount = replace(known, audio=self._look(recipe), of=_listened(recipe))
+            known = replace(known, audio=self._look(recipe), of=_listened(recipe))
+            if not worker.is_cancelled:
+                self._amount = known
 
     def _look(self, recipe: Recipe) -> "Audio | None":
         """Measure the audio; None without any, or once another recipe is looked at."""
@@ -225,14 +233,14 @@ class SetupScreen(Page):
         """Train this recipe."""
         self.house.start_or_stop()
 
-    def action_trial(self) -> None:
+    def action_timing(self) -> None:
         """Time a few steps in the background, unless a training needs the machine."""
         if self.desk.workspace.holder() is not None:
-            self.notify("a training runs: a trial beside it would tell nothing", timeout=3)
+            self.notify("a training runs: timing beside it would tell nothing", timeout=3)
         elif self.desk.draft.problems:
             self.house.complain("the recipe has problems", "\n".join(self.desk.draft.problems))
-        elif self.desk.trial is None:
-            self.desk.trial = verbs.try_steps(self.desk.jobs, self.desk.draft.recipe)
+        elif self.desk.timing is None:
+            self.desk.timing = verbs.try_steps(self.desk.jobs, self.desk.draft.recipe)
 
     def action_health(self) -> None:
         """Look over the data in the background."""
