@@ -28,7 +28,9 @@ Verdict = Literal["fewer", "more", "same"]
 Key = tuple[str, str, bool]
 
 COLUMNS = {"clip": "U", "group": "U", "cohort": "U", "positive": "b", "wrong": "b", "score": "f"}
-SCALARS = ("threshold", "target_fah", "false_alarms", "hours")
+SCALARS = ("version", "threshold", "target_fah", "false_alarms", "hours")
+VERSION = 1
+"""Of how clips are heard: another number says that runs before and after cannot be compared."""
 DAMAGE = (
     OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, MemoryError,
     zipfile.BadZipFile, zlib.error, struct.error,
@@ -85,7 +87,8 @@ class Outcomes:
 
     def write(self, path: Path) -> None:
         """Write `outcomes.npz`."""
-        numbers = (self.point.threshold, self.point.target_fah, self.false_alarms, self.hours)
+        point = self.point
+        numbers = (VERSION, point.threshold, point.target_fah, self.false_alarms, self.hours)
         arrays: dict[str, Any] = dict(zip(SCALARS, map(np.array, numbers), strict=True))
         file = io.BytesIO()
         np.savez_compressed(file, **arrays, **{name: getattr(self, name) for name in COLUMNS})
@@ -100,13 +103,16 @@ class Outcomes:
         try:
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
                 columns = {name: arrays[name] for name in COLUMNS}
-                threshold, target_fah, alarms, hours = (float(arrays[name]) for name in SCALARS)
+                version, *numbers = (float(arrays[name]) for name in SCALARS)
         except DAMAGE as problem:
             raise DataError(f"{path} cannot be read: {problem}", hint) from problem
         shapes = {column.shape for column in columns.values()}
         kinds = {name: column.dtype.kind for name, column in columns.items()}
         if kinds != COLUMNS or shapes != {columns["clip"].shape[:1]}:
             raise DataError(f"{path} holds something else than the outcomes of clips", hint)
+        if version != VERSION:
+            raise DataError(f"{path} was made when clips were heard otherwise", hint)
+        threshold, target_fah, alarms, hours = numbers
         point = OperatingPoint(threshold, target_fah)
         return cls(**columns, point=point, false_alarms=int(alarms), hours=hours)
 
