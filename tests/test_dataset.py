@@ -180,7 +180,7 @@ def test_a_bad_manifest_says_what_is_wrong(
 def test_nothing_there_is_a_data_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data\.manifest is not set"):
         read(Data())
-    with pytest.raises(DataError, match="cannot read .*: File name too long"):
+    with pytest.raises(DataError, match=r"cannot read .*: File name too long"):
         read(Data(manifest=tmp_path / ("x" * 300)))
     with pytest.raises(DataError, match="does not exist"):
         read(Data(manifest=tmp_path / "gone"))
