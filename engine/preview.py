@@ -1,11 +1,12 @@
 """What a training would take, before it begins: hours of audio, disk, and the time it needs.
 
-Nothing is packed for it. Clips that are not in the cache are measured by the heads of their files,
-and a few real steps are timed on what is packed, or on noise of the same shape.
+It also tells where a training could not begin. Nothing is packed for it: clips that are not in the
+cache are measured by the heads of their files, and a few real steps are timed on what is packed, or
+on noise of the same shape.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -14,14 +15,17 @@ import numpy as np
 import torch
 
 from engine.audio import SAMPLE_RATE, seconds
-from engine.cost import Cost, cost, exceeded
-from engine.dataset import Pack, PackedClip, Selection, packed_already, read, select
-from engine.errors import WakewordError
+from engine.cohorts import CONDITIONS
+from engine.cost import FLOAT_BYTES, Cost, cost, exceeded
+from engine.dataset import Pack, PackedClip, Selection, packed_already, read, require, select
+from engine.errors import DataError, WakewordError
 from engine.evaluate import TAIL_S, Heard
 from engine.events import Emit, PhaseChanged
+from engine.features import LogMel
 from engine.hard import HOURS_PER_EPOCH
 from engine.jobs import Control
 from engine.manifest import Clip, Split
+from engine.onnx_graph import ConvLogMel
 from engine.recipe import Recipe
 from engine.recipe_file import override
 from engine.runs import Workspace
@@ -35,6 +39,7 @@ HEARD_S = 30
 KINDS = {"positives": "wake word", "negatives": "other words", "speech": "speech",
          "noise": "noise", "rooms": "rooms"}  # fmt: skip
 WORD = "word"
+NOWHERE = Path()
 
 Hours = dict[Split, dict[str, float]]
 
@@ -48,6 +53,8 @@ class Audio:
     cached: bool
     scored_s: float
     """Seconds of audio that the model hears in all validations, searches and the test."""
+    lacks: str
+    """Why no training can begin on it; empty if one can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,38 +77,58 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a training would take. A part that cannot be known is None, and `why` tells."""
+    """What trainings would take. `pace` and `training_s` are None if no time is known: see `why`.
+
+    `audio` is that of the first of them, `run_mb` the disk of each, `training_s` the time of all.
+    """
 
     cost: Cost
     run_mb: float
     exceeded: tuple[str, ...]
-    audio: Audio | None
-    pace: Pace | None
-    training_s: float | None
+    audio: Audio
+    runs: int
+    pace: Pace | None = None
+    training_s: float | None = None
     why: str = ""
 
 
-def preview(recipe: Recipe, workspace: Workspace, *, emit: Emit, control: Control) -> Preview:
-    """Count what a training would take; steps are not timed while another one trains."""
-    size = cost(recipe)
-    bare = Preview(size, run_mb(size), tuple(exceeded(recipe.targets, size)), None, None, None)
+def preview(
+    recipes: Sequence[Recipe], workspace: Workspace, *, emit: Emit, control: Control
+) -> Preview:
+    """Count what a training would take, or several that differ in their fold alone.
+
+    Steps are not timed where no training can begin, nor while another one trains. Raises DataError
+    where there is no audio.
+    """
+    first = recipes[0]
     emit(PhaseChanged("count"))
-    try:
-        audio = look(recipe, workspace.cache, control=control)
-    except WakewordError as error:
-        bare, audio = replace(bare, why=error.message), None
+    outline = _outline(first, workspace.cache, control)
+    audios = [_measured(recipe, outline) for recipe in recipes]
+    size = cost(first)
+    over = tuple(exceeded(first.targets, size))
+    bare = Preview(size, run_mb(first, size), over, audios[0], len(recipes))
+    lacking = next((audio.lacks for audio in audios if audio.lacks), "")
+    if lacking:
+        return replace(bare, why=lacking)
     holder = workspace.holder()
     if holder is not None:
-        return replace(bare, audio=audio, why=f"no time was taken: process {holder} is training")
+        return replace(bare, why=f"no time was taken: process {holder} is training")
     emit(PhaseChanged("timing"))
-    pace = timing(recipe, workspace.cache, control=control)
-    training_s = pace.training_s(recipe, audio) if audio else None
-    return replace(bare, audio=audio, pace=pace, training_s=training_s)
+    pace = timing(first, workspace.cache, control=control)
+    each_s = [pace.training_s(*pair) for pair in zip(recipes, audios, strict=True)]
+    return replace(bare, pace=pace, training_s=sum(each_s))
 
 
-def run_mb(size: Cost) -> float:
-    """Disk for a run: weights, their average and two moments in `last`, weights in two files."""
-    return 6 * size.float_kb / 1024
+def run_mb(recipe: Recipe, size: Cost) -> float:
+    """Disk for a run, in MiB: its weights several times, and the Fourier bank of model.onnx.
+
+    last.ckpt holds weights, their average, two moments and the copies that are kept to be averaged;
+    best.ckpt, model.onnx and student.onnx hold the weights once each. The bank is `(F, N)`: cosines
+    and sines of 257 bins over a frame of 400 samples.
+    """
+    kept = min(recipe.train.average_best, recipe.train.epochs)
+    bank = ConvLogMel(LogMel(recipe.features)).bank.numel()
+    return (7 + kept) * size.float_kb / 1024 + FLOAT_BYTES * bank / 2**20
 
 
 # --- the audio
@@ -109,25 +136,39 @@ def run_mb(size: Cost) -> float:
 
 def look(recipe: Recipe, cache: Path, *, control: Control) -> Audio:
     """Measure a recipe's audio. Raises DataError where there is none."""
-    clips = read(recipe.data)
-    packed = packed_already(clips, cache)
-    outline = packed or _outline(clips, control)
+    return _measured(recipe, _outline(recipe, cache, control))
+
+
+def _measured(recipe: Recipe, outline: Pack) -> Audio:
     splits = {split: select(outline, recipe.data, split) for split in get_args(Split)}
     return Audio(
         hours={split: _hours(selection) for split, selection in splits.items()},
         cache_mb=2 * sum(clip.samples for clip in outline.clips) / 1e6,
-        cached=packed is not None,
+        cached=outline.folder != NOWHERE,
         scored_s=_scored_s(recipe, outline, splits),
+        lacks=_lacks(recipe, outline),
     )
 
 
-def _outline(clips: Iterable[Clip], control: Control) -> Pack:
-    """What packing these clips would give, but for the audio."""
+def _lacks(recipe: Recipe, outline: Pack) -> str:
+    try:
+        require(outline, recipe.data)
+    except DataError as error:
+        return f"{error.message}; {error.hint}"
+    return ""
+
+
+def _outline(recipe: Recipe, cache: Path, control: Control) -> Pack:
+    """The pack of a recipe's clips if there is one, else what packing would give but the audio."""
+    clips = read(recipe.data)
+    packed = packed_already(clips, cache)
+    if packed is not None:
+        return packed
     found = []
     for clip in clips:
         control.tick()
         found.append(_as_packed(clip, 0, round(seconds(clip.path) * SAMPLE_RATE)))
-    return Pack(np.zeros(0, dtype=np.int16), tuple(found), (), Path())
+    return Pack(np.zeros(0, dtype=np.int16), tuple(found), (), NOWHERE)
 
 
 def _as_packed(clip: Clip, offset: int, samples: int) -> PackedClip:
@@ -156,19 +197,21 @@ def _seconds(clips: Iterable[PackedClip]) -> float:
 def _scored_s(recipe: Recipe, pack: Pack, splits: dict[Split, Selection]) -> float:
     """Each epoch hears the validation split and looks for hard negatives; the test is heard once.
 
-    A clip is heard after a lead of background, and some of it follows.
+    The mean of the best weights is validated too. A wake word is heard once in every condition, and
+    each clip after a lead of background, some of which follows it.
     """
 
     def whole(split: Split) -> float:
         chosen = splits[split]
-        clips = [*chosen.positives, *chosen.negatives]
+        clips = [*chosen.positives * len(CONDITIONS), *chosen.negatives]
         around_s = Heard(pack, chosen, recipe).lead_s + TAIL_S
         return _seconds([*clips, *chosen.speech, *chosen.noise]) + around_s * len(clips)
 
     train, epochs = splits["train"], recipe.train.epochs
     negatives_s = _seconds([*train.negatives, *train.speech, *train.noise])
     searched_s = min(HOURS_PER_EPOCH * 3600, negatives_s) if recipe.train.hard_share else 0.0
-    return epochs * whole("validation") + (epochs - 1) * searched_s + whole("test")
+    validations = epochs + (recipe.train.average_best > 1 and epochs > 1)
+    return validations * whole("validation") + (epochs - 1) * searched_s + whole("test")
 
 
 # --- the timing

@@ -218,7 +218,8 @@ def test_a_dry_run_says_what_a_training_takes_and_makes_nothing(
     """10 and 10 words of 0.8 s, 66.5 s of streams and rooms: 82.5 s are 2.6 MB as int16."""
     (tmp_path / "my.toml").write_text(
         f'[data]\nmanifest = "{tiny_data}"\nwakeword = "beep"\n'
-        '[train]\nbatch_size = 4\nthreads = 1\ndevice = "cpu"\n[targets]\nflash_kb = 10.0\n'
+        "[train]\nepochs = 2\nsteps_per_epoch = 5\nbatch_size = 4\nthreads = 1\n"
+        'device = "cpu"\n[targets]\nflash_kb = 10.0\n'
     )
     words = ["--workspace", str(tmp_path / "home"), "train", str(tmp_path / "my.toml"), "--dry-run"]
     assert main(words) == 0
@@ -231,6 +232,14 @@ def test_a_dry_run_says_what_a_training_takes_and_makes_nothing(
     found = json.loads(capsys.readouterr().out)
     assert found["cost"]["parameters"] == 50_905
     assert found["audio"]["hours"]["train"]["speech"] == pytest.approx(24 / 3600)
+    assert main([*words, "--folds", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["runs"] == 5
+    pace, clips = told["pace"], 2 * 5 * 4
+    one_s = clips / pace["clips_per_s"] + told["audio"]["scored_s"] / pace["scored_per_s"]
+    assert told["training_s"] == pytest.approx(5 * one_s)  # the folds are alike
+    assert main([*words, "--set", "data.manifest=nowhere"]) == 1
+    assert "nowhere does not exist" in capsys.readouterr().err
     assert not (tmp_path / "home").exists()
 
 

@@ -4,10 +4,11 @@ import pytest
 import torch
 from tiny import ignore, tiny_recipe
 
+from engine.cost import Cost
 from engine.dataset import pack, read
 from engine.errors import DataError
 from engine.jobs import Control, Stopped
-from engine.preview import Audio, Pace, look, preview, timing
+from engine.preview import Audio, Pace, look, preview, run_mb, timing
 from engine.recipe import Recipe
 from engine.recipe_file import override
 from engine.runs import Workspace
@@ -39,18 +40,24 @@ def test_hours_come_from_the_heads_of_files_and_then_from_the_pack(
 def test_every_epoch_scores_the_validation_split_and_the_search(
     tiny_data: Path, tmp_path: Path
 ) -> None:
-    """A split: 4 words of 0.8 s after 2.3 s and before 1 s, and 13 s of stream: 29.4 s.
+    """Words last 0.8 s after 2.3 s and before 1 s: 4.1 s.
 
-    The search hears the training negatives, 43.8 s, after the first of two epochs; then the test.
+    A split has 2 wake words, each heard in 8 conditions, 2 others, and 13 s of stream: 86.8 s. The
+    search hears the training negatives, 43.8 s, after the first of two epochs. Both epochs and the
+    mean of their weights are validated; then comes the test.
     """
     audio = look(tiny_recipe(tiny_data), tmp_path, control=Control())
-    assert audio.scored_s == pytest.approx(2 * 29.4 + 43.8 + 29.4)
+    assert audio.scored_s == pytest.approx(3 * 86.8 + 43.8 + 86.8)
+    alone = tiny_recipe(tiny_data, {"train.average_best": 1})
+    assert look(alone, tmp_path, control=Control()).scored_s == pytest.approx(
+        2 * 86.8 + 43.8 + 86.8
+    )
 
 
 def test_the_time_of_a_training_is_that_of_its_steps_and_of_what_it_scores() -> None:
     """2 epochs of 5 steps of 8 clips at 100 a second; 500 s of audio at 1000 a second."""
     changes = {"train.epochs": 2, "train.steps_per_epoch": 5, "train.batch_size": 8}
-    audio = Audio({}, 0.0, cached=True, scored_s=500.0)
+    audio = Audio({}, 0.0, cached=True, scored_s=500.0, lacks="")
     assert PACE.training_s(override(Recipe(), changes), audio) == pytest.approx(0.8 + 0.5)
 
 
@@ -71,21 +78,32 @@ def test_timing_stops_at_a_step(tiny_data: Path, tmp_path: Path) -> None:
         timing(tiny_recipe(tiny_data), tmp_path, control=control)
 
 
-def test_without_data_the_model_is_counted_all_the_same(tmp_path: Path) -> None:
-    recipe = override(Recipe(), {"train.batch_size": 2, "train.threads": 1, "model.width": 0.25})
-    with pytest.raises(DataError):
-        look(recipe, tmp_path, control=Control())
-    found = preview(recipe, Workspace(tmp_path / "home"), emit=ignore, control=Control())
+def test_a_run_takes_its_weights_several_times_and_a_fourier_bank() -> None:
+    """1 MiB of weights: 4 and 5 kept ones in last.ckpt, and 3 files; a bank of 2 x 257 x 400."""
+    size = Cost(1, 1, 1.0, int8_kb=256, float_kb=1024, ram_int8_kb=1, ram_float_kb=4)
+    assert run_mb(Recipe(), size) == pytest.approx(12 + 4 * 514 * 400 / 2**20)
+    short = override(Recipe(), {"train.epochs": 2})
+    assert run_mb(short, size) == pytest.approx(9 + 4 * 514 * 400 / 2**20)
+
+
+def test_no_time_is_given_where_no_training_can_begin(tiny_data: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(tiny_data, {"data.wakeword": "bep"})
+    found = preview([recipe], Workspace(tmp_path / "home"), emit=ignore, control=Control())
     assert found.cost.parameters > 0
-    assert (found.audio, found.training_s) == (None, None)
-    assert found.pace is not None
-    assert "data.manifest is not set" in found.why
+    assert (found.pace, found.training_s) == (None, None)
+    assert found.why == "no clips of the wake word 'bep'; the words here: beep, boop"
+    assert found.audio.lacks == found.why
     assert not (tmp_path / "home").exists()
+
+
+def test_a_missing_manifest_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data\.manifest is not set"):
+        preview([Recipe()], Workspace(tmp_path), emit=ignore, control=Control())
 
 
 def test_beside_a_training_no_time_is_taken(tiny_data: Path, tmp_path: Path) -> None:
     home = Workspace(tmp_path)
     with home.lock():
-        found = preview(tiny_recipe(tiny_data), home, emit=ignore, control=Control())
+        found = preview([tiny_recipe(tiny_data)], home, emit=ignore, control=Control())
     assert found.pace is None
     assert "is training" in found.why

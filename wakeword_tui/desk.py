@@ -115,19 +115,29 @@ class Desk:
             parts.append(Content(f"{brief(store.step.clips_per_s)}/s"))  # clips
         return [part for part in parts if part]
 
-    def health_lines(self) -> list[Content]:
-        """What looking over the data of the draft found, or how far it is."""
+    def health_warnings(self) -> list[Content]:
+        """What is wrong with the data of the draft, as far as it was looked over."""
+        found = self._found_health()
+        warnings = found.warnings if found is not None else ()
+        return [Content.assemble(("! ", "$warning"), warning) for warning in warnings]
+
+    def _found_health(self) -> "Health | None":
+        looked, found = self.healthy or (None, None)
+        return found if looked == self.draft.recipe.data and self.health is None else None
+
+    def health_lines(self, *, short: bool) -> list[Content]:
+        """How far looking over the data is, or its splits; in `short` all in one line."""
         if self.health is not None:
             done, total, unit = self.health.store.done()
             progress = f"looking over the data  {done}/{total} {unit}" if total else "reading …"
             return [Content.assemble(("· ", "$now"), progress)]
-        looked, healthy = self.healthy or (None, None)
-        if healthy is None or looked != self.draft.recipe.data:
+        healthy = self._found_health()
+        if healthy is None:
             return [Content.assemble(("h looks over the data", "$dim"))]
-        return [
-            *(split_line(split) for split in healthy.splits),
-            *(Content.assemble(("! ", "$warning"), warning) for warning in healthy.warnings),
-        ]
+        if short:
+            counts = "  ".join(f"{split.split} {split.positives}" for split in healthy.splits)
+            return [Content.assemble(("words ", "$dim"), counts)]
+        return [split_line(split) for split in healthy.splits]
 
 
 def split_line(split: "SplitHealth") -> Content:

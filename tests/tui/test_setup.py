@@ -156,6 +156,29 @@ def test_s_trains_with_the_real_engine_and_a_failure_is_told(workspace: Workspac
     play(workspace, story)
 
 
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_what_is_wrong_is_seen_before_what_is_well(
+    workspace: Workspace, tiny_data: Path, size: tuple[int, int]
+) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        settings = {"data.manifest": tiny_data, "data.wakeword": "bep", "targets.flash_kb": 10,
+                    "targets.ram_kb": 10}  # fmt: skip
+        for path, value in settings.items():
+            app.desk.draft.set(path, str(value))
+        app.screen._cost_soon()
+        wrong = "✗ no clips of the wake word 'bep'"
+        await see(app, pilot, wrong, "targets.flash_kb = 10", "over targets.ram_kb", within_s=30)
+        app.desk.draft.set("data.wakeword", "beep")
+        app.screen._cost_soon()
+        await pilot.press("h")
+        await see(app, pilot, "the test has 2 wake words", "of streams: 1 false alarm",
+                  "over targets.ram_kb", within_s=30)  # fmt: skip
+        assert wrong not in screen(app)
+        assert ("6 words of 6 groups" in screen(app)) == (size == LARGE)
+
+    play(workspace, story, size)
+
+
 def test_t_times_a_few_steps(workspace: Workspace, tiny_data: Path) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         settings = {"data.manifest": tiny_data, "data.wakeword": "beep", "train.batch_size": 8,

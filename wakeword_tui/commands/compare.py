@@ -23,7 +23,7 @@ def add(verbs: Verbs) -> None:
         run_compare,
         "compare two runs, clip by clip, on the test that both took",
         "compare 3 7                       is run 7 better than run 3?",
-        "compare tinyconv bcresnet         the five folds that train --folds made of each",
+        "compare baseline tinyconv         the five folds that train --folds made of each",
         "compare 1,2,3,4,5 6,7,8,9,10      the same, or several seeds, one by one",
         "compare 3 7 --json                for a program to read",
     )

@@ -1,6 +1,6 @@
 """`train --dry-run`: what a training would take, told before anything is written."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from engine.preview import Audio, Preview
 
 
-def dry_run(home: Workspace, recipe: Recipe, as_json: bool) -> int:
-    """Print what training a recipe would take."""
+def dry_run(home: Workspace, recipes: Sequence[Recipe], as_json: bool) -> int:
+    """Print what training a recipe, or the folds of one, would take."""
 
     def verb(emit: Emit, control: Control) -> "Preview":
         from engine.preview import preview
 
-        return preview(recipe, home, emit=emit, control=control)
+        return preview(recipes, home, emit=emit, control=control)
 
     found = perform(home, "preview", verb, lane="background")
     if as_json:
@@ -40,11 +40,10 @@ def render(found: "Preview") -> Iterable[str]:
     yield f"{'size':<9}INT8 {cost.int8_kb:.0f} kB, float32 {cost.float_kb:.0f} kB"
     ram = f"INT8 {cost.ram_int8_kb:.0f} kB, float32 {cost.ram_float_kb:.0f} kB"
     yield f"{'RAM':<9}{ram}: the frames of a window and the most activations at once"
-    if audio is not None:
-        yield f"\n{hours_table(audio)}\n"
-        packed = "packed already" if audio.cached else "to be packed"
-        disk = f"{audio.cache_mb:.0f} MB of audio, {packed}; {found.run_mb:.1f} MB a run"
-        yield f"{'disk':<9}{disk}"
+    yield f"\n{hours_table(audio)}\n"
+    packed = "packed already" if audio.cached else "to be packed"
+    disk = f"{audio.cache_mb:.0f} MB of audio, {packed}; {found.run_mb:.1f} MB a run"
+    yield f"{'disk':<9}{disk}"
     yield f"{'time':<9}{time_line(found)}"
     yield from (f"warning: {sentence}" for sentence in found.exceeded)
 
@@ -61,10 +60,9 @@ def hours_table(audio: "Audio") -> str:
 def time_line(found: "Preview") -> str:
     """How long it would take, and how that was found out."""
     pace = found.pace
-    if pace is None:
-        return found.why
+    if pace is None or found.training_s is None:
+        return f"not known: {found.why}"
     memory = f", {pace.gpu_mb:.0f} MB of GPU memory" if pace.gpu_mb else ""
     timed = f"{brief(pace.clips_per_s)} clips/s of {pace.on} on {pace.device}{memory}"
-    if found.training_s is None:
-        return f"not known: {found.why}; {timed}"
-    return f"about {duration(found.training_s)}: {timed}"
+    runs = f" for {found.runs} runs" if found.runs > 1 else ""
+    return f"about {duration(found.training_s)}{runs}: {timed}"

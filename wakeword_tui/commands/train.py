@@ -55,7 +55,8 @@ def run_train(args: argparse.Namespace) -> int:
         args.usage_error("--dry-run wants a recipe")
     home = workspace(args)
     if args.dry_run:
-        return dry_run(home, recipe(args), args.json)
+        chosen = recipe(args)
+        return dry_run(home, folds_of(chosen) if args.folds else [chosen], args.json)
     if args.resume:
         return finish(resumed(home, home.find(args.resume)), args.json)
     if args.folds:
@@ -104,15 +105,21 @@ def _train(home: Workspace, run: Run, log: EventLog, *, resume: bool) -> None:
         log.close()
 
 
+def folds_of(chosen: Recipe) -> list[Recipe]:
+    """The recipe once for each fold, named after it."""
+    return [
+        override(chosen, {"data.fold": fold, "name": f"{chosen.name}-f{fold}"}) for fold in FOLDS
+    ]
+
+
 def _folds(home: Workspace, chosen: Recipe, as_json: bool) -> int:
     """Train the five folds one after the other and print what they give together."""
     from wakeword_tui.commands.report import show_pooled
 
     runs = []
-    for fold in FOLDS:
-        note(f"fold {fold} of {len(FOLDS)}")
-        changes = {"data.fold": fold, "name": f"{chosen.name}-f{fold}"}
-        runs.append(trained(home, override(chosen, changes)))
+    for each in folds_of(chosen):
+        note(f"fold {each.data.fold} of {len(FOLDS)}")
+        runs.append(trained(home, each))
     return show_pooled(runs, as_json)
 
 

@@ -121,8 +121,9 @@ class SetupScreen(Page):
         return lines
 
     def _check_lines(self) -> list[Line]:
-        draft, health = self.desk.draft, self.desk.health_lines()
-        data = draft.recipe.data
+        """Problems and warnings first: where room is short, the last lines are not seen."""
+        draft, amount, data = self.desk.draft, self._amount, self.desk.draft.recipe.data
+        warnings = self.desk.health_warnings()  # what lacks is among them
         lines: list[Line] = []
         if draft.unreadable and draft.path is not None:
             text = f"{draft.path.name} cannot be read: e mends it"
@@ -133,7 +134,11 @@ class SetupScreen(Page):
             lines.append(Content.assemble(("· ", "$dim"), f"still to be set: {', '.join(unset)}"))
         else:
             lines.append(Content.assemble(("✓ ", "$success"), "the recipe is sound"))
-        return [*lines, *amount_lines(self._amount), self._time_line(), *health]
+            if amount.audio is not None and amount.audio.lacks and not warnings:
+                lines.append(Content.assemble(("✗ ", "$error"), amount.audio.lacks))
+        lines += [Content.assemble(("! ", "$warning"), text) for text in amount.exceeded]
+        health = self.desk.health_lines(short=not self.has_class("-tall"))
+        return [*lines, *warnings, *amount_lines(amount), self._time_line(), *health]
 
     def _time_line(self) -> Line:
         """How long a training would take, as far as timing a few steps of this recipe has shown."""
@@ -143,7 +148,9 @@ class SetupScreen(Page):
         if pace is None or recipe != self.desk.draft.recipe:
             return ("t times a few steps", "$dim")
         audio = self._amount.audio
-        whole = f"about {duration(pace.training_s(recipe, audio))}: " if audio else ""
+        whole = ""
+        if audio is not None and not audio.lacks:
+            whole = f"about {duration(pace.training_s(recipe, audio))}: "
         memory = f", {pace.gpu_mb:.0f} MB of GPU" if pace.gpu_mb else ""
         return f"{whole}{brief(pace.clips_per_s)} clips/s of {pace.on}{memory}"
 
@@ -326,7 +333,7 @@ def _not_ours(number: int, frame: FrameType | None) -> None:
 
 
 def amount_lines(amount: Amount) -> Iterable[Line]:
-    """What the student and the audio amount to, and the targets that are exceeded."""
+    """What the student and the audio amount to."""
     cost, audio = amount.cost, amount.audio
     if cost is None:
         yield amount.problem or ("counting the model …", "$dim")
@@ -335,7 +342,6 @@ def amount_lines(amount: Amount) -> Iterable[Line]:
         yield f"{brief(cost.parameters)} parameters  {macs}"
         size = f"int8 {cost.int8_kb:.0f} kB + {cost.ram_int8_kb:.0f} RAM"
         yield f"{size}   float {cost.float_kb:.0f} kB + {cost.ram_float_kb:.0f} RAM"
-    yield from (Content.assemble(("! ", "$warning"), text) for text in amount.exceeded)
     if audio is not None:
         spans = [f"{split} {sum(hours.values()):.1f} h" for split, hours in audio.hours.items()]
         disk = f"{audio.cache_mb:.0f} MB {'packed' if audio.cached else 'to pack'}"
