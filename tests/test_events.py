@@ -12,6 +12,7 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     int: st.integers(),
     float: st.floats(allow_nan=False),
     bool: st.booleans(),
+    float | None: st.none() | st.floats(allow_nan=False),
 }
 
 
