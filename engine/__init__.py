@@ -6,7 +6,8 @@ list is also the order to read them in.
 plain (no torch)   errors recipe recipe_file events bus runs jobs audio manifest acoustics phonetics
                    sentences espeak_helper espeak synth words dataset health detector metrics report
                    cohorts compare
-torch              features rooms pitch augment batches models quantize losses checkpoint onnx_graph
+torch              features rooms pitch augment batches ahead models quantize losses checkpoint
+                   onnx_graph
 verbs              scorer hard cost evaluate trainer train preview
 """
 

@@ -9,10 +9,12 @@ A wake-word clip is heard after 2.3 s of real background of its own split, and 1
 import hashlib
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from engine import acoustics
 from engine.audio import SAMPLE_RATE, Waveform
@@ -129,7 +131,21 @@ def _floats(audio: Int16) -> Waveform:
 
 
 def score_split(scorer: Scorer, heard: Heard, control: Control | None = None) -> Scored:
-    """Score every clip and stream of a split, resetting the scorer between them."""
+    """Score every clip and stream of a split, resetting the scorer between them.
+
+    The streams take as long as the clips, and are heard beside them in another thread.
+    """
+    with ThreadPoolExecutor(1, "streams", torch.set_num_threads, (1,)) as beside:
+        streams = beside.submit(_score_stream, scorer.another(), heard, control)
+        clips = _score_clips(scorer, heard, control)
+        scores = streams.result()
+    cuts = _cut_scores(scores, heard, scorer)
+    clips += [ClipScore(score, score, False, "speech") for score in cuts]
+    return Scored(tuple(clips), _streams(scores, heard, scorer))
+
+
+def _score_clips(scorer: Scorer, heard: Heard, control: Control | None) -> list[ClipScore]:
+    """Score the wake words in every condition and the other words, with a step boundary at each."""
     selection = heard.selection
     work = [(clip, condition) for condition in CONDITIONS for clip in selection.positives]
     work += [
@@ -140,10 +156,7 @@ def score_split(scorer: Scorer, heard: Heard, control: Control | None = None) ->
         if control is not None:
             control.tick()
         clips.append(_score_clip(scorer, heard, clip, condition))
-    scores = _score_stream(scorer, heard, control)
-    cuts = _cut_scores(scores, heard, scorer)
-    clips += [ClipScore(score, score, False, "speech") for score in cuts]
-    return Scored(tuple(clips), _streams(scores, heard, scorer))
+    return clips
 
 
 def _score_stream(scorer: Scorer, heard: Heard, control: Control | None) -> Scores:

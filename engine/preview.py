@@ -226,13 +226,14 @@ def timing(recipe: Recipe, cache: Path, *, control: Control, lasts_s: float = TI
     packed = _trainable(recipe, cache)
     settings = {"train.compile": False} | ({} if packed else {"data.wakeword": WORD})
     torch.set_num_threads(threads_of(recipe))
+    described = describe(device)
     try:
         with memory_errors(recipe):
             trainer = Trainer(
                 override(recipe, settings), packed or synthetic(), device, fresh=False
             )
             return Pace(
-                device=describe(device),
+                device=described,
                 on="packed audio" if packed else "synthetic audio",
                 clips_per_s=recipe.train.batch_size * _steps_per_s(trainer, lasts_s, control),
                 scored_per_s=_scored_per_s(trainer, control),

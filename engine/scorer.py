@@ -49,6 +49,10 @@ class Scorer:
         """The scorer of a checkpoint."""
         return cls(checkpoint.features(), fuse(checkpoint.model()), device)
 
+    def another(self) -> "Scorer":
+        """A scorer of the same model that has heard nothing, for another thread."""
+        return Scorer(self.features, self.model, self.device)
+
     def reset(self) -> None:
         """Forget the audio heard so far."""
         mels, rows = self.features.filters.shape[1], len(self.features.mean)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import engine
+from engine.ahead import Ahead
 from engine.augment import equalise, spec_augment
 from engine.batches import Batches, step_generator
 from engine.checkpoint import Checkpoint, is_recipe_of, load, load_weights
@@ -62,6 +63,11 @@ class Trainer:
         torch.manual_seed(recipe.train.seed)
         self.model = _laid_out(build(recipe), device)
         self.batches = Batches(packed, self.train_set, recipe, device)
+        # On a CPU half of the threads make batches, which takes as long as learning from them.
+        self.threads = torch.get_num_threads()
+        makers = self.threads // 2 if device.type == "cpu" else 0
+        torch.set_num_threads(self.threads - makers)
+        self.ahead = Ahead(self._batch, makers)
         self.features = LogMel(recipe.features).to(device)
         self.features.fit(self.batches.plain(STATISTICS_WINDOWS))
         if recipe.train.init is not None and fresh:
@@ -125,12 +131,10 @@ class Trainer:
     def step(self) -> Tensor:
         """One optimiser step; gives the loss, a scalar that stays on the device."""
         recipe, position = self.recipe, self.position
+        steps_per_epoch = recipe.train.steps_per_epoch
         torch.manual_seed(int(step_generator(recipe.train.seed, 0, position.step).initial_seed()))
-        waveform, labels = self.batches.draw(self.epoch, position.step)
-        masks = step_generator(recipe.train.seed, self.epoch, position.step, "masks")
-        with torch.no_grad():
-            frames = self.features(waveform)
-            frames = self._hide(frames, masks)
+        # The next epoch draws other hard negatives: none of its batches can be made before.
+        frames, labels = self.ahead.take(position.step, (self.epoch + 1) * steps_per_epoch)
         self.model.train()
         with _autocast(self.device, recipe.train.precision):
             logits = self.model(frames)
@@ -146,6 +150,15 @@ class Trainer:
         self._average()
         position.step += 1
         return value.detach()
+
+    @torch.no_grad()
+    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Make the batch of a step: frames `(B, M, T)` and labels `(B,)`."""
+        train = self.recipe.train
+        epoch = step // train.steps_per_epoch
+        waveform, labels = self.batches.draw(epoch, step)
+        masks = step_generator(train.seed, epoch, step, "masks")
+        return self._hide(self.features(waveform), masks), labels
 
     def _hide(self, frames: Tensor, generator: torch.Generator) -> Tensor:
         """Equalise the log-mel rows of `(B, M, T)`, since PCEN undoes that by itself, and mask."""
@@ -194,7 +207,7 @@ class Trainer:
             "hard": self.hard.state(),
             "kept": [(*kept.rank, kept.weights) for kept in self.kept],
             "pack": self.pack_key,
-            "threads": torch.get_num_threads(),
+            "threads": self.threads,
             "scaler": self.scaler.state_dict(),
         }
         return Checkpoint(
@@ -237,6 +250,7 @@ class Trainer:
         same = bool(state["pack"] == self.pack_key)
         self.hard.restore(state["hard"] if same else [])
         self.batches.hard = self.hard.spans()
+        self.ahead.forget()
         return same
 
 

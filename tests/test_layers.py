@@ -21,7 +21,7 @@ PLAIN = [
     "health", "detector", "metrics", "report", "cohorts", "compare",
 ]  # fmt: skip
 TORCH = [
-    "features", "rooms", "pitch", "augment", "batches", "models", "quantize", "losses",
+    "features", "rooms", "pitch", "augment", "batches", "ahead", "models", "quantize", "losses",
     "checkpoint", "onnx_graph",
 ]  # fmt: skip
 VERBS = ["scorer", "hard", "cost", "evaluate", "trainer", "train", "preview"]
