@@ -67,7 +67,7 @@ class Trainer:
         self.threads = torch.get_num_threads()
         makers = self.threads // 2 if device.type == "cpu" else 0
         torch.set_num_threads(self.threads - makers)
-        self.ahead = Ahead(self._batch, makers)
+        self.ahead = Ahead(self._draw, makers)
         self.features = LogMel(recipe.features).to(device)
         self.features.fit(self.batches.plain(STATISTICS_WINDOWS))
         if recipe.train.init is not None and fresh:
@@ -134,7 +134,10 @@ class Trainer:
         steps_per_epoch = recipe.train.steps_per_epoch
         torch.manual_seed(int(step_generator(recipe.train.seed, 0, position.step).initial_seed()))
         # The next epoch draws other hard negatives: none of its batches can be made before.
-        frames, labels = self.ahead.take(position.step, (self.epoch + 1) * steps_per_epoch)
+        waveform, labels = self.ahead.take(position.step, (self.epoch + 1) * steps_per_epoch)
+        masks = step_generator(recipe.train.seed, self.epoch, position.step, "masks")
+        with torch.no_grad():
+            frames = self._hide(self.features(waveform), masks)
         self.model.train()
         with _autocast(self.device, recipe.train.precision):
             logits = self.model(frames)
@@ -151,14 +154,9 @@ class Trainer:
         position.step += 1
         return value.detach()
 
-    @torch.no_grad()
-    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Make the batch of a step: frames `(B, M, T)` and labels `(B,)`."""
-        train = self.recipe.train
-        epoch = step // train.steps_per_epoch
-        waveform, labels = self.batches.draw(epoch, step)
-        masks = step_generator(train.seed, epoch, step, "masks")
-        return self._hide(self.features(waveform), masks), labels
+    def _draw(self, step: int) -> tuple[Tensor, Tensor]:
+        """Draw the batch of a step: waveforms `(B, N)` and labels `(B,)`."""
+        return self.batches.draw(step // self.recipe.train.steps_per_epoch, step)
 
     def _hide(self, frames: Tensor, generator: torch.Generator) -> Tensor:
         """Equalise the log-mel rows of `(B, M, T)`, since PCEN undoes that by itself, and mask."""
