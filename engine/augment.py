@@ -1,8 +1,8 @@
 """What is done to clips while training, batched on the device, drawn from generators of the step.
 
-The order is speed, pitch, room and distance, noise, overdrive, telephone, gain, and the equaliser
-and SpecAugment on the frames. Everything random comes from a CPU generator, so that the same seed
-gives the same numbers on every device.
+The order is speed, pitch, room and distance, noise, overdrive, telephone, gain, then another vocal
+tract in the mel filters, and the equaliser and SpecAugment on the frames. Everything random comes
+from a CPU generator, so that the same seed gives the same numbers on every device.
 """
 
 import math
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from engine.audio import SAMPLE_RATE
-from engine.features import pictures
-from engine.recipe import Augment
+from engine.features import LogMel, mel_filters, pictures
+from engine.recipe import Augment, Features
 from engine.rooms import fft_points
 
 LEVEL_FRAME = SAMPLE_RATE // 10
@@ -24,6 +24,7 @@ HARD_FROM = 2 / 3
 MOST_CLIPPED_DB = 12.0
 LINE_HZ = (300.0, 3400.0)
 LINE_EDGE_HZ = 100.0
+TRACTS = 9
 
 
 def active_power(waveform: Tensor) -> Tensor:
@@ -103,6 +104,23 @@ def telephone(waveform: Tensor) -> Tensor:
 def gain(waveform: Tensor, gain_db: Tensor) -> Tensor:
     """Change the level of `(B, N)` by `gain_db` `(B,)`; what leaves [-1, 1] clips."""
     return (waveform * 10 ** (gain_db / 20)[:, None]).clamp(-1.0, 1.0)
+
+
+class Tracts:
+    """Other vocal tracts: the mel filters of nine lengths, from shorter to longer."""
+
+    def __init__(self, features: LogMel, settings: Features, augment: Augment) -> None:
+        reach = math.log1p(augment.tract_range)
+        tracts = torch.linspace(-reach, reach, TRACTS).exp().tolist()
+        bank = [mel_filters(settings, features.fft_points, tract) for tract in tracts]
+        self.bank = torch.stack(bank).to(features.filters.device)
+        self.share = augment.tract
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw the filters of each clip, `(B, F, M)`."""
+        chosen = torch.randint(TRACTS, (count,), generator=generator)
+        same = torch.rand(count, generator=generator) >= self.share
+        return self.bank[chosen.masked_fill(same, TRACTS // 2).to(self.bank.device)]
 
 
 def equalise(frames: Tensor, std: Tensor, settings: Augment, generator: torch.Generator) -> Tensor:

@@ -20,6 +20,7 @@ from engine.audio import SAMPLE_RATE
 from engine.recipe import Features
 
 FFT_POINTS_MIN = 256
+FORMANTS_HZ = 4800.0  # the highest that matter
 FLOOR = 1e-6  # about the energy of one step of 16-bit audio
 # On a CPU so many frames at a time stay in its cache: three times as fast as all at once.
 CACHED_FRAMES = 256
@@ -80,8 +81,11 @@ def grid(settings: Features) -> Grid:
     )
 
 
-def mel_filters(settings: Features, fft_points: int) -> Tensor:
-    """Triangular filters on the HTK mel scale, `(F, M)`, as Davis and Mermelstein 1980."""
+def mel_filters(settings: Features, fft_points: int, tract: float = 1.0) -> Tensor:
+    """Triangular filters on the HTK mel scale, `(F, M)`, as Davis and Mermelstein 1980.
+
+    Their corners are `tract` times as high, as `stretched` has it.
+    """
 
     def to_mel(hz: Tensor) -> Tensor:
         return 2595.0 * torch.log10(1.0 + hz / 700.0)
@@ -89,11 +93,23 @@ def mel_filters(settings: Features, fft_points: int) -> Tensor:
     edges = torch.tensor([settings.low_hz, settings.high_hz], dtype=torch.float64)
     low, high = to_mel(edges).tolist()
     mels = torch.linspace(low, high, settings.mels + 2, dtype=torch.float64)
-    corners = 700.0 * (10.0 ** (mels / 2595.0) - 1.0)
+    corners = stretched(700.0 * (10.0 ** (mels / 2595.0) - 1.0), tract)
     bins = torch.linspace(0, SAMPLE_RATE / 2, fft_points // 2 + 1, dtype=torch.float64)
     rise = (bins[:, None] - corners[None, :-2]) / (corners[1:-1] - corners[:-2])
     fall = (corners[None, 2:] - bins[:, None]) / (corners[2:] - corners[1:-1])
     return torch.minimum(rise, fall).clamp(min=0).float()
+
+
+def stretched(hz: Tensor, tract: float) -> Tensor:
+    """Frequencies times `tract`; above the formants less and less, so that half the rate stays.
+
+    Vocal tract length perturbation (Jaitly and Hinton 2013): a voice whose tract is `tract` times
+    shorter has its formants there.
+    """
+    half = SAMPLE_RATE / 2
+    top = FORMANTS_HZ * min(tract, 1.0)
+    rest = (half - top) / (half - top / tract)
+    return torch.where(hz <= top / tract, hz * tract, half - rest * (half - hz))
 
 
 def planes(settings: Features) -> int:
@@ -177,23 +193,31 @@ class LogMel(nn.Module):
         self.register_buffer("mean", torch.zeros(planes(settings) * settings.mels))
         self.register_buffer("std", torch.ones(planes(settings) * settings.mels))
 
-    def forward(self, waveform: Tensor) -> Tensor:
+    def forward(self, waveform: Tensor, filters: Tensor | None = None) -> Tensor:
         """Turn `(B, N)` into `(B, M, T)`, T = 1 + (N - frame) // step - warm-up."""
-        return self.normalise(self.energies(waveform))
+        return self.normalise(self.energies(waveform, filters))
 
-    def energies(self, waveform: Tensor) -> Tensor:
-        """Turn `(B, N)` into the energies of the mel bands `(B, M, W + T)`, warm-up first."""
+    def energies(self, waveform: Tensor, filters: Tensor | None = None) -> Tensor:
+        """Turn `(B, N)` into the energies of the mel bands `(B, M, W + T)`, warm-up first.
+
+        Each clip may have `filters` of its own, `(B, F, M)`.
+        """
         frames = waveform.unfold(-1, self.grid.frame_samples, self.grid.step_samples)
+        own = self.filters.expand(len(frames), -1, -1) if filters is None else filters
         if waveform.device.type != "cpu":
-            return self._mel(frames).transpose(-1, -2)
-        parts = [self._mel(part) for clip in frames for part in clip.split(CACHED_FRAMES)]
+            return self._mel(frames, own).transpose(-1, -2)
+        parts = [
+            self._mel(part, filters_of_clip)
+            for clip, filters_of_clip in zip(frames, own, strict=True)
+            for part in clip.split(CACHED_FRAMES)
+        ]
         return torch.cat(parts).reshape(*frames.shape[:2], -1).transpose(-1, -2)
 
-    def _mel(self, frames: Tensor) -> Tensor:
-        """Energies `(..., M)` of frames `(..., frame)`."""
+    def _mel(self, frames: Tensor, filters: Tensor) -> Tensor:
+        """Energies `(..., T, M)` of frames `(..., T, frame)`."""
         spectrum = torch.fft.rfft(frames * self.window, n=self.fft_points)
         power: Tensor = spectrum.real.square() + spectrum.imag.square()
-        return power @ self.filters
+        return power @ filters
 
     def normalise(self, energies: Tensor) -> Tensor:
         """Compress `(B, M, W + T)` into `(B, M, T)` and apply the fixed mean and deviation."""

@@ -101,6 +101,10 @@ class Augment(Section):
     """Share of clips whose pitch is moved while their tempo stays."""
     pitch_semitones: Annotated[float, Field(ge=0, le=4)] = 2.0
     """Largest change of pitch, in semitones."""
+    tract: Share = 0.0
+    """Share of clips heard from another vocal tract: the formants move, the pitch stays."""
+    tract_range: Annotated[float, Field(ge=0, le=0.4)] = 0.15
+    """Largest change of a vocal tract's length, as a fraction."""
     room: Share = 0.5
     """Share of clips heard in a room."""
     room_simulated: Share = 0.5

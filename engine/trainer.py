@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import engine
 from engine.ahead import Ahead
-from engine.augment import equalise, spec_augment
+from engine.augment import Tracts, equalise, spec_augment
 from engine.batches import Batches, step_generator
 from engine.checkpoint import Checkpoint, is_recipe_of, load, load_weights
 from engine.dataset import Pack, Selection, select
@@ -70,6 +70,7 @@ class Trainer:
         self.ahead = Ahead(self._draw, makers)
         self.features = LogMel(recipe.features).to(device)
         self.features.fit(self.batches.plain(STATISTICS_WINDOWS))
+        self.tracts = Tracts(self.features, recipe.features, recipe.augment)
         if recipe.train.init is not None and fresh:
             self._start_from(load(recipe.train.init))
         self.averaged = _laid_out(build(recipe), device).eval()
@@ -135,9 +136,8 @@ class Trainer:
         torch.manual_seed(int(step_generator(recipe.train.seed, 0, position.step).initial_seed()))
         # The next epoch draws other hard negatives: none of its batches can be made before.
         waveform, labels = self.ahead.take(position.step, (self.epoch + 1) * steps_per_epoch)
-        masks = step_generator(recipe.train.seed, self.epoch, position.step, "masks")
         with torch.no_grad():
-            frames = self._hide(self.features(waveform), masks)
+            frames = self._frames(waveform)
         self.model.train()
         with _autocast(self.device, recipe.train.precision):
             logits = self.model(frames)
@@ -157,6 +157,17 @@ class Trainer:
     def _draw(self, step: int) -> tuple[Tensor, Tensor]:
         """Draw the batch of a step: waveforms `(B, N)` and labels `(B,)`."""
         return self.batches.draw(step // self.recipe.train.steps_per_epoch, step)
+
+    def _frames(self, waveform: Tensor) -> Tensor:
+        """Turn the waveforms of a step `(B, N)` into what the student sees of them `(B, M, T)`."""
+        seed, step = self.recipe.train.seed, self.position.step
+        filters = None
+        if self.recipe.augment.tract > 0:
+            tracts = step_generator(seed, self.epoch, step, "tracts")
+            filters = self.tracts.draw(len(waveform), tracts)
+        return self._hide(
+            self.features(waveform, filters), step_generator(seed, self.epoch, step, "masks")
+        )
 
     def _hide(self, frames: Tensor, generator: torch.Generator) -> Tensor:
         """Equalise the log-mel rows of `(B, M, T)`, since PCEN undoes that by itself, and mask."""

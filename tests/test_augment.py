@@ -9,6 +9,7 @@ from torch import Tensor
 
 from engine.augment import (
     QUIET_SNR_DB,
+    Tracts,
     active_power,
     add_background,
     draw_snr_db,
@@ -21,7 +22,8 @@ from engine.augment import (
     spec_augment,
     telephone,
 )
-from engine.recipe import Augment
+from engine.features import LogMel
+from engine.recipe import Augment, Features
 
 SECOND = 16_000
 CPU = torch.device("cpu")
@@ -209,3 +211,13 @@ def test_the_equaliser_gives_each_clip_one_gain_per_band_and_none_at_0_db() -> N
     expected = 3 * math.log(10) / 10 * math.sqrt(1 + 1 / 4 + 1 / 9)
     assert float(heard[:, 0, 0].std()) == pytest.approx(expected, rel=0.15)
     assert torch.equal(equalise(frames, std, Augment(equaliser_db=0.0), seeded()), frames)
+
+
+@pytest.mark.parametrize(("share", "moved"), [(0.0, 0), (0.5, 4432), (1.0, 8892)])
+def test_a_share_of_the_clips_is_heard_from_another_tract(share: float, moved: int) -> None:
+    """One of nine tracts is as it was, so that of all clips eight ninths are moved."""
+    settings = Features()
+    features = LogMel(settings)
+    filters = Tracts(features, settings, Augment(tract=share)).draw(400, seeded())
+    changed = [not torch.allclose(own, features.filters, atol=1e-5) for own in filters]
+    assert sum(changed) / 400 == pytest.approx(moved / 10_000, abs=0.05)

@@ -4,7 +4,17 @@ import pytest
 import torch
 import torchaudio
 
-from engine.features import PCEN, LogMel, grid, mel_filters, pictures, planes, restore, statistics
+from engine.features import (
+    PCEN,
+    LogMel,
+    grid,
+    mel_filters,
+    pictures,
+    planes,
+    restore,
+    statistics,
+    stretched,
+)
 from engine.recipe import Features
 
 SETTINGS = Features()
@@ -48,6 +58,34 @@ def test_a_pure_tone_lands_in_the_mel_band_around_it() -> None:
     band = int(frames[0].mean(dim=1).argmax())
     peak_hz = torch.linspace(0, 8000, 257)[mel_filters(SETTINGS, 512)[:, band].argmax()]
     assert abs(float(peak_hz) - 1000) < 60
+
+
+@pytest.mark.parametrize("tract", [0.9, 1.1])
+def test_a_formant_in_another_tract_is_heard_in_the_band_of_where_it_would_be(tract: float) -> None:
+    """A band of 1 kHz lies at 0.9 or 1.1 kHz then, and hears there what it hears of 1 kHz else."""
+    time_s = torch.arange(16_000) / 16_000
+    features, moved = LogMel(SETTINGS), mel_filters(SETTINGS, 512, tract)
+    plain = features(torch.sin(2 * math.pi * 1000 * time_s)[None])
+    there = features(torch.sin(2 * math.pi * 1000 * tract * time_s)[None], moved[None])
+    assert plain[0].mean(dim=1).argmax() == there[0].mean(dim=1).argmax()
+
+
+@pytest.mark.parametrize("tract", [0.8, 1.0, 1.25])
+def test_stretched_frequencies_rise_to_half_the_rate(tract: float) -> None:
+    hz = torch.linspace(0, 8000, 801, dtype=torch.float64)
+    moved = stretched(hz, tract)
+    assert (moved.diff() > 0).all()
+    assert (float(moved[0]), float(moved[-1])) == pytest.approx((0.0, 8000.0))
+    assert float(moved[100]) == pytest.approx(1000 * tract)
+
+
+def test_clips_may_have_filters_of_their_own() -> None:
+    waveform = torch.randn(1, 16_000, generator=torch.Generator().manual_seed(3)).expand(2, -1)
+    features = LogMel(SETTINGS)
+    other = mel_filters(SETTINGS, 512, 1.1)
+    both = features(waveform, torch.stack([features.filters, other]))
+    assert torch.equal(both[0], features(waveform)[0])
+    assert torch.equal(both[1], features(waveform[1:], other[None])[0])
 
 
 def test_fitted_features_of_the_training_audio_have_mean_0_and_deviation_1() -> None:

@@ -468,6 +468,7 @@ def test_every_switch_of_the_recipe_trains(tiny_data: Path, home: Workspace, foc
         "augment.speed": float(focal),
         "augment.room": float(focal),
         "augment.noise": float(focal),
+        "augment.tract": float(focal),
         "train.hard_share": float(focal),
     }
     run = trained(tiny_data, home, changes).run
