@@ -79,18 +79,18 @@ def write(path: Path, waveform: Waveform) -> None:
     soundfile.write(path, waveform, SAMPLE_RATE, subtype=subtype)
 
 
-def resample(waveform: Waveform, rate: int) -> Waveform:
-    """Bring a waveform `(N,)` of `rate` Hz to 16 kHz with a polyphase filter."""
-    if rate == SAMPLE_RATE:
+def resample(waveform: Waveform, rate: int, to: int = SAMPLE_RATE) -> Waveform:
+    """Bring a waveform `(N,)` of `rate` Hz to 16 kHz, or `to` another, with a polyphase filter."""
+    if rate == to:
         return waveform
-    resampled = resample_poly(waveform, *_ratio(rate))
+    resampled = resample_poly(waveform, *_ratio(rate, to))
     return np.asarray(resampled, dtype=np.float32)
 
 
-def _ratio(rate: int) -> tuple[int, int]:
-    """The smallest whole numbers `up` and `down` with rate * up / down = 16 kHz."""
-    common = math.gcd(rate, SAMPLE_RATE)
-    return SAMPLE_RATE // common, rate // common
+def _ratio(rate: int, to: int = SAMPLE_RATE) -> tuple[int, int]:
+    """The smallest whole numbers `up` and `down` with rate * up / down = `to`."""
+    common = math.gcd(rate, to)
+    return to // common, rate // common
 
 
 def to_int16(waveform: Waveform) -> npt.NDArray[np.int16]:
