@@ -4,6 +4,7 @@ workspace/
   lock                    pid of the process whose job holds the GPU
   runs/001-name/          recipe.toml events.jsonl report.json outcomes.npz checkpoints/ export/
   cache/<sha256>/         packed clips
+  queue.db                finds to decide on (queue_store)
 """
 
 import contextlib
@@ -228,6 +229,11 @@ class Workspace:
     def cache(self) -> Path:
         """Folder of packed clips."""
         return self.root / "cache"
+
+    @property
+    def queue(self) -> Path:
+        """File of the queue."""
+        return self.root / "queue.db"
 
     def runs(self) -> list[Run]:
         """All runs, oldest first."""

@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[1]
 PLAIN = [
     "errors", "recipe", "recipe_file", "events", "bus", "runs", "jobs", "audio", "sound",
     "manifest", "acoustics", "phonetics", "sentences", "espeak_helper", "espeak", "synth", "words",
-    "dataset", "health", "detector", "metrics", "report", "cohorts", "compare",
+    "queue_file", "queue_store", "dataset", "health", "detector", "metrics", "report", "cohorts",
+    "compare",
 ]  # fmt: skip
 TORCH = [
     "features", "rooms", "pitch", "augment", "batches", "models", "quantize", "losses",
@@ -41,6 +42,7 @@ ONLY_IMPORTER = {
     "onnxruntime": "engine/scorer.py",
     "matplotlib": "wakeword_tui/plots.py",
     "pynvml": "wakeword_tui/meter.py",
+    "sqlite3": "engine/queue_file.py",
 }
 CATCHES_EVERYTHING = {"engine/jobs.py", "wakeword_tui/app.py", "wakeword_tui/__main__.py"}
 
