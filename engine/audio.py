@@ -34,6 +34,20 @@ def read(path: Path) -> Waveform:
     return resample(_mono(samples, path), rate)
 
 
+def read_stretch(path: Path, start_s: float, end_s: float) -> Waveform:
+    """Read what lies between two times of a file `(N,)`, or the part of it that is there.
+
+    Raises DataError as `read` does, and where the file ends before `start_s`.
+    """
+    with _errors_of(path), soundfile.SoundFile(path) as file:
+        rate, first = file.samplerate, max(0, round(start_s * file.samplerate))
+        file.seek(min(first, file.frames))
+        samples = file.read(round(end_s * rate) - first, dtype="float32", always_2d=True)
+    if len(samples) == 0:
+        raise DataError(f"{path}: ends before {start_s:.1f} s", "the file may have changed")
+    return resample(_mono(samples, path), rate)
+
+
 def blocks(path: Path) -> Iterator[Waveform]:
     """Read a file as `read` does, but in blocks of about 10 s `(N,)`: memory stays flat.
 
