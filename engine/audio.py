@@ -3,6 +3,7 @@
 A file that cannot be read is a DataError of that file: the caller lists it and goes on.
 """
 
+import io
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ def read(path: Path) -> Waveform:
     return resample(_mono(samples, path), rate)
 
 
-def read_stretch(path: Path, start_s: float, end_s: float) -> Waveform:
+def stretch(path: Path, start_s: float, end_s: float) -> Waveform:
     """Read what lies between two times of a file `(N,)`, or the part of it that is there.
 
     Raises DataError as `read` does, and where the file ends before `start_s`.
@@ -91,6 +92,13 @@ def write(path: Path, waveform: Waveform) -> None:
     """Write a waveform `(N,)` as 16-bit audio in the format of the file's suffix."""
     subtype = "PCM_16" if path.suffix in {".wav", ".flac"} else None
     soundfile.write(path, waveform, SAMPLE_RATE, subtype=subtype)
+
+
+def wav(waveform: Waveform) -> bytes:
+    """A waveform `(N,)` as the bytes of a 16-bit WAV file."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, waveform, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    return buffer.getvalue()
 
 
 def resample(waveform: Waveform, rate: int, to: int = SAMPLE_RATE) -> Waveform:

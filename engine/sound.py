@@ -90,12 +90,23 @@ class Player:
             self._opener = threading.Thread(target=self._open, name="sound", daemon=True)
             self._opener.start()
 
+    def load(self, clip: Waveform) -> None:
+        """Put a clip `(N,)` on without playing it."""
+        self._settle()
+        self._put_on(clip, 0.0, moving=False)
+
     def play(self, clip: Waveform, at_s: float = 0.0) -> None:
         """Play a clip `(N,)` from a place in it; what was playing is cut off."""
         self._settle()
         self._put_on(clip, at_s)
         if self._stream is None and time.monotonic() - self._tried_s > AGAIN_S:
             self.start()
+
+    def resume(self) -> None:
+        """Go on where it stands; from the beginning where it has ended."""
+        deck = self._deck
+        if deck is not None:
+            self.play(deck.clip, 0.0 if deck.ended else self.position_s)
 
     def stop(self) -> None:
         """Stop where it is."""

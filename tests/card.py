@@ -90,11 +90,11 @@ def best_correlation(heard: Waveform, clip: Waveform) -> float:
     return float(np.max(products / np.sqrt(np.maximum(power, 1e-9) * np.sum(clip**2))))
 
 
-def chirp(length_s: float = 1.5) -> Waveform:
-    """A tone that climbs from 200 Hz to 3 kHz: no two places of it are alike."""
+def chirp(length_s: float = 1.5, low_hz: float = 200.0, high_hz: float = 3000.0) -> Waveform:
+    """A tone that climbs: no two places of it are alike."""
     t = np.arange(round(length_s * SAMPLE_RATE)) / SAMPLE_RATE
-    sweep = 200 * t + (3000 - 200) / (2 * length_s) * t**2
-    return (0.5 * np.sin(2 * np.pi * sweep)).astype(np.float32)
+    turns = low_hz * t + (high_hz - low_hz) / (2 * length_s) * t**2
+    return (0.5 * np.sin(2 * np.pi * turns)).astype(np.float32)
 
 
 @contextlib.contextmanager

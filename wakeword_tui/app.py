@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -39,6 +40,7 @@ from wakeword_tui.theme import ANSI, DARK, THEMES
 from wakeword_tui.verbs import Live
 
 TICK_S = 0.2
+READY_S = 1.0
 SAVE_WITHIN_S = 30.0
 QUICK_SWITCH_S = 0.001
 """Threads take turns this often while a job runs, so that a key never waits long for the GIL."""
@@ -56,6 +58,12 @@ def page(title: str) -> Callable[[], Page]:
         return made
 
     return make
+
+
+def get_ready() -> None:
+    """Import what takes half a second, so that no screen waits for it when it is first shown."""
+    for title in ("Review", "Bench"):
+        import_module(f"wakeword_tui.screens.{title.lower()}")
 
 
 class WakewordApp(App[int]):
@@ -122,6 +130,7 @@ class WakewordApp(App[int]):
         if start is not None:
             self.begin(*start)
         self.set_interval(TICK_S, self._tick)
+        self.set_timer(READY_S, lambda: threading.Thread(target=get_ready, daemon=True).start())
 
     # What the screens ask for.
 

@@ -21,6 +21,7 @@ from wakeword_tui.verbs import Live
 if TYPE_CHECKING:
     from engine.health import Health, SplitHealth
     from engine.preview import Pace
+    from engine.queue_store import QueueStore
 
 
 class Desk:
@@ -40,7 +41,8 @@ class Desk:
         self.meter = Meter()
         self.notes: list[Entry] = []
         self._reports: dict[Path, tuple[int, dict[str, Any] | None]] = {}
-        self._epochs: dict[Path, int] = {}
+        self._recipes: dict[Path, Recipe] = {}
+        self._queue: QueueStore | None = None
 
     def open(self, run: Run) -> None:
         """Put a run in front: the live one as it goes on, another one from its event file."""
@@ -79,12 +81,26 @@ class Desk:
             rows.append((run.name, sign, missed))
         return rows
 
+    def recipe(self) -> Recipe | None:
+        """The recipe of the run in front, None without one or if it cannot be read."""
+        if self.shown is not None and self.shown.path not in self._recipes:
+            with contextlib.suppress(WakewordError):
+                self._recipes[self.shown.path] = self.shown.recipe()
+        return self._recipes.get(self.shown.path) if self.shown else None
+
     def epochs(self) -> int:
         """Epochs of the run in front, 0 if its recipe cannot be read."""
-        if self.shown is not None and self.shown.path not in self._epochs:
-            with contextlib.suppress(WakewordError):
-                self._epochs[self.shown.path] = self.shown.recipe().train.epochs
-        return self._epochs.get(self.shown.path, 0) if self.shown else 0
+        recipe = self.recipe()
+        return recipe.train.epochs if recipe else 0
+
+    @property
+    def queue(self) -> "QueueStore":
+        """The queue of the workspace, opened when it is first asked for. Raises DataError."""
+        if self._queue is None:
+            from engine.queue_store import QueueStore
+
+            self._queue = QueueStore(self.workspace.queue)
+        return self._queue
 
     def entries(self) -> list[Entry]:
         """The log of the run in front and the notes of the app, oldest first."""

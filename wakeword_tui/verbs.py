@@ -3,13 +3,15 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import WakewordError
 from engine.events import Emit
 from engine.jobs import Control, Job, Jobs
 from engine.recipe import Data, Recipe
-from engine.runs import EventLog, Run, read_events
+from engine.runs import EventLog, Run, Workspace, read_events
 from wakeword_tui.store import Store
 
 if TYPE_CHECKING:
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from engine.cost import Cost
     from engine.health import Health
     from engine.preview import Audio, Pace
+    from engine.queue_store import QueueItem
+    from engine.scorer import Scorer
+    from wakeword_tui.clips import Clip, Heard
 
 
 @dataclass(slots=True)
@@ -156,3 +161,53 @@ def set_operating_point(run: Run, threshold: float, target_fah: float) -> None:
     from engine.checkpoint import set_operating_point as store
 
     store(run.best, threshold, target_fah)
+
+
+def hear(workspace: Workspace, item: "QueueItem", clip: "Clip", run: Run | None) -> "Heard":
+    """Score a clip by the checkpoint that fired, or else by a run that is open.
+
+    Each score is the one that the detector gave in the recording: it hears what lies before the
+    clip too. One thread at a time. Raises WakewordError where there is neither, or no recording.
+    """
+    import numpy as np
+
+    from engine import audio
+    from wakeword_tui.clips import Heard
+
+    name, path = _checkpoint(workspace, item.find.checkpoint, run)
+    scorer = _scorer(path, path.stat().st_mtime_ns)
+    hop, window = scorer.grid.hop_samples, scorer.grid.window_samples
+    before = max(0, round(clip.begin_s * audio.SAMPLE_RATE) - window) // hop * hop
+    begin_s, end_s = before / audio.SAMPLE_RATE, clip.begin_s + clip.length_s
+    scores = scorer.score(audio.stretch(item.find.path, begin_s, end_s))
+    times_s = (
+        begin_s
+        + scorer.grid.window_s
+        + scorer.grid.hop_s * np.arange(len(scores), dtype=np.float64)
+    )
+    return Heard(name, times_s, scores, item.find.threshold)
+
+
+def _checkpoint(workspace: Workspace, fired: str, run: Run | None) -> tuple[str, Path]:
+    """The checkpoint of a hash, or the best one of a run, and the name of its run."""
+    from engine.checkpoint import sha256
+
+    runs = workspace.runs()
+    here = {
+        sha256(path): (r.name, path) for r in runs for path in (r.best, r.last) if path.exists()
+    }
+    if fired in here:
+        return here[fired]
+    if run is None or not run.best.exists():
+        raise WakewordError(
+            "the checkpoint that fired is gone, and no run is open", "open one on 2"
+        )
+    return run.name, run.best
+
+
+@lru_cache(maxsize=2)
+def _scorer(path: Path, stamp: int) -> "Scorer":
+    """The scorer of a checkpoint file as it was written at `stamp`."""
+    from engine.scorer import scorer_of
+
+    return scorer_of(path)

@@ -55,14 +55,15 @@ class Choice(ModalScreen[str | None]):
 
 
 class Ask(ModalScreen[str | None]):
-    """A line of text; None when nothing was typed."""
+    """A line of text; None when nothing was typed, unless that may be the answer."""
 
     BINDINGS: ClassVar[list[BindingType]] = [CLOSE]
 
-    def __init__(self, question: str, text: str = "") -> None:
+    def __init__(self, question: str, text: str = "", *, empty: bool = False) -> None:
         super().__init__()
         self._question = question
         self._text = text
+        self._nothing = "" if empty else None
 
     def compose(self) -> ComposeResult:
         """The question and the line."""
@@ -73,7 +74,7 @@ class Ask(ModalScreen[str | None]):
 
     @on(Input.Submitted)
     def _typed(self, event: Input.Submitted) -> None:
-        self.dismiss(event.value.strip() or None)
+        self.dismiss(event.value.strip() or self._nothing)
 
 
 class Pick(ModalScreen[str | None]):
