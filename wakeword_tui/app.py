@@ -11,9 +11,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from importlib import import_module
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from types import FrameType
@@ -33,6 +32,7 @@ from wakeword_tui.config import Config, clashes, config_path, log_path, read_con
 from wakeword_tui.desk import Desk
 from wakeword_tui.draft import Draft
 from wakeword_tui.driver import HangupDriver, Signals, backed_up, shield_terminal
+from wakeword_tui.screens import get_ready, page
 from wakeword_tui.screens.dialogs import Choice, Help
 from wakeword_tui.screens.page import TABS, Page
 from wakeword_tui.store import Level
@@ -46,24 +46,6 @@ QUICK_SWITCH_S = 0.001
 """Threads take turns this often while a job runs, so that a key never waits long for the GIL."""
 KEEP_RUNNING = -1
 """What the app returns when its job is to go on without a window."""
-
-
-def page(title: str) -> Callable[[], Page]:
-    """How to make a screen, imported when it is first shown: charts need numpy, Bench scipy."""
-
-    def make() -> Page:
-        module = import_module(f"wakeword_tui.screens.{title.lower()}")
-        made = getattr(module, f"{title}Screen")()
-        assert isinstance(made, Page)
-        return made
-
-    return make
-
-
-def get_ready() -> None:
-    """Import what takes half a second, so that no screen waits for it when it is first shown."""
-    for title in ("Review", "Bench"):
-        import_module(f"wakeword_tui.screens.{title.lower()}")
 
 
 class WakewordApp(App[int]):

@@ -1,1 +1,25 @@
-"""The screens, one file each; each answers one question at a glance."""
+"""One file per screen, and how they come to be: each is imported when it is first shown."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wakeword_tui.screens.page import Page
+
+
+def page(title: str) -> Callable[[], "Page"]:
+    """How to make a screen: charts need numpy, Bench and Review scipy."""
+
+    def make() -> "Page":
+        module = import_module(f"wakeword_tui.screens.{title.lower()}")
+        made: Page = getattr(module, f"{title}Screen")()
+        return made
+
+    return make
+
+
+def get_ready() -> None:
+    """Import what takes half a second, so that no screen waits for it; in a thread."""
+    for name in ("review", "bench"):
+        import_module(f"wakeword_tui.screens.{name}")
