@@ -94,7 +94,7 @@ class Peaks:
     def push(self, score: float, time_s: float) -> Detection | None:
         """Take the score of the window that ends at `time_s`; give a peak that is over."""
         fired, over = self._detector.push(score, time_s), None
-        if self._open is not None and (fired or time_s - self._fired_s > PEAK_S):
+        if self._open is not None and (fired or time_s - self._fired_s > PEAK_S + 1e-6):
             over, self._open = self._open, None
         if fired:
             self._open, self._fired_s = fired, time_s

@@ -25,7 +25,7 @@ from engine.detector import Detection
 from engine.errors import CheckpointError, DataError
 from engine.events import Emit, JobStarted, Mined, Mining, PhaseChanged, Progressed, Warned
 from engine.finder import Finder, Peaks
-from engine.jobs import Control
+from engine.jobs import Control, Stopped
 from engine.queue_store import Find, QueueStore, Session, content_of
 from engine.runs import Workspace
 from engine.scorer import Scorer
@@ -202,6 +202,9 @@ class _Mining:
             self._take(self.peaks.finish())
             self.position_s = self.session.total_s
             self._keep(done=True)
+        except Stopped:
+            self._keep()
+            raise
         finally:
             self._tell_lost()
             self.recording.close()
@@ -248,9 +251,8 @@ class _Mining:
         )
 
     def _keep_if_due(self) -> None:
-        """Keep position and finds every 2 s, and before a pause or a stop."""
-        due = time.monotonic() - self.kept_s >= COMMIT_EVERY_S
-        if due or self.control.paused or self.control.stopping:
+        """Keep position and finds every 2 s, and before a pause."""
+        if self.control.paused or time.monotonic() - self.kept_s >= COMMIT_EVERY_S:
             self._keep()
 
     def _keep(self, *, done: bool = False) -> None:
