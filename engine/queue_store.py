@@ -10,9 +10,10 @@ item however often it is found. It keeps the group of its recording and never a 
 may train is settled when a run begins. What is written is on the disk when a method returns.
 """
 
+import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -26,6 +27,7 @@ Order = Literal["score", "source", "time", "found", "near_threshold"]
 
 APART_S = 1.0
 READ_AT_ONCE = 500
+HASHED_AT_ONCE = 2**23
 
 _ORDERS: dict[Order, str] = {
     "score": "score DESC, id",
@@ -97,6 +99,23 @@ class Session:
     done: bool
     began_at: float
     seen_at: float
+
+
+def content_of(path: Path, tick: Callable[[], None] = lambda: None) -> str:
+    """SHA-256 of a recording's file; `tick` is called between its parts.
+
+    Raises DataError where the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while part := file.read(HASHED_AT_ONCE):
+                digest.update(part)
+                tick()
+    except OSError as error:
+        hint = "give the path of a recording that can be read"
+        raise DataError(f"cannot read {path}: {error.strerror}", hint) from error
+    return digest.hexdigest()
 
 
 class QueueStore:

@@ -25,7 +25,7 @@ TORCH = [
     "features", "rooms", "pitch", "augment", "batches", "models", "quantize", "losses",
     "checkpoint", "onnx_graph",
 ]  # fmt: skip
-VERBS = ["scorer", "hard", "cost", "evaluate", "trainer", "train", "preview"]
+VERBS = ["scorer", "hard", "cost", "evaluate", "trainer", "train", "preview", "finder", "mine"]
 ORDER = [*PLAIN, *TORCH, *VERBS]
 
 ONLY_IMPORTER = {

@@ -1,4 +1,7 @@
-"""One file per screen, and how they come to be: each is imported when it is first shown."""
+"""The screens, one file each; each answers one question at a glance.
+
+A screen is imported when it is first shown: charts need numpy, Bench and Review scipy.
+"""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -9,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def page(title: str) -> Callable[[], "Page"]:
-    """How to make a screen: charts need numpy, Bench and Review scipy."""
+    """How to make a screen."""
 
     def make() -> "Page":
         module = import_module(f"wakeword_tui.screens.{title.lower()}")
