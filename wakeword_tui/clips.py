@@ -84,7 +84,9 @@ def read_clip(item: QueueItem) -> Clip:
     try:
         waveform = audio.stretch(find.path, begin_s, find.end_s + MARGIN_S)
     except WakewordError as error:
-        return Clip(item.id, begin_s, np.zeros(0, dtype=np.float32), error.message)
+        reason = error.message.removeprefix(f"{find.path}: ")
+        reason = reason if find.path.exists() else f"not there any more: {find.path}"
+        return Clip(item.id, begin_s, np.zeros(0, dtype=np.float32), reason)
     return Clip(item.id, begin_s, waveform)
 
 

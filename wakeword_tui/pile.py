@@ -166,5 +166,7 @@ class Pile:
         return result
 
     def reopen(self, numbers: Sequence[int]) -> None:
-        """Offer items again that are pending after all."""
+        """Offer items again that are pending after all; lay out anew those that lay here before."""
         self._done -= {item.id for item in self.store.items(numbers) if item.decision == "pending"}
+        if not self._places.keys() >= set(numbers):
+            self.sort()

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 from textual.content import Content
 
+from engine.errors import WakewordError
 from engine.queue_store import Decision, FoundBy, Order, QueueItem
 from engine.sound import Player
 from wakeword_tui.clips import Clip, Heard
@@ -75,6 +76,13 @@ def nothing(pile: Pile) -> Iterable[Line]:
         yield "esc  leaves the filter"
     yield "s  shows what has been decided"
     yield f"1  trains again, with {count(pile.counts['confirmed'])} confirmed items"
+
+
+def broken(error: WakewordError) -> Iterable[Line]:
+    """Why the queue cannot be shown."""
+    yield Content.assemble(("✗ ", "$error"), error.message)
+    yield ""
+    yield error.hint
 
 
 def place(item: QueueItem) -> str:

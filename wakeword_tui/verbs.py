@@ -190,18 +190,16 @@ def hear(workspace: Workspace, item: "QueueItem", clip: "Clip", run: Run | None)
 
 def _checkpoint(workspace: Workspace, fired: str, run: Run | None) -> tuple[str, Path]:
     """The checkpoint of a hash, or the best one of a run, and the name of its run."""
-    from engine.checkpoint import sha256
+    if fired:
+        from engine.checkpoint import sha256
 
-    runs = workspace.runs()
-    here = {
-        sha256(path): (r.name, path) for r in runs for path in (r.best, r.last) if path.exists()
-    }
-    if fired in here:
-        return here[fired]
+        runs = workspace.runs()
+        files = {path: r.name for r in runs for path in (r.best, r.last) if path.exists()}
+        here = {sha256(path): (name, path) for path, name in files.items()}
+        if fired in here:
+            return here[fired]
     if run is None or not run.best.exists():
-        raise WakewordError(
-            "the checkpoint that fired is gone, and no run is open", "open one on 2"
-        )
+        raise WakewordError("no run to score this: enter on 2 opens one")
     return run.name, run.best
 
 

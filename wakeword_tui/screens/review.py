@@ -92,9 +92,9 @@ class ReviewScreen(Page):
         """Begin in the list."""
         self.shelf = Shelf(self.desk.workspace)
         self.pile: Pile | None = None
+        self._broken: WakewordError | None = None
         self._pressed_s = self._grown_s = 0.0
         self.query_one(QueueList).focus()
-        self._open()
 
     def on_unmount(self) -> None:
         """Wait for what is being written."""
@@ -106,7 +106,6 @@ class ReviewScreen(Page):
         """Lay the pile out anew: much may have happened meanwhile."""
         if self._built:
             self._open()
-        super().on_screen_resume()
 
     @on(ScreenSuspend)
     def _hush(self) -> None:
@@ -119,12 +118,15 @@ class ReviewScreen(Page):
 
     def _open(self) -> None:
         """Open the queue, or sort it anew, and show what is under the cursor."""
-        with self.house.complaining():
+        try:
             if self.pile is None:
                 self.pile = Pile(self.desk.queue)
             else:
                 self.pile.sort()
             self._arrive()
+        except WakewordError as error:
+            self._broken = error
+            self.house.complain(error.message, error.hint)
 
     def status(self) -> list[Content]:
         """What the job does, then why nothing is heard."""
@@ -139,7 +141,8 @@ class ReviewScreen(Page):
         """Show the list, what is new in it, and the last decisions."""
         self.panel.player.watch()
         if self.pile is None:
-            self.panel.show_nothing(told.EMPTY)
+            self.set_class(True, "-empty")
+            self.panel.show_nothing(told.broken(self._broken) if self._broken else told.EMPTY)
             return
         with self.house.complaining():
             if time.monotonic() - self._grown_s > GROW_S:
