@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from textual.events import Key
 from textual.pilot import Pilot
 
 from engine import audio
@@ -152,14 +153,21 @@ def test_undo_takes_back_what_was_decided_before_a_restart(
 
 
 def test_a_key_that_is_held_down_decides_once(workspace: Workspace, queue: QueueStore) -> None:
+    """Repeats come every 30 ms; another key right after it decides, and so does a later press."""
+
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await opened(app, pilot)
-        for _ in range(5):
-            app.screen.action_decide("confirmed")  # type: ignore[attr-defined]
-        await press(pilot, "j")
+        for repeat, key in enumerate("cccccd"):
+            event = Key(key, key)
+            event.time += 0.03 * repeat
+            app.post_message(event)
+        await until(pilot, lambda: cursor(app) == 3)
+        await pilot.pause(0.3)
+        await press(pilot, "d")
+        await until(pilot, lambda: cursor(app) == 4)
 
     play(workspace, story)
-    assert decisions(queue) == {1: "confirmed"}
+    assert decisions(queue) == {1: "confirmed", 2: "discarded", 3: "discarded"}
 
 
 @SIZES

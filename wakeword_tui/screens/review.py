@@ -10,7 +10,7 @@ from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.events import ScreenSuspend
+from textual.events import Key, ScreenSuspend
 from textual.widget import Widget
 from textual.widgets import Input
 
@@ -29,7 +29,7 @@ from wakeword_tui.widgets.panels import Lines
 from wakeword_tui.widgets.queue import QueueList
 
 HELD_S = 0.08
-"""A key that decides is not heard again within this time: it is being held down."""
+"""A key that decides and comes again within this time is being held down."""
 REST_S = 0.15
 """Scores are asked for once the cursor has rested so long."""
 TRIM_S = 0.05
@@ -93,7 +93,8 @@ class ReviewScreen(Page):
         self.shelf = Shelf(self.desk.workspace)
         self.pile: Pile | None = None
         self._broken: WakewordError | None = None
-        self._pressed_s = self._grown_s = 0.0
+        self._pressed = ("", 0.0)
+        self._grown_s = 0.0
         self.query_one(QueueList).focus()
 
     def on_unmount(self) -> None:
@@ -211,12 +212,18 @@ class ReviewScreen(Page):
 
     # Deciding.
 
+    def on_key(self, event: Key) -> None:
+        """Swallow a key that decides while it is held down, by the time when it was pressed."""
+        active = self.active_bindings.get(event.key)
+        if active is not None and active.binding.action.startswith("decide("):
+            before, self._pressed = self._pressed, (event.key, event.time)
+            if before[0] == event.key and event.time - before[1] < HELD_S:
+                event.stop()
+
     def action_decide(self, decision: Decision) -> None:
         """Decide about the item under the cursor; the next one plays at once."""
-        now_s = time.monotonic()
-        held, self._pressed_s = now_s - self._pressed_s < HELD_S, now_s
         pile = self.pile
-        if held or pile is None or pile.current is None:
+        if pile is None or pile.current is None:
             return
         self._when_written(pile.decide([pile.current], decision), pile.current)
         place = pile.next()
