@@ -2,18 +2,17 @@
 
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from card import Card, best_correlation, chirp
+from tiny import tone
 
 from engine.audio import SAMPLE_RATE
 from engine.sound import Deck, Player
-from tests.card import Card, best_correlation, chirp, sound_card
-from tests.tiny import tone
 
 RAMP = (np.arange(8) / 8).astype(np.float32)
 
@@ -126,19 +125,8 @@ def test_the_library_without_a_device_is_silent_too(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[Card]:
-    with tempfile.TemporaryDirectory(prefix="card-") as folder, sound_card(Path(folder)) as card:
-        monkeypatch.setenv("PULSE_SERVER", card.address)
-        yield card
-
-
-@pytest.fixture
 def player(card: Card) -> Iterator[Player]:
-    """A player that is heard: PortAudio is told to look for devices again."""
-    import sounddevice
-
-    sounddevice._terminate()
-    sounddevice._initialize()
+    """A player that is heard."""
     player = Player()
     player.start()
     until(lambda: player.trouble == "")
