@@ -35,8 +35,8 @@ class Pile:
         self.ids: list[int] = []
         self.at = 0
         self.marked: set[int] = set()
-        self.counts = store.counts()
-        self._places: dict[int, int] = {}
+        self.counts: dict[Decision, int] = {}
+        self._known: dict[int, int] | None = None
         self._items: dict[int, QueueItem] = {}
         self._done: set[int] = set()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="queue")
@@ -47,10 +47,13 @@ class Pile:
         self._writer.shutdown()
 
     def show(self, **wanted: Any) -> None:
-        """Show items that are `shown` (a decision), in another `order`, or that hold a `text`."""
+        """Show items that are `shown` (a decision), in another `order`, or that hold a `text`.
+
+        The cursor goes to the top.
+        """
         for name, value in wanted.items():
             setattr(self, name, value)
-        self.sort()
+        self.sort(stay=False)
 
     @property
     def total(self) -> int:
@@ -62,16 +65,28 @@ class Pile:
         """The item under the cursor."""
         return self.ids[self.at] if self.ids else None
 
-    def sort(self) -> None:
-        """Lay the pile out anew; the cursor stays on its item where that is still there."""
-        current = self.current
+    @property
+    def stale(self) -> bool:
+        """Whether the pile would lie otherwise if it were laid out anew."""
+        return bool(self._done) or self.counts != self.store.counts()
+
+    def sort(self, *, stay: bool = True) -> None:
+        """Lay the pile out anew; the cursor stays on its item if asked to, and if that is there."""
+        current = self.current if stay else None
         self._items.clear()
         self._done.clear()
         self.ids = self.store.ids(decision=self.shown, order=self.order, text=self.text)
-        self._places = {number: place for place, number in enumerate(self.ids)}
-        self.at = self._places.get(current, 0) if current is not None else 0
-        self.marked &= self._places.keys()
+        self._known = None
+        self.at = self.ids.index(current) if current in self.ids else 0
+        self.marked &= set(self.ids) if self.marked else set()
         self.counts = self.store.counts()
+
+    @property
+    def _places(self) -> dict[int, int]:
+        """The row of each item, made when it is first needed."""
+        if self._known is None:
+            self._known = {number: place for place, number in enumerate(self.ids)}
+        return self._known
 
     def grow(self) -> bool:
         """Lay new finds at the end; whether there were any."""
@@ -85,8 +100,9 @@ class Pile:
         return bool(new)
 
     def _lay(self, numbers: Sequence[int]) -> None:
+        places = self._places
         for number in numbers:
-            self._places[number] = len(self.ids)
+            places[number] = len(self.ids)
             self.ids.append(number)
 
     def item(self, number: int) -> QueueItem:

@@ -190,11 +190,11 @@ def hear(workspace: Workspace, item: "QueueItem", clip: "Clip", run: Run | None)
 
 def _checkpoint(workspace: Workspace, fired: str, run: Run | None) -> tuple[str, Path]:
     """The checkpoint of a hash, or the best one of a run, and the name of its run."""
-    if fired:
+    runs = workspace.runs() if fired else []
+    files = {path: r.name for r in runs for path in (r.best, r.last) if path.exists()}
+    if files:
         from engine.checkpoint import sha256
 
-        runs = workspace.runs()
-        files = {path: r.name for r in runs for path in (r.best, r.last) if path.exists()}
         here = {sha256(path): (name, path) for path, name in files.items()}
         if fired in here:
             return here[fired]

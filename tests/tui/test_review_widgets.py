@@ -158,13 +158,17 @@ def test_what_was_handed_over_is_written_before_the_pile_closes(tmp_path: Path) 
     assert store.item(2).decision == "wakeword"
 
 
-def test_sorting_keeps_the_cursor_and_drops_what_is_decided(pile: Pile) -> None:
+def test_laying_out_anew_keeps_the_cursor_and_drops_what_is_decided(pile: Pile) -> None:
     async def story() -> None:
         pile.go_to(3)
         await pile.settle(pile.decide([1], "confirmed"))
         pile.sort()
         assert (pile.ids, pile.current) == ([2, 3, 4], 3)
-        pile.show(order="near_threshold")
-        assert (pile.ids, pile.current) == ([4, 3, 2], 3)
 
     asyncio.run(story())
+
+
+def test_another_order_begins_at_the_top(pile: Pile) -> None:
+    pile.go_to(3)
+    pile.show(order="near_threshold")
+    assert (pile.ids, pile.current) == ([4, 3, 2, 1], 4)

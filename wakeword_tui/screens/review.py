@@ -118,13 +118,14 @@ class ReviewScreen(Page):
         return self.query_one(ClipPanel)
 
     def _open(self) -> None:
-        """Open the queue, or sort it anew, and show what is under the cursor."""
+        """Open the queue, or lay it out anew, and show what is under the cursor."""
         try:
             if self.pile is None:
                 self.pile = Pile(self.desk.queue)
-            else:
+                self._arrive()
+            elif self.pile.stale:
                 self.pile.sort()
-            self._arrive()
+                self._arrive()
         except WakewordError as error:
             self._broken = error
             self.house.complain(error.message, error.hint)
