@@ -7,7 +7,7 @@ plain (no torch)   errors recipe recipe_file events bus runs jobs audio manifest
                    sentences espeak_helper espeak synth words queue_file queue_store dataset health
                    detector metrics report cohorts compare
 torch              features rooms pitch augment batches models quantize losses checkpoint onnx_graph
-verbs              scorer hard cost evaluate trainer train preview finder mine
+verbs              scorer hard cost evaluate trainer train preview finder mine mine_run
 """
 
 import importlib.abc

@@ -25,7 +25,18 @@ TORCH = [
     "features", "rooms", "pitch", "augment", "batches", "models", "quantize", "losses",
     "checkpoint", "onnx_graph",
 ]  # fmt: skip
-VERBS = ["scorer", "hard", "cost", "evaluate", "trainer", "train", "preview", "finder", "mine"]
+VERBS = [
+    "scorer",
+    "hard",
+    "cost",
+    "evaluate",
+    "trainer",
+    "train",
+    "preview",
+    "finder",
+    "mine",
+    "mine_run",
+]
 ORDER = [*PLAIN, *TORCH, *VERBS]
 
 ONLY_IMPORTER = {
