@@ -4,8 +4,8 @@ A file imports only files that stand earlier in this list (`tests/test_layers.py
 list is also the order to read them in.
 
 plain (no torch)   errors recipe recipe_file events bus runs jobs audio manifest acoustics phonetics
-                   sentences espeak_helper espeak synth words queue_file queue_store dataset health
-                   detector metrics report cohorts compare
+                   sentences espeak_helper espeak synth words queue_file queue_store dataset mined
+                   health detector metrics report cohorts compare
 torch              features rooms pitch augment batches models quantize losses checkpoint onnx_graph
 verbs              scorer hard cost evaluate trainer train preview finder mine mine_run
 """

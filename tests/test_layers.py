@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PLAIN = [
     "errors", "recipe", "recipe_file", "events", "bus", "runs", "jobs", "audio", "manifest",
     "acoustics", "phonetics", "sentences", "espeak_helper", "espeak", "synth", "words",
-    "queue_file", "queue_store", "dataset", "health", "detector", "metrics", "report",
+    "queue_file", "queue_store", "dataset", "mined", "health", "detector", "metrics", "report",
     "cohorts", "compare",
 ]  # fmt: skip
 TORCH = [

@@ -18,6 +18,7 @@ from engine.events import (
     Mining,
     PhaseChanged,
     Progressed,
+    QueueTaken,
     Record,
     Stepped,
     Validated,
@@ -223,6 +224,8 @@ def told(event: Event) -> str:
             return f"{event.phase} ..."
         case Validated():
             return validated(event)
+        case QueueTaken():
+            return f"from the queue: {event.hard_negatives} negatives, {event.wakewords} wake words"
         case Mined():
             return f"{event.path}: {event.hours:.2f} h mined, {event.found} found"
         case Warned():
