@@ -129,6 +129,14 @@ class Mined(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class QueueTaken(Event):
+    """What a run took from the queue to train on."""
+
+    hard_negatives: int
+    wakewords: int
+
+
+@dataclass(frozen=True, slots=True)
 class Warned(Event):
     """Something a person should know, and what to do about it."""
 

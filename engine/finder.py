@@ -18,7 +18,7 @@ from engine.audio import SAMPLE_RATE
 from engine.checkpoint import Checkpoint, load, sha256
 from engine.detector import Detection, Detector
 from engine.errors import CheckpointError
-from engine.recipe import DetectorSettings
+from engine.recipe import DetectorSettings, Recipe
 from engine.scorer import Scorer, scorer_of
 
 MINED_FAH = 20.0
@@ -32,21 +32,33 @@ ALIKE = 1e-3
 class Finder:
     """A checkpoint's scorer and the rules of its detector.
 
-    `lower` is the threshold to mine at, below the operating point.
+    `point` is the threshold of its operating point, `lower` the one to mine at.
     """
 
     path: Path
     checkpoint: str
     scorer: Scorer
-    rules: DetectorSettings
+    recipe: Recipe
+    point: float
     lower: float
 
     @classmethod
     def of(cls, path: Path) -> "Finder":
         """The finder of a checkpoint. Raises CheckpointError."""
         checkpoint = load(path)
-        scorer, rules = _fastest(path, checkpoint), checkpoint.settings().detector
-        return cls(path.absolute(), sha256(path), scorer, rules, lower_threshold(checkpoint))
+        return cls(
+            path.absolute(),
+            sha256(path),
+            _fastest(path, checkpoint),
+            checkpoint.settings(),
+            checkpoint.threshold().threshold,
+            lower_threshold(checkpoint),
+        )
+
+    @property
+    def rules(self) -> DetectorSettings:
+        """How scores become detections."""
+        return self.recipe.detector
 
     def place(self, fired: Detection, seconds: float) -> tuple[float, float]:
         """The stretch of a recording of `seconds` to hear and to train on."""
@@ -56,11 +68,14 @@ class Finder:
 
 def lower_threshold(checkpoint: Checkpoint) -> float:
     """A threshold below the operating point, at which validation had 20 false alarms an hour."""
-    point, measured = checkpoint.threshold().threshold, checkpoint.validated()
-    most = MINED_FAH * measured.hours
-    lowest = min((row[0] for row in measured.sweep if row[1] <= most), default=point)
+    point = checkpoint.threshold().threshold
     logit = math.log(point / (1 - point)) if 0 < point < 1 else 0.0
-    return min(lowest, 1 / (1 + math.exp(LOWER_LOGITS - logit)))
+    thresholds = [1 / (1 + math.exp(LOWER_LOGITS - logit))]
+    if checkpoint.validation:
+        measured = checkpoint.validated()
+        most = MINED_FAH * measured.hours
+        thresholds += [row[0] for row in measured.sweep if row[1] <= most]
+    return min(thresholds)
 
 
 def _fastest(path: Path, checkpoint: Checkpoint) -> Scorer:

@@ -3,6 +3,7 @@
 workspace/
   lock                    pid of the process whose job holds the GPU
   runs/001-name/          recipe.toml events.jsonl report.json outcomes.npz checkpoints/ export/
+                          mined/
   cache/<sha256>/         packed clips
   queue.db                finds to decide on (queue_store)
 """
@@ -202,6 +203,11 @@ class Run:
     def export(self) -> Path:
         """The folder of exported models."""
         return self.path / "export"
+
+    @property
+    def mined(self) -> Path:
+        """The folder of what was taken from the queue when the run began."""
+        return self.path / "mined"
 
     def recipe(self) -> Recipe:
         """The recipe as it was at the start."""

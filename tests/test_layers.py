@@ -18,14 +18,25 @@ ROOT = Path(__file__).parents[1]
 PLAIN = [
     "errors", "recipe", "recipe_file", "events", "bus", "runs", "jobs", "audio", "sound",
     "manifest", "acoustics", "phonetics", "sentences", "espeak_helper", "espeak", "synth", "words",
-    "queue_file", "queue_store", "dataset", "health", "detector", "metrics", "report", "cohorts",
-    "compare",
+    "queue_file", "queue_store", "dataset", "mined", "health", "detector", "metrics", "report",
+    "cohorts", "compare",
 ]  # fmt: skip
 TORCH = [
     "features", "rooms", "pitch", "augment", "batches", "models", "quantize", "losses",
     "checkpoint", "onnx_graph",
 ]  # fmt: skip
-VERBS = ["scorer", "hard", "cost", "evaluate", "trainer", "train", "preview", "finder", "mine"]
+VERBS = [
+    "scorer",
+    "hard",
+    "cost",
+    "evaluate",
+    "trainer",
+    "train",
+    "preview",
+    "finder",
+    "mine",
+    "mine_run",
+]
 ORDER = [*PLAIN, *TORCH, *VERBS]
 
 ONLY_IMPORTER = {
