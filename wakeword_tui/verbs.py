@@ -1,5 +1,6 @@
 """The work that screens ask of the engine. torch is imported here, and only inside a thread."""
 
+import gc
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -208,4 +209,5 @@ def _scorer(path: Path, stamp: int) -> "Scorer":
     """The scorer of a checkpoint file as it was written at `stamp`."""
     from engine.scorer import scorer_of
 
+    gc.freeze()  # as when the screens are made ready: torch is as large as all of them
     return scorer_of(path)
