@@ -129,10 +129,10 @@ def playing_line(player: Player, item: QueueItem) -> Content:
     return Content.assemble(
         ("▶ " if player.playing else "■ ", "$now" if player.playing else "$dim"),
         f"{player.position_s:.2f} / {length_s:.2f} s",
-        (f"  vol {player.volume * 100:.0f} %", "$dim"),
-        ("  half speed" if player.speed < 1 else "", "$now"),
-        ("  loop" if player.loop else "", "$now"),
         (f"  {sign} {WORDS[item.decision]}", style),
+        ("  slow" if player.speed < 1 else "", "$now"),
+        ("  loop" if player.loop else "", "$now"),
+        (f"  vol {player.volume * 100:.0f} %", "$dim"),
     )
 
 

@@ -198,7 +198,7 @@ def test_space_plays_and_stops_and_the_other_keys_change_how(
         await press(pilot, "space")
         await see(app, pilot, "▶")
         await press(pilot, "R", "L")
-        await see(app, pilot, "half speed  loop")
+        await see(app, pilot, "slow  loop")
         await press(pilot, "space")
         stopped_s = player.position_s
         assert not player.playing

@@ -38,7 +38,8 @@ class WaveformStrip(Widget):
     """A clip as bars; lines stand at its edges, what is outside is faint, what was played blue."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "waveform--outside", "waveform--played", "waveform--ahead", "waveform--now",
+        "waveform--outside", "waveform--edge", "waveform--played", "waveform--ahead",
+        "waveform--now",
     }  # fmt: skip
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 -- as Widget
@@ -88,6 +89,8 @@ class WaveformStrip(Widget):
 def _role(column: int, first: int, last: int, now: int) -> str:
     if column == now:
         return "now"
+    if column in (first - 1, last):
+        return "edge"
     if not first <= column < last:
         return "outside"
     return "played" if column < now else "ahead"
