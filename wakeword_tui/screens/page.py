@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from wakeword_tui.app import WakewordApp
     from wakeword_tui.desk import Desk
 
-TABS = (("1", "Setup"), ("2", "Train"), ("8", "Bench"), ("9", "Log"))
+TABS = (("1", "Setup"), ("2", "Train"), ("4", "Mine"), ("8", "Bench"), ("9", "Log"))
 """Digits of screens that are built; the others keep theirs for later."""
 
 
