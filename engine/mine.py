@@ -128,6 +128,7 @@ class _Miner:
         if session.done:
             message = f"{session.path} was mined already: session {session.id}"
             self.emit(Warned(message, "another checkpoint or --threshold mines it again"))
+            self.emit(Mined(str(session.path), session.total_s / 3600, 0))
             return 0
         finder = self._finder(session)
         self._check(session)

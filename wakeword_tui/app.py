@@ -32,6 +32,7 @@ from wakeword_tui.config import Config, clashes, config_path, log_path, read_con
 from wakeword_tui.desk import Desk
 from wakeword_tui.draft import Draft
 from wakeword_tui.driver import HangupDriver, Signals, backed_up, shield_terminal
+from wakeword_tui.mining import QUICK_SWITCH_S
 from wakeword_tui.screens import get_ready, page
 from wakeword_tui.screens.dialogs import Choice, Help
 from wakeword_tui.screens.page import TABS, Page
@@ -42,8 +43,6 @@ from wakeword_tui.verbs import Live
 TICK_S = 0.2
 READY_S = 1.0
 SAVE_WITHIN_S = 30.0
-QUICK_SWITCH_S = 0.001
-"""Threads take turns this often while a job runs, so that a key never waits long for the GIL."""
 KEEP_RUNNING = -1
 """What the app returns when its job is to go on without a window."""
 
@@ -188,6 +187,8 @@ class WakewordApp(App[int]):
             self._ended(self.desk.live)
         if self.desk.health is not None and not self.desk.health.drain():
             self._looked_over(self.desk.health)
+        for told in self.desk.miner.drain():
+            self.notify(told, timeout=8, markup=False)
         if not backed_up(self):
             self._paint()
 

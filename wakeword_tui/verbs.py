@@ -39,6 +39,8 @@ class Live:
     """What timing a few steps found, once it has."""
     dropped: int = 0
     """How many events the bus had dropped when they were last read from the event file."""
+    ended: bool = False
+    """Whether it was told that the job ended."""
 
     def drain(self) -> bool:
         """Take in what happened; False once the job has ended and told everything."""

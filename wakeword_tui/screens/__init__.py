@@ -29,6 +29,6 @@ def get_ready() -> None:
     What has been made by then stays. The collector need not look at it again: at 400,000 objects it
     takes a quarter of a second, every few seconds of typing.
     """
-    for name in ("review", "bench"):
+    for name in ("review", "bench", "mine"):
         import_module(f"wakeword_tui.screens.{name}")
     gc.freeze()

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from wakeword_tui.app import WakewordApp
     from wakeword_tui.desk import Desk
 
-TABS = (("1", "Setup"), ("2", "Train"), ("5", "Review"), ("8", "Bench"), ("9", "Log"))
+TABS = (
+    ("1", "Setup"),
+    ("2", "Train"),
+    ("4", "Mine"),
+    ("5", "Review"),
+    ("8", "Bench"),
+    ("9", "Log"),
+)
 """Digits of screens that are built; the others keep theirs for later."""
 
 

@@ -102,6 +102,7 @@ class ReviewScreen(Page):
         self.shelf.close()
         if self.pile is not None:
             self.pile.close()
+            self.pile.store.close()
 
     def on_screen_resume(self) -> None:
         """Lay the pile out anew: much may have happened meanwhile."""
