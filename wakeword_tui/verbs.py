@@ -182,12 +182,12 @@ def hear(workspace: Workspace, item: "QueueItem", clip: "Clip", run: Run | None)
     hop, window = scorer.grid.hop_samples, scorer.grid.window_samples
     before = max(0, round(clip.begin_s * audio.SAMPLE_RATE) - window) // hop * hop
     begin_s, end_s = before / audio.SAMPLE_RATE, clip.begin_s + clip.length_s
-    scores = scorer.score(audio.stretch(item.find.path, begin_s, end_s))
-    times_s = (
-        begin_s
-        + scorer.grid.window_s
-        + scorer.grid.hop_s * np.arange(len(scores), dtype=np.float64)
-    )
+    sound = audio.stretch(item.find.path, begin_s, end_s)
+    if len(sound) < window:  # a recording so short is heard after silence
+        sound, begin_s = np.pad(sound, (window, 0)), begin_s - scorer.grid.window_s
+    scores = scorer.score(sound)
+    hops_s = scorer.grid.hop_s * np.arange(len(scores), dtype=np.float64)
+    times_s = begin_s + scorer.grid.window_s + hops_s
     return Heard(name, times_s, scores, item.find.threshold)
 
 

@@ -408,14 +408,17 @@ def test_a_small_terminal_shows_one_panel(workspace: Workspace, queue: QueueStor
     play(workspace, story, (50, 14))
 
 
-def test_leaving_the_screen_stops_the_sound_and_coming_back_lists_anew(
+def test_another_screen_stops_the_sound_and_a_dialog_does_not(
     workspace: Workspace, queue: QueueStore
 ) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await opened(app, pilot)
         player = panel(app).player
-        await press(pilot, "c")
+        await press(pilot, "c", "n")
+        await see(app, pilot, "note on")
         assert player.playing
+        await press(pilot, "escape")
+        await see(app, pilot, "9 pending", "✓ 0.900")
         await press(pilot, "1")
         assert not player.playing
         await press(pilot, "5")

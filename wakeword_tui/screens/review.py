@@ -95,6 +95,7 @@ class ReviewScreen(Page):
         self._broken: WakewordError | None = None
         self._pressed = ("", 0.0)
         self._grown_s = 0.0
+        self._away = True
         self.query_one(QueueList).focus()
 
     def on_unmount(self) -> None:
@@ -105,13 +106,16 @@ class ReviewScreen(Page):
             self.pile.store.close()
 
     def on_screen_resume(self) -> None:
-        """Lay the pile out anew: much may have happened meanwhile."""
-        if self._built:
+        """Lay the pile out anew on coming back from another screen; a dialog changes nothing."""
+        if self._built and self._away:
+            self._away = False
             self._open()
 
     @on(ScreenSuspend)
-    def _hush(self) -> None:
-        self.panel.player.stop()
+    def _leave(self) -> None:
+        if self.house.current_mode != "review":
+            self._away = True
+            self.panel.player.stop()
 
     @property
     def panel(self) -> ClipPanel:
