@@ -3,8 +3,9 @@
 A file that cannot be read is a DataError of that file: the caller lists it and goes on.
 """
 
+import io
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from scipy.signal import resample_poly
 from engine.errors import DataError
 
 SAMPLE_RATE = 16_000
-BLOCK_S = 10
+UNIT_S = 30
+LEAST_S = 0.25
+EXACT = ("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 FILTER_REACH = 10  # half the filter of resample_poly, in samples of the lower rate
 SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3"})
 Waveform = npt.NDArray[np.float32]
@@ -34,35 +37,155 @@ def read(path: Path) -> Waveform:
     return resample(_mono(samples, path), rate)
 
 
-def blocks(path: Path) -> Iterator[Waveform]:
-    """Read a file as `read` does, but in blocks of about 10 s `(N,)`: memory stays flat.
+def stretch(path: Path, start_s: float, end_s: float) -> Waveform:
+    """Read from `start_s` to `end_s` of a file as a waveform `(N,)`; the rest is not decoded.
 
-    Raises DataError where the file is missing, damaged or not audio.
+    A second before it is, for the sake of decoders that remember. Raises DataError as `read` does,
+    and where nothing lies there.
     """
     with _errors_of(path), soundfile.SoundFile(path) as file:
-        yield from _resampled(_mono_blocks(file, path), file.samplerate)
+        rate = file.samplerate
+        first = max(0, int(start_s) - 1) * rate
+        file.seek(min(first, file.frames))
+        last = math.ceil((end_s + 1) * rate)
+        samples = file.read(last - first, dtype="float32", always_2d=True)
+    begin, end = (round((at_s - first / rate) * SAMPLE_RATE) for at_s in (start_s, end_s))
+    found = resample(_mono(samples, path), rate)[max(0, begin) : end]
+    if len(found) == 0:
+        raise DataError(
+            f"{path}: nothing from {start_s:g} to {end_s:g} s", "the file was cut short"
+        )
+    return found
 
 
-def _mono_blocks(file: soundfile.SoundFile, path: Path) -> Iterator[Waveform]:
-    while len(samples := file.read(BLOCK_S * file.samplerate, dtype="float32", always_2d=True)):
-        yield _mono(samples, path)
+class Recording:
+    """A file of any length, read in units of 30 s: memory is flat, and damage costs what it covers.
 
+        file   .....|margin|---------- unit ----------|margin|.....    as far as the filter reaches
 
-def _resampled(parts: Iterable[Waveform], rate: int) -> Iterator[Waveform]:
-    """Resample a stream: each piece with as much around it as the filter reaches.
-
-    Pieces are cut at multiples of `down`, where input and output samples fall together.
+    A unit is the same numbers whatever was read before. A lossy decoder remembers what it heard, so
+    `approach` decodes all that comes before; other formats seek. `lost` are stretches in seconds
+    that could not be read and are silent. Raises DataError where the file cannot be opened.
     """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lost: list[tuple[float, float]] = []
+        self._file = self._opened()
+        self._rate, self._frames = self._file.samplerate, self._file.frames
+        self._exact = self._file.subtype.startswith(EXACT)
+        self._unit = UNIT_S * self._rate
+        self._margin = _margin(self._rate)
+        self._held, self._next = np.zeros(0, dtype=np.float32), 0
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return float(self._frames / self._rate)
+
+    @property
+    def units(self) -> int:
+        """How many units there are."""
+        return math.ceil(self.seconds / UNIT_S)
+
+    def blocks(self) -> Iterator[Waveform]:
+        """All units, the first one first."""
+        for unit in range(self.units):
+            yield self.read(unit)
+
+    def approach(self, unit: int) -> Iterator[float]:
+        """Come to a unit, so that `read` need not decode what is before it; give seconds passed."""
+        start = max(0, unit * self._unit - self._margin)
+        if self._exact:
+            return
+        if self._next - len(self._held) > start:
+            self._reopen()
+            self._held, self._next = np.zeros(0, dtype=np.float32), 0
+        while self._next < min(start, self._frames):
+            passed = min(self._next + self._unit, start)
+            self._forward(passed, passed)
+            yield self._next / self._rate
+
+    def read(self, unit: int) -> Waveform:
+        """Read a unit, 30 s or what is left, `(N,)`; beyond the end there is nothing."""
+        for _ in self.approach(unit):
+            pass
+        start, stop = unit * self._unit, min((unit + 1) * self._unit, self._frames)
+        first, last = max(0, start - self._margin), min(stop + self._margin, self._frames)
+        samples = self._salvaged(first, last) if self._exact else self._forward(first, last)
+        up, down = _ratio(self._rate)
+        skipped, count = (start - first) * up // down, -(-(stop - start) * up // down)
+        return resample(samples, self._rate)[skipped : skipped + max(0, count)]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _opened(self) -> soundfile.SoundFile:
+        with _errors_of(self.path):
+            return soundfile.SoundFile(self.path)
+
+    def _reopen(self) -> None:
+        """Start afresh: after an error libsndfile reads nothing more of a file."""
+        self._file.close()
+        self._file = self._opened()
+
+    def _salvaged(self, first: int, last: int) -> Waveform:
+        """Read frames; of what is damaged, read the halves, and lose those of 0.25 s."""
+        if last <= first:
+            return np.zeros(0, dtype=np.float32)
+        samples = self._at(first, last)
+        if samples is not None:
+            return samples
+        self._reopen()
+        if last - first <= LEAST_S * self._rate:
+            self._lose(first, last)
+            return np.zeros(last - first, dtype=np.float32)
+        middle = (first + last) // 2
+        return np.concatenate([self._salvaged(first, middle), self._salvaged(middle, last)])
+
+    def _at(self, first: int, last: int) -> Waveform | None:
+        """Read frames of a format that seeks exactly; None where not all can be read."""
+        try:
+            self._file.seek(first)
+            samples = self._file.read(last - first, dtype="float32", always_2d=True)
+        except (OSError, RuntimeError):
+            return None
+        whole = len(samples) == last - first and np.isfinite(samples).all()
+        return _mono(samples, self.path) if whole else None
+
+    def _forward(self, first: int, last: int) -> Waveform:
+        """Decode on until `last`, and forget what lies before `first`."""
+        while self._next < min(last, self._frames):
+            try:
+                wanted = min(self._unit, last - self._next)
+                samples = self._file.read(wanted, dtype="float32", always_2d=True)
+            except (OSError, RuntimeError):
+                samples = np.zeros((0, 1), dtype=np.float32)
+            if len(samples) == 0:
+                self._lose(self._next, self._frames)
+                self._frames = self._next
+            samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
+            self._held = np.concatenate([self._held, _mono(samples, self.path)])
+            self._next += len(samples)
+        begin = first - (self._next - len(self._held))
+        self._held = self._held[max(0, begin) :]
+        return self._held[: max(0, last - first)]
+
+    def _lose(self, first: int, last: int) -> None:
+        start_s, end_s = first / self._rate, last / self._rate
+        if self.lost and start_s <= self.lost[-1][1]:
+            before_s, until_s = self.lost.pop()
+            start_s, end_s = min(start_s, before_s), max(end_s, until_s)
+        self.lost.append((start_s, end_s))
+
+
+def _margin(rate: int) -> int:
+    """Frames around a piece that the filter reaches, in whole steps in which rates meet."""
     up, down = _ratio(rate)
-    margin = down * math.ceil((FILTER_REACH * max(up, down) / up + 1) / down) if up != down else 0
-    held, done = np.zeros(0, dtype=np.float32), 0
-    for part in parts:
-        held = np.concatenate([held, part])
-        ready = done + max(0, len(held) - done - margin) // down * down
-        yield resample(held[: ready + margin], rate)[done * up // down : ready * up // down]
-        held, done = held[max(0, ready - margin) :], min(ready, margin)
-    if len(held) > done:
-        yield resample(held, rate)[done * up // down :]
+    if up == down:
+        return 0
+    return down * math.ceil((FILTER_REACH * max(up, down) / up + 1) / down)
 
 
 def seconds(path: Path) -> float:
@@ -79,18 +202,25 @@ def write(path: Path, waveform: Waveform) -> None:
     soundfile.write(path, waveform, SAMPLE_RATE, subtype=subtype)
 
 
-def resample(waveform: Waveform, rate: int) -> Waveform:
-    """Bring a waveform `(N,)` of `rate` Hz to 16 kHz with a polyphase filter."""
-    if rate == SAMPLE_RATE:
+def wav(waveform: Waveform) -> bytes:
+    """A waveform `(N,)` as the bytes of a 16-bit WAV file."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, waveform, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+def resample(waveform: Waveform, rate: int, to: int = SAMPLE_RATE) -> Waveform:
+    """Bring a waveform `(N,)` of `rate` Hz to 16 kHz, or `to` another, with a polyphase filter."""
+    if rate == to:
         return waveform
-    resampled = resample_poly(waveform, *_ratio(rate))
+    resampled = resample_poly(waveform, *_ratio(rate, to))
     return np.asarray(resampled, dtype=np.float32)
 
 
-def _ratio(rate: int) -> tuple[int, int]:
-    """The smallest whole numbers `up` and `down` with rate * up / down = 16 kHz."""
-    common = math.gcd(rate, SAMPLE_RATE)
-    return SAMPLE_RATE // common, rate // common
+def _ratio(rate: int, to: int = SAMPLE_RATE) -> tuple[int, int]:
+    """The smallest whole numbers `up` and `down` with rate * up / down = `to`."""
+    common = math.gcd(rate, to)
+    return to // common, rate // common
 
 
 def to_int16(waveform: Waveform) -> npt.NDArray[np.int16]:

@@ -10,7 +10,7 @@ window covers beyond its clip is filled by the background that is mixed under al
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -40,13 +40,17 @@ WORD_SHARE = 0.3
 NOISE_SHARE = 0.15
 SPEECH_BACKGROUND = 0.25
 RESIDENT_SHARE = 0.3
+MOST_OF_ONE_FIND = 0.005
+FIRED_WITHIN = SAMPLE_RATE // 25
+LEAST_RESIDENT = 16 * SAMPLE_RATE
 
 
 @dataclass(frozen=True, slots=True)
 class Spans:
     """Where clips lie in the packed audio and where a window may end, in samples, `(K,)` each.
 
-    `word` is where a window must begin at the latest; without it, anywhere.
+    `word` is where a window must begin at the latest; without it, anywhere. `evenly` draws each
+    clip as often as another, however long it is.
     """
 
     begin: Tensor
@@ -54,6 +58,7 @@ class Spans:
     low: Tensor
     high: Tensor
     word: Tensor | None = None
+    evenly: bool = field(default=False, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.begin)
@@ -84,6 +89,17 @@ def free_spans(clips: tuple[PackedClip, ...], window: int) -> Spans:
     lows = [clip.offset + min(clip.samples, window // 5) for clip in clips]
     highs = [clip.offset + clip.samples + min(window // 4, clip.samples // 2) for clip in clips]
     return _spans(clips, lows, highs)
+
+
+def mined_spans(clips: tuple[PackedClip, ...], window: int) -> Spans:
+    """Windows of finds end where the detector fired; where that is not known, anywhere in them."""
+    lows, highs = [], []
+    for clip in clips:
+        start_s, end_s = clip.clip.start_s or 0.0, clip.clip.end_s or clip.seconds
+        start, end = round(start_s * SAMPLE_RATE), round(end_s * SAMPLE_RATE)
+        lows.append(clip.offset + min(start + window, end) - FIRED_WITHIN)
+        highs.append(clip.offset + end + FIRED_WITHIN)
+    return replace(_spans(clips, lows, highs), evenly=True)
 
 
 def _spans(clips: tuple[PackedClip, ...], lows: list[int], highs: list[int]) -> Spans:
@@ -130,7 +146,9 @@ class Batches:
         self.speech = free_spans(selection.speech, window)
         self.noise = free_spans(selection.noise, window)
         self.hard = Spans(*(torch.zeros(0, dtype=torch.int64) for _ in range(4)))
+        self.mined = mined_spans(selection.mined, window)
         self.audio = _resident(pack.audio, device)
+        self.cuts = None if pack.cuts is None else _resident(_padded(pack.cuts), device)
         responses = [self._clip(room) for room in self._some(selection.rooms)]
         self.rooms = Rooms(
             responses, recipe.augment, self.grid.window_samples, recipe.train.seed
@@ -170,13 +188,20 @@ class Batches:
         train = self.recipe.train
         positives = max(1, round(train.batch_size * train.positive_share))
         negatives = train.batch_size - positives
-        hard = round(negatives * train.hard_share) if len(self.hard) else 0
-        counts = (positives, hard, *self._shares(negatives - hard))
-        sources = (self.positives, self.hard, self.partials, self.words, self.noise, self.speech)
-        drawn = [self._pick(s, n, generator) for s, n in zip(sources, counts, strict=True) if n]
+        mined = self._mined(negatives)
+        hard = round((negatives - mined) * train.hard_share) if len(self.hard) else 0
+        counts = (positives, mined, hard, *self._shares(negatives - mined - hard))
+        others = (self.partials, self.words, self.noise, self.speech)
+        sources = zip((self.positives, self.mined, self.hard, *others), counts, strict=True)
+        drawn = [self._pick(spans, count, generator) for spans, count in sources if count]
         labels = torch.zeros(train.batch_size)
         labels[:positives] = 1.0
         return _joined(drawn), labels
+
+    def _mined(self, negatives: int) -> int:
+        """How many negatives are finds: a share that a few of them alone do not fill."""
+        share = min(self.recipe.data.hard_negatives, MOST_OF_ONE_FIND * len(self.mined))
+        return max(1, round(negatives * share)) if share > 0 else 0
 
     def _shares(self, count: int) -> tuple[int, int, int, int]:
         """Divide negatives into partials, words, noise and speech, of what there is."""
@@ -198,7 +223,8 @@ class Batches:
         Free spans are drawn by length, so that every second of a stream is as likely as another.
         """
         room = (spans.high - spans.low).double() + 1
-        weights = room if room.max() > 2 * SAMPLE_RATE else torch.ones_like(room)
+        long = not spans.evenly and room.max() > 2 * SAMPLE_RATE
+        weights = room if long else torch.ones_like(room)
         row = torch.multinomial(weights, count, replacement=True, generator=generator)
         spread = torch.rand(count, generator=generator, dtype=torch.float64)
         stop = spans.low[row] + (spread * room[row]).long()
@@ -206,10 +232,21 @@ class Batches:
         return spans.begin[row], spans.end[row], stop, word
 
     def _gather(self, begin: Tensor, end: Tensor, start: Tensor, samples: int) -> Tensor:
-        """Cut `(B, samples)` from the packed audio; what lies outside of the clip is silent."""
-        home = self.audio.device
-        first = start.clamp(0, len(self.audio) - samples)
-        cut = self.audio.unfold(0, samples, 1)[first.to(home)]
+        """Cut `(B, samples)` from the pack; what lies outside of the clip is silent."""
+        if self.cuts is None:
+            return self._from(self.audio, [begin, end, start], samples)
+        waveform, base = torch.empty(len(begin), samples, device=self.device), len(self.audio)
+        for audio, own, past in ((self.audio, begin < base, 0), (self.cuts, begin >= base, base)):
+            rows = own.nonzero()[:, 0]
+            if len(rows):
+                places = [edge[rows] - past for edge in (begin, end, start)]
+                waveform[rows.to(self.device)] = self._from(audio, places, samples)
+        return waveform
+
+    def _from(self, audio: Tensor, places: list[Tensor], samples: int) -> Tensor:
+        (begin, end, start), home = places, audio.device
+        first = start.clamp(0, len(audio) - samples)
+        cut = audio.unfold(0, samples, 1)[first.to(home)]
         for row in (first != start).nonzero()[:, 0].tolist():
             cut[row] = cut[row].roll(int(first[row] - start[row]))
         beyond = ((begin > start) | (end < start + samples)).nonzero()[:, 0]
@@ -310,6 +347,11 @@ class Batches:
                 heard[line] = telephone(heard[line])
             waveform[here] = gain(heard, gain_db[here])
         return waveform
+
+
+def _padded(audio: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
+    """Make a few cuts as long as the longest window."""
+    return np.pad(audio, (0, max(0, LEAST_RESIDENT - len(audio))))
 
 
 def _resident(audio: npt.NDArray[np.int16], device: torch.device) -> Tensor:

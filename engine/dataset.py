@@ -35,7 +35,7 @@ from engine.recipe import Data
 from engine.runs import disk_error
 from engine.words import SILENCE_DB, UNUSABLE, inspect
 
-Kind = Literal["positive", "negative", "speech", "noise", "rir", "false_trigger"]
+Kind = Literal["positive", "negative", "speech", "noise", "rir", "false_trigger", "hard_negative"]
 Int16 = npt.NDArray[np.int16]
 
 SHOWN_LABELS = 12
@@ -77,12 +77,17 @@ class PackedClip:
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """All clips as one int16 array `(total samples,)` on the disk, 16 kHz, 32767 at full scale."""
+    """All clips as one int16 array `(total samples,)` on the disk, 16 kHz, 32767 at full scale.
+
+    `cuts` are further samples, of stretches that a run cut out of recordings: their clips count
+    from the end of `audio` on.
+    """
 
     audio: Int16
     clips: tuple[PackedClip, ...]
     unreadable: tuple[tuple[Path, str], ...]
     folder: Path
+    cuts: Int16 | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,7 @@ class Selection:
     speech: tuple[PackedClip, ...]
     noise: tuple[PackedClip, ...]
     rooms: tuple[PackedClip, ...]
+    mined: tuple[PackedClip, ...] = ()
 
 
 # --- which clips there are
@@ -188,7 +194,7 @@ def _select(clips: Iterable[PackedClip], wakeword: str) -> Selection:
     for packed in clips:
         if packed.peak_db > SILENCE_DB:
             kinds[kind_of(packed.clip, wakeword)].append(packed)
-    names: tuple[Kind, ...] = ("positive", "negative", "speech", "noise", "rir")
+    names: tuple[Kind, ...] = ("positive", "negative", "speech", "noise", "rir", "hard_negative")
     return Selection(*(tuple(kinds[name]) for name in names))
 
 

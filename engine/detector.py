@@ -20,6 +20,7 @@ re-arm     - - - - - - -#####- -####- -####- - - - -  threshold - hysteresis
 import math
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -71,6 +72,22 @@ class Detector:
         self._smoothed = deque([0.0] * self.settings.of, maxlen=self.settings.of)
         self._armed = True
         self._hops_to_wait = 0
+
+    def state(self) -> dict[str, Any]:
+        """What it remembers, fit for JSON."""
+        return {
+            "scores": list(self._scores),
+            "smoothed": list(self._smoothed),
+            "armed": self._armed,
+            "wait": self._hops_to_wait,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on as the detector whose `state` this was."""
+        self.reset()
+        self._scores.extend(state["scores"])
+        self._smoothed.extend(state["smoothed"])
+        self._armed, self._hops_to_wait = state["armed"], state["wait"]
 
     def push(self, score: float, time_s: float) -> Detection | None:
         """Take the score of the window that ends at `time_s`; return a detection if it fires."""

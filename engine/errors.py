@@ -4,7 +4,7 @@ WakewordError(message, hint)
  |- RecipeError       the recipe cannot be used; lists every problem
  |- DataError         clips or streams missing, empty, unreadable, too few groups to split
  |- CheckpointError   missing, damaged (hash), or made for other features or another architecture
- |- DeviceError       no GPU, out of memory (names the batch size to try)
+ |- DeviceError       no GPU, out of memory (names the batch size to try), no sound
  `- BusyError         a job already holds the GPU
 """
 
@@ -38,7 +38,7 @@ class CheckpointError(WakewordError):
 
 
 class DeviceError(WakewordError):
-    """The machine cannot do it: no GPU, or out of memory."""
+    """The machine cannot do it: no GPU, out of memory, or no sound."""
 
 
 class BusyError(WakewordError):

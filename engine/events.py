@@ -107,6 +107,36 @@ class Reported(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Mining(Event):
+    """How far a recording has been mined; `speed` is in times real time, since the job began."""
+
+    durable: ClassVar[bool] = False
+    session: int
+    path: str
+    position_s: float
+    total_s: float
+    found: int
+    speed: float
+
+
+@dataclass(frozen=True, slots=True)
+class Mined(Event):
+    """A recording, or a split of a run, has been mined to its end; `found` are new in the queue."""
+
+    path: str
+    hours: float
+    found: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueueTaken(Event):
+    """What a run took from the queue to train on."""
+
+    hard_negatives: int
+    wakewords: int
+
+
+@dataclass(frozen=True, slots=True)
 class Warned(Event):
     """Something a person should know, and what to do about it."""
 

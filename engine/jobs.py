@@ -1,5 +1,7 @@
 """Background threads: one exclusive job on the `gpu` lane, others on the `background` lane.
 
+Background jobs yield to the exclusive one: beside it they rest three times as long as they work.
+
 A verb is called as `verb(..., emit=emit, control=control)`. It emits events and calls
 `control.tick()` at every step boundary; that is the whole contract. This file knows no verb.
 """
@@ -19,15 +21,23 @@ from engine.runs import EventLog, Workspace
 
 Lane = Literal["gpu", "background"]
 
+YIELDED = 3.0
+LONGEST_YIELD_S = 5.0
+
 
 class Stopped(Exception):
     """Raised by `Control.tick` after `stop`; a verb writes its checkpoint on the way out."""
 
 
 class Control:
-    """What a person asks of a running verb; every method but `tick` returns at once."""
+    """What a person asks of a running verb; every method but `tick` returns at once.
 
-    def __init__(self) -> None:
+    While `crowded` says that more important work is under way, `tick` takes most of the time off.
+    """
+
+    def __init__(self, crowded: Callable[[], bool] = lambda: False) -> None:
+        self._crowded = crowded
+        self._ticked_s = time.monotonic()
         self._running = threading.Event()
         self._running.set()
         self._stop = threading.Event()
@@ -73,6 +83,9 @@ class Control:
             self.waiting = True
             self._running.wait()
             self.waiting = False
+        elif self._crowded():
+            self._stop.wait(min(YIELDED * (time.monotonic() - self._ticked_s), LONGEST_YIELD_S))
+        self._ticked_s = time.monotonic()
         if self._stop.is_set():
             raise Stopped
 
@@ -93,10 +106,14 @@ class Job:
     """One verb in its own daemon thread; numbers its events, keeps them, and puts them on a bus."""
 
     def __init__(
-        self, name: str, verb: Callable[[Emit, Control], None], log: EventLog | None
+        self,
+        name: str,
+        verb: Callable[[Emit, Control], None],
+        log: EventLog | None,
+        control: Control | None = None,
     ) -> None:
         self.name = name
-        self.control = Control()
+        self.control = control or Control()
         self.bus = EventBus()
         self.error: Exception | None = None
         self._verb = verb
@@ -175,7 +192,7 @@ class Jobs:
     ) -> Job:
         """Start a verb in a thread. Raises BusyError if the gpu lane is taken, here or not."""
         if lane == "background":
-            job = Job(name, verb, log)
+            job = Job(name, verb, log, Control(self._busy))
             self.background.append(job)
         else:
             if self.gpu is not None and self.gpu.alive:
@@ -184,6 +201,10 @@ class Jobs:
             job = self.gpu = Job(name, _while(lock, verb), log)
         job.thread.start()
         return job
+
+    def _busy(self) -> bool:
+        """Whether a job holds the gpu lane of this process, and works."""
+        return self.gpu is not None and self.gpu.state in (State.RUNNING, State.STOPPING)
 
     def stop_all(self, timeout_s: float) -> bool:
         """Ask every job to stop and wait; True if all have ended."""

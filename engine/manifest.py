@@ -19,7 +19,8 @@ from engine.runs import write_atomic
 
 Split = Literal["train", "validation", "test"]
 
-WORDLESS: frozenset[str] = frozenset({"speech", "noise", "rir", "false_trigger"})
+HARD_NEGATIVE = "hard_negative"
+WORDLESS: frozenset[str] = frozenset({"speech", "noise", "rir", "false_trigger", HARD_NEGATIVE})
 FOLDS = 5
 FOLDERS = {"negative": "negative", "streams": "speech", "noise": "noise", "rir": "rir"}
 

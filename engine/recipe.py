@@ -39,6 +39,9 @@ class Data(Section):
     """The label of the wake word; clips with other words become negatives."""
     fold: Annotated[int, Field(ge=0, le=4)] = 0
     """The fold that is the test set; the next one validates, the other three train."""
+    hard_negatives: Share = 0.1
+    """Share of a batch's negatives that a person confirmed in the queue, each at most half a
+    percent. 0 takes nothing from the queue, wake words neither."""
 
 
 class Features(Section):

@@ -313,6 +313,10 @@ class Report:
     test: Measured
     warnings: list[str] = field(default_factory=list)
     """Targets that the student exceeds, a sentence each."""
+    hard_negatives: int = field(default_factory=int)
+    """Finds of the queue that were trained on as negatives."""
+    mined_positives: int = field(default_factory=int)
+    """Finds of the queue that turned out to be wake words, and were trained on as such."""
 
     def to_json(self) -> str:
         """Strict JSON; the infinite upper FAH of a split without streams becomes null."""

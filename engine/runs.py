@@ -3,7 +3,9 @@
 workspace/
   lock                    pid of the process whose job holds the GPU
   runs/001-name/          recipe.toml events.jsonl report.json outcomes.npz checkpoints/ export/
+                          mined/
   cache/<sha256>/         packed clips
+  queue.db                finds to decide on (queue_store)
 """
 
 import contextlib
@@ -202,6 +204,11 @@ class Run:
         """The folder of exported models."""
         return self.path / "export"
 
+    @property
+    def mined(self) -> Path:
+        """The folder of what was taken from the queue when the run began."""
+        return self.path / "mined"
+
     def recipe(self) -> Recipe:
         """The recipe as it was at the start."""
         return load(self.path / "recipe.toml")
@@ -228,6 +235,11 @@ class Workspace:
     def cache(self) -> Path:
         """Folder of packed clips."""
         return self.root / "cache"
+
+    @property
+    def queue(self) -> Path:
+        """File of the queue."""
+        return self.root / "queue.db"
 
     def runs(self) -> list[Run]:
         """All runs, oldest first."""

@@ -32,6 +32,7 @@ from engine.events import (
 from engine.features import grid
 from engine.jobs import Control, Stopped
 from engine.metrics import MOST, choose_operating_point, tail_threshold
+from engine.mined import take, used, with_cuts
 from engine.quantize import fuse
 from engine.recipe import Recipe, Targets
 from engine.report import CLEAN, Measured, Report
@@ -74,6 +75,9 @@ def train(
         why = reason.removeprefix(f"{path}: ")
         emit(Warned(f"skipped {path}: {why}", "`wakeword-tui data check` lists what is wrong"))
     require(packed, recipe.data)
+    if stored is None:
+        take(run, workspace.queue, packed, recipe, emit=emit, control=control)
+    packed = with_cuts(packed, run, recipe, emit=emit, control=control)
     with memory_errors(recipe):
         trainer = Trainer(recipe, packed, device, fresh=stored is None)
         if stored is not None and not trainer.restore(stored):
@@ -81,7 +85,7 @@ def train(
             emit(Warned(message, "start a new run for one that can be repeated"))
         _Loop(trainer, run, emit, control).go()
     test = Heard(packed, select(packed, recipe.data, "test"), recipe)
-    _test(run, test, emit=emit, control=control)
+    _test(run, test, used(packed, recipe.data), emit=emit, control=control)
 
 
 class _Loop:
@@ -272,13 +276,17 @@ def _validated(trainer: Trainer, result: Measured, threshold: float, *, best: bo
     )
 
 
-def _test(run: Run, test: Heard, *, emit: Emit, control: Control) -> None:
-    """Measure the best checkpoint on the test set and write the report last."""
+def _test(run: Run, test: Heard, finds: tuple[int, int], *, emit: Emit, control: Control) -> None:
+    """Measure the best checkpoint on the test set and write the report last.
+
+    `finds` are the hard negatives and wake words that came from the queue.
+    """
     run.export.mkdir(exist_ok=True)
     report, outcomes = make_report(
         run.best, test, run.export / "model.onnx", emit=emit, control=control
     )
     outcomes.write(run.outcomes)
+    report = replace(report, hard_negatives=finds[0], mined_positives=finds[1])
     write_atomic(run.report, report.to_json().encode())
     _warn(exceeded(run.recipe().targets, p95_ms=report.latency_ms["p95"]), emit)
     emit(reported(run.name, report))

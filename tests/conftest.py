@@ -12,7 +12,8 @@ import pytest
 # One thread is fastest for models this small, and leaves the other core to whoever else works.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from tiny import make_data
+from card import Card, sound_card
+from tiny import Trained, make_data, run_tiny
 
 import engine  # noqa: F401 -- its torchaudio guard must stand before anything imports transformers
 
@@ -45,3 +46,23 @@ def small_disk() -> Iterator[Path]:
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of `tiny.make_data`; do not write into it."""
     return make_data(tmp_path_factory.mktemp("tiny") / "data")
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A finished run on `tiny_data` that fires often; do not write into its workspace."""
+    changes = {"detector.hysteresis": 0.0, "train.steps_per_epoch": 20}
+    return run_tiny(tiny_data, tmp_path_factory.mktemp("tiny") / "workspace", changes)
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[Card]:
+    """A virtual sound card, which PortAudio is told of: it lists devices when it begins."""
+    folder = tempfile.TemporaryDirectory(prefix="card-")
+    with folder as name, sound_card(Path(name)) as made:
+        monkeypatch.setenv("PULSE_SERVER", made.address)
+        import sounddevice
+
+        sounddevice._terminate()
+        sounddevice._initialize()
+        yield made

@@ -57,38 +57,118 @@ def test_downsampling_leaves_nothing_of_what_16_khz_cannot_hold(tmp_path: Path) 
     assert np.abs(audio.read(tmp_path / "a.wav")[800:-800]).max() < 0.01
 
 
+def write_noise(path: Path, rate: int, seconds: float, **how: str) -> None:
+    """Two channels of noise, a second at a time: an encoder may not take more at once."""
+    rng = np.random.default_rng(rate)
+    with soundfile.SoundFile(path, "w", rate, 2, **how) as file:
+        for start in range(0, round(seconds * rate), rate):
+            file.write(0.2 * rng.standard_normal((min(rate, round(seconds * rate) - start), 2)))
+
+
 @pytest.mark.parametrize("rate", RATES)
-def test_a_long_file_in_blocks_is_the_whole_file(tmp_path: Path, rate: int) -> None:
-    """25.3 s in blocks of 10 s."""
-    noise = 0.3 * np.random.default_rng(rate).standard_normal((round(25.3 * rate), 2))
-    soundfile.write(tmp_path / "a.wav", noise, rate)
-    parts = list(audio.blocks(tmp_path / "a.wav"))
-    assert max(map(len, parts)) <= 11 * 16_000
+def test_the_units_of_a_long_file_are_the_whole_file(tmp_path: Path, rate: int) -> None:
+    """75.3 s are units of 30, 30 and 15.3 s."""
+    write_noise(tmp_path / "a.wav", rate, 75.3)
+    recording = audio.Recording(tmp_path / "a.wav")
+    parts = list(recording.blocks())
+    assert [len(part) for part in parts] == [480_000, 480_000, 244_800]
+    assert recording.seconds == pytest.approx(75.3)
     whole = audio.read(tmp_path / "a.wav")
     assert np.concatenate(parts) == pytest.approx(whole, abs=1e-6)
 
 
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3", "a.opus"])
+def test_a_unit_is_the_same_whatever_was_read_before(tmp_path: Path, name: str) -> None:
+    how = {"format": "OGG", "subtype": "OPUS"} if name == "a.opus" else {}
+    write_noise(tmp_path / name, 24_000, 100.0, **how)
+    through = list(audio.Recording(tmp_path / name).blocks())
+    recording = audio.Recording(tmp_path / name)
+    for unit in (2, 3, 0, 1):
+        passed_s = list(recording.approach(unit))
+        assert passed_s == sorted(passed_s)
+        assert np.array_equal(recording.read(unit), through[unit])
+    assert recording.read(4).size == 0
+    assert recording.lost == []
+
+
 @given(samples=st.integers(1, 2000), rate=st.sampled_from([8_000, 44_100]))
-def test_a_short_file_in_blocks_is_the_whole_file(
+def test_a_short_file_is_one_unit(
     tmp_path_factory: pytest.TempPathFactory, samples: int, rate: int
 ) -> None:
     path = tmp_path_factory.mktemp("short") / "a.wav"
     soundfile.write(path, np.linspace(-0.5, 0.5, samples), rate)
-    assert np.concatenate(list(audio.blocks(path))) == pytest.approx(audio.read(path), abs=1e-6)
+    (unit,) = audio.Recording(path).blocks()
+    assert unit == pytest.approx(audio.read(path), abs=1e-6)
 
 
 @pytest.mark.parametrize("rate", [16_000, 44_100])
-def test_a_file_without_samples_has_no_blocks(tmp_path: Path, rate: int) -> None:
+def test_a_file_without_samples_has_no_units(tmp_path: Path, rate: int) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros(0), rate)
-    assert list(audio.blocks(tmp_path / "a.wav")) == []
+    assert list(audio.Recording(tmp_path / "a.wav").blocks()) == []
 
 
-def test_a_long_file_that_cannot_be_read_is_a_data_error(tmp_path: Path) -> None:
+def test_a_long_file_that_cannot_be_opened_is_a_data_error(tmp_path: Path) -> None:
     (tmp_path / "odd.wav").write_bytes(b"hello, a text file")
-    soundfile.write(tmp_path / "nan.wav", np.array([0.0, np.nan]), 16_000, subtype="FLOAT")
-    for name in ("odd.wav", "nan.wav", "gone.wav"):
+    for name in ("odd.wav", "gone.wav"):
         with pytest.raises(DataError, match=name):
-            list(audio.blocks(tmp_path / name))
+            audio.Recording(tmp_path / name)
+
+
+def test_a_damaged_stretch_is_silent_and_what_follows_is_in_its_place(tmp_path: Path) -> None:
+    """A hundredth of the file's bytes, 0.6 s of 60 s, from its middle on."""
+    write_noise(tmp_path / "a.flac", 16_000, 60.0)
+    whole = np.concatenate(list(audio.Recording(tmp_path / "a.flac").blocks()))
+    content = bytearray((tmp_path / "a.flac").read_bytes())
+    middle, size = len(content) // 2, len(content) // 100
+    content[middle : middle + size] = bytes(size)
+    (tmp_path / "a.flac").write_bytes(content)
+    recording = audio.Recording(tmp_path / "a.flac")
+    read = np.concatenate(list(recording.blocks()))
+    ((start_s, end_s),) = recording.lost
+    assert 29 < start_s < 31 < end_s + 1 < 33
+    lost = slice(round(start_s * 16_000), round(end_s * 16_000))
+    assert not read[lost].any()
+    whole[lost] = 0.0
+    assert np.array_equal(read, whole)
+
+
+def test_samples_that_are_not_numbers_are_a_damaged_stretch(tmp_path: Path) -> None:
+    """One of them at 10 s costs the piece of at most 0.25 s that it is in."""
+    samples = np.full(40 * 16_000, 0.25)
+    samples[10 * 16_000] = np.nan
+    soundfile.write(tmp_path / "a.wav", samples, 16_000, subtype="FLOAT")
+    recording = audio.Recording(tmp_path / "a.wav")
+    read = np.concatenate(list(recording.blocks()))
+    ((start_s, end_s),) = recording.lost
+    assert start_s <= 10.0 < end_s <= start_s + 0.25
+    assert (read == 0.25).sum() == 40 * 16_000 - round((end_s - start_s) * 16_000)
+
+
+def test_a_lossy_file_that_breaks_off_ends_there(tmp_path: Path) -> None:
+    write_noise(tmp_path / "a.mp3", 16_000, 60.0)
+    content = (tmp_path / "a.mp3").read_bytes()
+    (tmp_path / "a.mp3").write_bytes(content[: len(content) // 3])
+    recording = audio.Recording(tmp_path / "a.mp3")
+    read = np.concatenate(list(recording.blocks()))
+    assert 15 * 16_000 < len(read) < 25 * 16_000
+    assert recording.lost[-1][1] == pytest.approx(60.0, abs=0.2)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg"])
+@pytest.mark.parametrize("start_s", [0.0, 0.4, 7.3, 39.0])
+def test_a_stretch_is_what_the_whole_file_has_there(
+    tmp_path: Path, name: str, start_s: float
+) -> None:
+    write_noise(tmp_path / name, 44_100, 40.0)
+    whole = audio.read(tmp_path / name)[round(start_s * 16_000) : round((start_s + 2) * 16_000)]
+    found = audio.stretch(tmp_path / name, start_s, start_s + 2)
+    assert found == pytest.approx(whole, abs=1e-3 if name == "a.ogg" else 1e-6)
+
+
+def test_a_stretch_after_the_end_is_a_data_error(tmp_path: Path) -> None:
+    audio.write(tmp_path / "a.wav", hiss(2.0, 1))
+    with pytest.raises(DataError, match="nothing from 5 to 6 s"):
+        audio.stretch(tmp_path / "a.wav", 5.0, 6.0)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello, a text file", b"RIFF\x24\x00\x00\x00WAVE"])

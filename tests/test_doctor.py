@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,10 @@ def test_a_library_that_does_not_load_is_broken() -> None:
     found = doctor._tried("torch", check)
     assert found.broken
     assert "libcudart" in found.found
+
+
+def test_a_machine_without_portaudio_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    check = doctor.sound()
+    assert (check.state, check.found) == ("note", "PortAudio is not installed: Review is silent")
+    assert "libportaudio2" in check.fix

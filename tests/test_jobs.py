@@ -1,4 +1,5 @@
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -248,3 +249,47 @@ def test_a_checkpoint_request_is_taken_once() -> None:
     control = Control()
     control.checkpoint()
     assert [control.take_checkpoint_request() for _ in range(2)] == [True, False]
+
+
+def test_a_background_job_rests_three_times_as_long_as_it_works_beside_an_exclusive_one(
+    jobs: Jobs,
+) -> None:
+    """Steps of 20 ms then take 80 ms: in 1.2 s about 15 of them, where 60 would be."""
+    count = 0
+
+    def busy(emit: Emit, control: Control) -> None:
+        nonlocal count
+        while True:
+            time.sleep(0.02)
+            count += 1
+            control.tick()
+
+    steps = Steps()
+    exclusive = jobs.start("train", steps)
+    steps.wait()
+    jobs.start("mine", busy, lane="background")
+    time.sleep(1.2)
+    beside = count
+    exclusive.control.pause()
+    while exclusive.state is not State.PAUSED:
+        time.sleep(0.01)
+    before = count
+    time.sleep(1.2)
+    assert 3 <= beside <= 20
+    assert count - before > 1.5 * beside
+
+
+def test_a_resting_job_stops_at_once(jobs: Jobs) -> None:
+    def slow(emit: Emit, control: Control) -> None:
+        time.sleep(1.0)
+        control.tick()
+        control.tick()
+
+    steps = Steps()
+    jobs.start("train", steps)
+    steps.wait()
+    job = jobs.start("mine", slow, lane="background")
+    time.sleep(1.2)
+    job.control.stop()
+    job.thread.join(1.0)
+    assert job.state is State.STOPPED

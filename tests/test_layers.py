@@ -16,21 +16,34 @@ ROOT = Path(__file__).parents[1]
 
 # A file imports only files that stand earlier; a new file is one new word here.
 PLAIN = [
-    "errors", "recipe", "recipe_file", "events", "bus", "runs", "jobs", "audio", "manifest",
-    "acoustics", "phonetics", "sentences", "espeak_helper", "espeak", "synth", "words", "dataset",
-    "health", "detector", "metrics", "report", "cohorts", "compare",
+    "errors", "recipe", "recipe_file", "events", "bus", "runs", "jobs", "audio", "sound",
+    "manifest", "acoustics", "phonetics", "sentences", "espeak_helper", "espeak", "synth", "words",
+    "queue_file", "queue_store", "dataset", "mined", "health", "detector", "metrics", "report",
+    "cohorts", "compare",
 ]  # fmt: skip
 TORCH = [
     "features", "rooms", "pitch", "augment", "batches", "ahead", "models", "quantize", "losses",
     "checkpoint", "onnx_graph",
 ]  # fmt: skip
-VERBS = ["scorer", "hard", "cost", "evaluate", "trainer", "train", "preview"]
+VERBS = [
+    "scorer",
+    "hard",
+    "cost",
+    "evaluate",
+    "trainer",
+    "train",
+    "preview",
+    "finder",
+    "mine",
+    "mine_run",
+]
 ORDER = [*PLAIN, *TORCH, *VERBS]
 
 ONLY_IMPORTER = {
     "pydantic": "engine/recipe.py engine/recipe_file.py",
     "tomli_w": "engine/recipe_file.py",
     "soundfile": "engine/audio.py",
+    "sounddevice": "engine/sound.py",
     "scipy.signal": "engine/audio.py",
     "scipy.special": "engine/metrics.py",
     "espeakng_loader": "engine/espeak_helper.py",
@@ -40,6 +53,7 @@ ONLY_IMPORTER = {
     "onnxruntime": "engine/scorer.py",
     "matplotlib": "wakeword_tui/plots.py",
     "pynvml": "wakeword_tui/meter.py",
+    "sqlite3": "engine/queue_file.py",
 }
 CATCHES_EVERYTHING = {"engine/jobs.py", "wakeword_tui/app.py", "wakeword_tui/__main__.py"}
 

@@ -108,5 +108,15 @@ class Trained:
     events: list[Event]
 
 
+def run_tiny(data: Path, root: Path, changes: Mapping[str, Any] | None = None) -> Trained:
+    """Train a tiny run to its end."""
+    from engine.train import train
+
+    recipe, home, events = tiny_recipe(data, changes), Workspace(root), list[Event]()
+    run = home.create(recipe)
+    train(recipe, run, home, emit=events.append, control=Control())
+    return Trained(recipe, run, home, events)
+
+
 def ignore(_: Event) -> None:
     """An `emit` that nobody listens to."""

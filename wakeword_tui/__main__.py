@@ -13,12 +13,22 @@ from io import TextIOWrapper
 
 from engine import __version__
 from engine.errors import WakewordError
-from wakeword_tui.commands import compare, data, demo, evaluate, machine, recipes, runs, train
+from wakeword_tui.commands import (
+    compare,
+    data,
+    demo,
+    evaluate,
+    machine,
+    mine,
+    recipes,
+    runs,
+    train,
+)
 from wakeword_tui.commands.arguments import add_workspace, workspace
 from wakeword_tui.commands.output import note
 from wakeword_tui.commands.progress import Interrupted
 
-FAMILIES = (demo, data, train, evaluate, compare, recipes, runs, machine)
+FAMILIES = (demo, data, train, evaluate, compare, mine, recipes, runs, machine)
 BUG = 70
 EXAMPLES = """\
 examples:

@@ -9,10 +9,10 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from importlib import import_module
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from types import FrameType
@@ -32,6 +32,8 @@ from wakeword_tui.config import Config, clashes, config_path, log_path, read_con
 from wakeword_tui.desk import Desk
 from wakeword_tui.draft import Draft
 from wakeword_tui.driver import HangupDriver, Signals, backed_up, shield_terminal
+from wakeword_tui.mining import QUICK_SWITCH_S
+from wakeword_tui.screens import get_ready, page
 from wakeword_tui.screens.dialogs import Choice, Help
 from wakeword_tui.screens.page import TABS, Page
 from wakeword_tui.store import Level
@@ -39,23 +41,10 @@ from wakeword_tui.theme import ANSI, DARK, THEMES
 from wakeword_tui.verbs import Live
 
 TICK_S = 0.2
+READY_S = 1.0
 SAVE_WITHIN_S = 30.0
-QUICK_SWITCH_S = 0.001
-"""Threads take turns this often while a job runs, so that a key never waits long for the GIL."""
 KEEP_RUNNING = -1
 """What the app returns when its job is to go on without a window."""
-
-
-def page(title: str) -> Callable[[], Page]:
-    """How to make a screen, imported when it is first shown: charts need numpy, Bench scipy."""
-
-    def make() -> Page:
-        module = import_module(f"wakeword_tui.screens.{title.lower()}")
-        made = getattr(module, f"{title}Screen")()
-        assert isinstance(made, Page)
-        return made
-
-    return make
 
 
 class WakewordApp(App[int]):
@@ -122,6 +111,7 @@ class WakewordApp(App[int]):
         if start is not None:
             self.begin(*start)
         self.set_interval(TICK_S, self._tick)
+        self.set_timer(READY_S, lambda: threading.Thread(target=get_ready, daemon=True).start())
 
     # What the screens ask for.
 
@@ -197,6 +187,8 @@ class WakewordApp(App[int]):
             self._ended(self.desk.live)
         if self.desk.health is not None and not self.desk.health.drain():
             self._looked_over(self.desk.health)
+        for told in self.desk.miner.drain():
+            self.notify(told, timeout=8, markup=False)
         if not backed_up(self):
             self._paint()
 

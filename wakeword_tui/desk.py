@@ -14,6 +14,7 @@ from engine.recipe import Data, Recipe
 from engine.runs import Run, Workspace
 from wakeword_tui.draft import Draft
 from wakeword_tui.meter import Meter
+from wakeword_tui.mining import Miner
 from wakeword_tui.numbers import brief, duration, percent
 from wakeword_tui.store import Entry, Level, Store
 from wakeword_tui.verbs import Live
@@ -21,6 +22,7 @@ from wakeword_tui.verbs import Live
 if TYPE_CHECKING:
     from engine.health import Health, SplitHealth
     from engine.preview import Pace
+    from engine.queue_store import QueueStore
 
 
 class Desk:
@@ -37,10 +39,12 @@ class Desk:
         self.healthy: tuple[Data, Health] | None = None
         self.timing: Live | None = None
         self.timed: tuple[Recipe, Pace] | None = None
+        self.miner = Miner(self.jobs)
         self.meter = Meter()
         self.notes: list[Entry] = []
         self._reports: dict[Path, tuple[int, dict[str, Any] | None]] = {}
-        self._epochs: dict[Path, int] = {}
+        self._recipes: dict[Path, Recipe] = {}
+        self._queue: QueueStore | None = None
 
     def open(self, run: Run) -> None:
         """Put a run in front: the live one as it goes on, another one from its event file."""
@@ -79,16 +83,31 @@ class Desk:
             rows.append((run.name, sign, missed))
         return rows
 
+    def recipe(self) -> Recipe | None:
+        """The recipe of the run in front, None without one or if it cannot be read."""
+        if self.shown is not None and self.shown.path not in self._recipes:
+            with contextlib.suppress(WakewordError):
+                self._recipes[self.shown.path] = self.shown.recipe()
+        return self._recipes.get(self.shown.path) if self.shown else None
+
     def epochs(self) -> int:
         """Epochs of the run in front, 0 if its recipe cannot be read."""
-        if self.shown is not None and self.shown.path not in self._epochs:
-            with contextlib.suppress(WakewordError):
-                self._epochs[self.shown.path] = self.shown.recipe().train.epochs
-        return self._epochs.get(self.shown.path, 0) if self.shown else 0
+        recipe = self.recipe()
+        return recipe.train.epochs if recipe else 0
+
+    @property
+    def queue(self) -> "QueueStore":
+        """The queue of the workspace, opened when it is first asked for. Raises DataError."""
+        if self._queue is None:
+            from engine.queue_store import QueueStore
+
+            self._queue = QueueStore(self.workspace.queue)
+        return self._queue
 
     def entries(self) -> list[Entry]:
         """The log of the run in front and the notes of the app, oldest first."""
-        return sorted([*self.store.entries, *self.notes], key=lambda entry: entry.time_s)
+        mined = self.miner.live.store.entries if self.miner.live is not None else ()
+        return sorted([*self.store.entries, *mined, *self.notes], key=lambda entry: entry.time_s)
 
     def training(self) -> Job | None:
         """The job that holds the GPU, if there is one."""
@@ -98,7 +117,7 @@ class Desk:
         """The right end of the top bar, in parts of falling importance."""
         job = self.training()
         if job is None or self.live is None:
-            return [Content.assemble((lost_without_tmux(), "$warning"))]
+            return [*self._mining(), Content.assemble((lost_without_tmux(), "$warning"))]
         store = self.live.store
         done, total, _ = store.done()
         share = f" {done * 100 // total} %" if total else ""
@@ -113,7 +132,17 @@ class Desk:
             parts.append(Content(self.meter.text(on_gpu=on_gpu)))
         if store.phase == "train" and store.step is not None:
             parts.append(Content(f"{brief(store.step.clips_per_s)}/s"))  # clips
-        return [part for part in parts if part]
+        return [part for part in (*parts, *self._mining()) if part]
+
+    def _mining(self) -> list[Content]:
+        """What the miner does, as a part of the top bar."""
+        job, now = self.miner.job, self.miner.now()
+        if job is None:
+            return []
+        share = f" {now.position_s / max(now.total_s, 1e-6):.0%}".replace("%", " %") if now else ""
+        word = "mine" if job.state is State.RUNNING else job.state.value
+        sign = (f"{sign_of(job.state, finished=False)} ", "$now")
+        return [Content.assemble(sign, f"{word}{share}")]
 
     def health_warnings(self) -> list[Content]:
         """What is wrong with the data of the draft, as far as it was looked over."""

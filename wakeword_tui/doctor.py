@@ -3,7 +3,6 @@
 Every check is a function that returns one `Check`; none changes anything.
 """
 
-import ctypes.util
 import importlib.metadata
 import importlib.util
 import locale
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from engine.errors import WakewordError
+from engine.errors import DeviceError, WakewordError
 from engine.runs import Workspace
 
 FREE_GB = 2.0
@@ -53,7 +52,7 @@ def examine(workspace: Workspace) -> Iterator[Check]:
     yield disk(workspace)
     yield lock(workspace)
     yield espeak()
-    yield portaudio()
+    yield sound()
     yield from torch_and_device()
 
 
@@ -131,13 +130,14 @@ def espeak() -> Check:
     return Check("espeak-ng", "good", f"espeakng-loader {version}")
 
 
-def portaudio() -> Check:
-    """The library behind the sound card."""
-    found = ctypes.util.find_library("portaudio")
-    if found is None:
-        fix = "apt-get install -y libportaudio2, or brew install portaudio"
-        return Check("portaudio", "note", "absent: no microphone, training is not affected", fix)
-    return Check("portaudio", "good", found)
+def sound() -> Check:
+    """Whether Review can be heard."""
+    from engine.sound import output_name
+
+    try:
+        return Check("sound", "good", output_name())
+    except DeviceError as error:
+        return Check("sound", "note", f"{error.message}: Review is silent", error.hint)
 
 
 def torch_and_device() -> Iterator[Check]:

@@ -16,8 +16,11 @@ from engine.events import (
     JobFailed,
     JobFinished,
     JobStarted,
+    Mined,
+    Mining,
     PhaseChanged,
     Progressed,
+    QueueTaken,
     Record,
     Reported,
     Stepped,
@@ -65,6 +68,8 @@ class Store:
     best: Validated | None = None
     checkpoint_s: float = 0.0
     reported: Reported | None = None
+    mining: Mining | None = None
+    mined: list[Mined] = field(default_factory=list)
     failed: JobFailed | None = None
     outcome: str = ""
     entries: deque[Entry] = field(default_factory=lambda: deque(maxlen=MOST_ENTRIES))
@@ -158,6 +163,20 @@ class Store:
         missed = f"test: missed {percent(event.frr)} ({span(event.frr_low, event.frr_high)})"
         alarms = f"{rate(event.fah)} false/h ({rate(event.fah_low)} to {rate(event.fah_high)})"
         self._note("info", "report", f"{missed}, {alarms}, threshold {small(event.threshold)}")
+
+    @_take.register
+    def _(self, event: Mining) -> None:
+        self.mining = event
+
+    @_take.register
+    def _(self, event: Mined) -> None:
+        self.mined.append(event)
+        self._note("info", "mine", f"{event.path}: {event.hours:.2f} h, {event.found} found")
+
+    @_take.register
+    def _(self, event: QueueTaken) -> None:
+        taken = f"{event.hard_negatives} hard negatives and {event.wakewords} wake words"
+        self._note("info", "queue", f"{taken} of the queue are trained on")
 
     @_take.register
     def _(self, event: Warned) -> None:

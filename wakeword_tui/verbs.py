@@ -1,15 +1,18 @@
 """The work that screens ask of the engine. torch is imported here, and only inside a thread."""
 
+import gc
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import WakewordError
 from engine.events import Emit
 from engine.jobs import Control, Job, Jobs
 from engine.recipe import Data, Recipe
-from engine.runs import EventLog, Run, read_events
+from engine.runs import EventLog, Run, Workspace, read_events
 from wakeword_tui.store import Store
 
 if TYPE_CHECKING:
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
     from engine.cost import Cost
     from engine.health import Health
     from engine.preview import Audio, Pace
+    from engine.queue_store import QueueItem
+    from engine.scorer import Scorer
+    from wakeword_tui.clips import Clip, Heard
 
 
 @dataclass(slots=True)
@@ -33,6 +39,8 @@ class Live:
     """What timing a few steps found, once it has."""
     dropped: int = 0
     """How many events the bus had dropped when they were last read from the event file."""
+    ended: bool = False
+    """Whether it was told that the job ended."""
 
     def drain(self) -> bool:
         """Take in what happened; False once the job has ended and told everything."""
@@ -156,3 +164,52 @@ def set_operating_point(run: Run, threshold: float, target_fah: float) -> None:
     from engine.checkpoint import set_operating_point as store
 
     store(run.best, threshold, target_fah)
+
+
+def hear(workspace: Workspace, item: "QueueItem", clip: "Clip", run: Run | None) -> "Heard":
+    """Score a clip by the checkpoint that fired, or else by a run that is open.
+
+    Each score is the one that the detector gave in the recording: it hears what lies before the
+    clip too. One thread at a time. Raises WakewordError where there is neither, or no recording.
+    """
+    import numpy as np
+
+    from engine import audio
+    from wakeword_tui.clips import Heard
+
+    name, path = _checkpoint(workspace, item.find.checkpoint, run)
+    scorer = _scorer(path, path.stat().st_mtime_ns)
+    hop, window = scorer.grid.hop_samples, scorer.grid.window_samples
+    before = max(0, round(clip.begin_s * audio.SAMPLE_RATE) - window) // hop * hop
+    begin_s, end_s = before / audio.SAMPLE_RATE, clip.begin_s + clip.length_s
+    sound = audio.stretch(item.find.path, begin_s, end_s)
+    if len(sound) < window:  # a recording so short is heard after silence
+        sound, begin_s = np.pad(sound, (window, 0)), begin_s - scorer.grid.window_s
+    scores = scorer.score(sound)
+    hops_s = scorer.grid.hop_s * np.arange(len(scores), dtype=np.float64)
+    times_s = begin_s + scorer.grid.window_s + hops_s
+    return Heard(name, times_s, scores, item.find.threshold)
+
+
+def _checkpoint(workspace: Workspace, fired: str, run: Run | None) -> tuple[str, Path]:
+    """The checkpoint of a hash, or the best one of a run, and the name of its run."""
+    runs = workspace.runs() if fired else []
+    files = {path: r.name for r in runs for path in (r.best, r.last) if path.exists()}
+    if files:
+        from engine.checkpoint import sha256
+
+        here = {sha256(path): (name, path) for path, name in files.items()}
+        if fired in here:
+            return here[fired]
+    if run is None or not run.best.exists():
+        raise WakewordError("no run to score this: enter on 2 opens one")
+    return run.name, run.best
+
+
+@lru_cache(maxsize=2)
+def _scorer(path: Path, stamp: int) -> "Scorer":
+    """The scorer of a checkpoint file as it was written at `stamp`."""
+    from engine.scorer import scorer_of
+
+    gc.freeze()  # as when the screens are made ready: torch is as large as all of them
+    return scorer_of(path)

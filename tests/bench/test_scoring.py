@@ -86,7 +86,7 @@ def score(student: Path, long: Path) -> Taken:
     front.energies = clock.timed("energies", front.energies)
     front.normalise = clock.timed("normalise", front.normalise)
     scorer.model.forward = clock.timed("student", scorer.model.forward)
-    blocks = audio.blocks(long)
+    blocks = audio.Recording(long).blocks()
     following = clock.timed("reading", lambda: next(blocks, None))
     began, cpu_began, scores = time.perf_counter(), time.process_time(), 0
     while (block := following()) is not None:

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from engine import audio
 from engine.events import (
     CheckpointSaved,
     Emit,
@@ -21,9 +24,12 @@ from engine.events import (
 )
 from engine.jobs import Control, Stopped
 from engine.metrics import binomial_interval, poisson_interval
+from engine.queue_store import Find, QueueStore
 from engine.recipe import Recipe
 from engine.recipe_file import override
 from engine.runs import EventLog, Run, Workspace
+from tests.card import chirp
+from tests.tiny import hiss, seconds
 
 HOURS, CLIPS = 5.54, 329
 WRONG = {
@@ -147,3 +153,34 @@ def workspace_at(path: Path) -> Workspace:
     write_run(workspace)
     write_run(workspace, finished=False, epochs=7)
     return workspace
+
+
+SWEEP_S = 2.0
+
+
+def recording(path: Path) -> Path:
+    """Half a minute of hiss with a sweep every 3 s, each higher than the one before."""
+    sound = hiss(30.0, 7, 0.003)
+    for n in range(9):
+        at = seconds(3 * n + 0.5)
+        sweep = chirp(SWEEP_S, 200 + 200 * n, 3000 + 200 * n)
+        sound[at : at + len(sweep)] += 0.4 * np.hanning(len(sweep)).astype(np.float32) * sweep
+    path.parent.mkdir(parents=True, exist_ok=True)
+    audio.write(path, sound)
+    return path
+
+
+def finds(path: Path, count: int = 9, group: str = "talk") -> list[Find]:
+    """Where a detector fired in a recording: at the end of each sweep, surer each time."""
+    return [
+        Find(path, "recording", 3 * n + 2.5, 3 * n + 0.5, 3 * n + 2.5, 0.9 - 0.02 * n, 0.734,
+             group, "", "background")
+        for n in range(count)
+    ]  # fmt: skip
+
+
+def queue_at(workspace: Workspace, folder: Path) -> QueueStore:
+    """A queue of nine finds in a recording, all pending."""
+    store = QueueStore(workspace.queue)
+    store.add(finds(recording(folder / "crowd_0431.wav")))
+    return store

@@ -1,5 +1,6 @@
 """Runs a verb as a job and tells on stderr how it goes: a bar in a terminal, else plain lines."""
 
+import os
 import shutil
 import signal
 import sys
@@ -13,8 +14,11 @@ from engine.events import (
     Emit,
     Event,
     JobStarted,
+    Mined,
+    Mining,
     PhaseChanged,
     Progressed,
+    QueueTaken,
     Record,
     Stepped,
     Validated,
@@ -52,7 +56,7 @@ def perform(
     Raises what the verb raised, Interrupted after SIGINT, SIGTERM or SIGHUP, and BusyError.
     """
     results: list[Result] = []
-    with _signals() as received:
+    with _signals() as received, _decoders_hushed():
         job = Jobs(workspace).start(
             name, lambda emit, control: results.append(verb(emit, control)), log, lane
         )
@@ -94,6 +98,30 @@ def _signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _decoders_hushed() -> Iterator[None]:
+    """Send to the log what libraries print on descriptor 2; our own stderr stays what it is.
+
+    mpg123 tells there of every damaged byte of an MP3.
+    """
+    from wakeword_tui.config import log_path
+
+    if sys.__stderr__ is None or sys.stderr is not sys.__stderr__ or sys.stderr.fileno() != 2:
+        yield
+        return
+    ours, kept = sys.stderr, os.dup(2)
+    log = os.open(log_path(), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(log, 2)
+    os.close(log)
+    sys.stderr = open(kept, "w", buffering=1, errors="replace")  # noqa: SIM115, PTH123
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        sys.stderr.close()
+        sys.stderr = ours
 
 
 class Teller:
@@ -157,6 +185,8 @@ class Teller:
                 return self._progressed(event)
             case Stepped():
                 return self._stepped(event)
+            case Mining():
+                return self._mining(event)
         return ""
 
     def _progressed(self, event: Progressed) -> str:
@@ -168,6 +198,13 @@ class Teller:
         if spent_s == 0 or event.done == 0:
             return state
         return f"{state}  {left(spent_s / event.done * (event.total - event.done))}"
+
+    def _mining(self, event: Mining) -> str:
+        hours = f"{event.position_s / 3600:.2f}/{event.total_s / 3600:.2f} h"
+        done = bar(round(event.position_s), max(round(event.total_s), 1))
+        rest_s = (event.total_s - event.position_s) / max(event.speed, 1e-6)
+        numbers = f"{event.speed:.0f}x  {event.found} found  {left(rest_s)}"
+        return f"{'mine':<9}{done} {hours}  {numbers}"
 
     def _stepped(self, event: Stepped) -> str:
         share = bar(event.step, max(self._total_steps, 1))
@@ -187,6 +224,10 @@ def told(event: Event) -> str:
             return f"{event.phase} ..."
         case Validated():
             return validated(event)
+        case QueueTaken():
+            return f"from the queue: {event.hard_negatives} negatives, {event.wakewords} wake words"
+        case Mined():
+            return f"{event.path}: {event.hours:.2f} h mined, {event.found} found"
         case Warned():
             return f"warning: {event.message}" + (f"\n  hint: {event.hint}" if event.hint else "")
     return ""

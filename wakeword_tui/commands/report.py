@@ -28,6 +28,7 @@ def render(report: Report, tested: str = "") -> str:
         f"{_label('on validation')}FAH {rate(report.validation.fah)}  "
         f"FRR {percent(report.validation.frr)}  pAUC {report.validation.pauc:.4f}",
         _model(report),
+        *([_taken(report)] if report.hard_negatives or report.mined_positives else []),
         *(f"{_label('over target')}{sentence}" for sentence in report.warnings),
     ]
     return "\n".join(blocks)
@@ -88,6 +89,13 @@ def _model(report: Report) -> str:
     return (
         f"{_label('model')}{report.parameters:,} parameters  {report.macs / 1e6:.2f} M MACs  "
         f"latency p50 {latency['p50']:.2f} ms, p95 {latency['p95']:.2f} ms a hop on one CPU thread"
+    )
+
+
+def _taken(report: Report) -> str:
+    return (
+        f"{_label('from the queue')}{report.hard_negatives} hard negatives and "
+        f"{report.mined_positives} wake words were trained on"
     )
 
 

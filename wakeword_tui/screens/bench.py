@@ -55,6 +55,7 @@ class BenchScreen(Page):
         Binding("left", "wish(-1)", "Fewer false wakes", key_display="←", id="bench.fewer"),
         Binding("right", "wish(1)", "More", key_display="→", id="bench.more"),
         Binding("c", "compare", "Compare", id="bench.compare"),
+        Binding("m", "mine", "Mine these", id="bench.mine"),
     ]
 
     def body(self) -> Iterable[Widget]:
@@ -166,6 +167,16 @@ class BenchScreen(Page):
         with self.house.complaining():
             await asyncio.to_thread(verbs.set_operating_point, run, threshold, given.target_fah)
             self.notify(f"{run.name} now wakes at {threshold:.3f}")
+
+    def action_mine(self) -> None:
+        """Queue what the run under the cursor wrongly fires on in its own training data."""
+        run = self._current()
+        if run is None:
+            self.notify("there is no run to mine with", timeout=4)
+            return
+        with self.house.complaining():
+            self.desk.miner.start_run(run)
+            self.house.action_go("mine")
 
     @work(exclusive=True, group="compare")
     async def action_compare(self) -> None:

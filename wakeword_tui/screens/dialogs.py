@@ -9,6 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
+from textual.events import Key
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Input, Static
 
@@ -43,11 +44,11 @@ class Choice(ModalScreen[str | None]):
             ]
         )
 
-    def on_key(self, event: object) -> None:
-        """Take an answer by its letter."""
-        letter = getattr(event, "character", None)
-        if letter in [known for known, _ in self._answers]:
-            self.dismiss(letter)
+    def on_key(self, event: Key) -> None:
+        """Take an answer by its letter, which means nothing to the screen behind."""
+        if event.character in [known for known, _ in self._answers]:
+            event.stop()
+            self.dismiss(event.character)
 
     @on(Menu.OptionSelected)
     def _chosen(self, event: Menu.OptionSelected) -> None:
@@ -55,14 +56,15 @@ class Choice(ModalScreen[str | None]):
 
 
 class Ask(ModalScreen[str | None]):
-    """A line of text; None when nothing was typed."""
+    """A line of text; None when nothing was typed, unless that may be the answer."""
 
     BINDINGS: ClassVar[list[BindingType]] = [CLOSE]
 
-    def __init__(self, question: str, text: str = "") -> None:
+    def __init__(self, question: str, text: str = "", *, empty: bool = False) -> None:
         super().__init__()
         self._question = question
         self._text = text
+        self._nothing = "" if empty else None
 
     def compose(self) -> ComposeResult:
         """The question and the line."""
@@ -73,7 +75,7 @@ class Ask(ModalScreen[str | None]):
 
     @on(Input.Submitted)
     def _typed(self, event: Input.Submitted) -> None:
-        self.dismiss(event.value.strip() or None)
+        self.dismiss(event.value.strip() or self._nothing)
 
 
 class Pick(ModalScreen[str | None]):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.content import Content
 from textual.css.query import NoMatches
 from textual.events import Resize
 from textual.screen import Screen
@@ -18,7 +19,14 @@ if TYPE_CHECKING:
     from wakeword_tui.app import WakewordApp
     from wakeword_tui.desk import Desk
 
-TABS = (("1", "Setup"), ("2", "Train"), ("8", "Bench"), ("9", "Log"))
+TABS = (
+    ("1", "Setup"),
+    ("2", "Train"),
+    ("4", "Mine"),
+    ("5", "Review"),
+    ("8", "Bench"),
+    ("9", "Log"),
+)
 """Digits of screens that are built; the others keep theirs for later."""
 
 
@@ -76,11 +84,15 @@ class Page(Screen[None]):
         """What `y` copies."""
         return ""
 
+    def status(self) -> list[Content]:
+        """The right end of the top bar, in parts of falling importance."""
+        return self.desk.status()
+
     def repaint(self) -> None:
         """Paint the top bar and the body, once they are there."""
         if self._built:
             with contextlib.suppress(NoMatches):  # it is being taken down
-                self.query_one(TopBar).show(*self.desk.status())
+                self.query_one(TopBar).show(*self.status())
                 self.paint()
 
     def on_mount(self) -> None:

@@ -9,7 +9,7 @@ from textual.events import Resize
 from textual.strip import Strip
 from textual.widget import Widget
 
-from wakeword_tui.widgets.raster import AXIS, EMPTY, GRID, Picture, Plot, draw
+from wakeword_tui.widgets.raster import AXIS, EMPTY, GRID, Picture, Plot, draw, draw_bare
 
 
 class Chart(Widget, can_focus=True):
@@ -24,9 +24,12 @@ class Chart(Widget, can_focus=True):
         "chart--3",
     }
 
-    def __init__(self, title: str, *, id: str | None = None) -> None:  # noqa: A002 -- as Widget
+    def __init__(self, title: str, *, bare: bool = False, id: str | None = None) -> None:  # noqa: A002 -- as Widget
+        """`bare` leaves the axes out, so that time lies as in the widgets above and below."""
         super().__init__(id=id)
         self.border_title = title
+        self.can_focus = not bare
+        self._draw = draw_bare if bare else draw
         self.picture = Picture.blank(0, 0)
         self._plot: Plot | None = None
         self._strips: list[Strip] | None = None
@@ -60,7 +63,7 @@ class Chart(Widget, can_focus=True):
     def _drawn(self) -> list[Strip]:
         width, height = self.size
         blank = Picture.blank(width, height)
-        self.picture = draw(self._plot, width, height) if self._plot is not None else blank
+        self.picture = self._draw(self._plot, width, height) if self._plot is not None else blank
         rows = zip(self.picture.characters, self.picture.owners, strict=True)
         styles = self._styles()
         return [_strip("".join(row), owners.tolist(), styles) for row, owners in rows]

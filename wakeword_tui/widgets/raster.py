@@ -161,6 +161,16 @@ def draw(plot: Plot, width: int, height: int) -> Picture:
     return picture
 
 
+def draw_bare(plot: Plot, width: int, height: int) -> Picture:
+    """Draw a plot without axes: its x axis is as wide as the picture."""
+    picture = Picture.blank(width, height)
+    if width and height:
+        _draw_curves(picture, plot)
+        _draw_marks(picture, plot)
+        _draw_legend(picture, plot)
+    return picture
+
+
 def _labels(values: Sequence[float]) -> list[tuple[float, str]]:
     return [(value, brief(round(value, 12))) for value in values]
 

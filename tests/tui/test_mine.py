@@ -1,0 +1,276 @@
+"""Mine: a folder, recordings that are mined by a real detector, and what becomes of them."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from textual.pilot import Pilot
+from tiny import Trained, hiss
+
+from engine import audio
+from engine.queue_store import QueueStore, Session
+from engine.runs import Workspace
+from tests.tui.play import LARGE, SMALL, play, same_as_file, screen, see, start
+from wakeword_tui.app import WakewordApp
+from wakeword_tui.mining import MineRow
+from wakeword_tui.screens.mine import row_line
+
+SCREENS = Path(__file__).parent / "screens"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with recordings, a folder of them, and what is none."""
+    place = tmp_path / "recordings"
+    (place / "podcasts").mkdir(parents=True)
+    (place / ".hidden").mkdir()
+    for name, seconds in (("radio.wav", 95), ("tv.flac", 40), ("podcasts/one.wav", 35)):
+        audio.write(place / name, hiss(seconds, len(name)))
+    (place / "notes.txt").write_text("no recording")
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("TMUX", "yes")
+    return place
+
+
+@pytest.fixture
+def home(tmp_path: Path, folder: Path, tiny_run: Trained) -> Workspace:
+    """A workspace with a run that can mine."""
+    workspace = Workspace(tmp_path / "workspace")
+    shutil.copytree(tiny_run.run.path, workspace.root / "runs" / "001-tiny")
+    return workspace
+
+
+def session(name: str, position_s: float, total_s: float, found: int) -> Session:
+    done, path = position_s == total_s, Path("/recordings") / name
+    model, zero = Path("/best.ckpt"), 0.0
+    return Session(
+        0, path, "a", 1, 2, model, "c", 0.4, position_s, total_s, "", found, done, zero, zero
+    )
+
+
+@pytest.fixture
+def mined(home: Workspace) -> Iterator[Workspace]:
+    """A workspace with three sessions: done, broken off, and hardly begun."""
+    store = QueueStore(home.queue)
+    for begun in (
+        session("librispeech.flac", 7200.0, 7200.0, 392),
+        session("a-rather-long-name-of-a-recording-of-the-radio.mp3", 2196.0, 3600.0, 812),
+        session("tv_2024.opus", 30.0, 36000.0, 0),
+    ):
+        store.begin_session(begun)
+    store.close()
+    yield home
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_the_whole_screen(mined: Workspace, size: tuple[int, int]) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("4")
+        await see(app, pilot, "librispeech.flac", "100%", "812", "podcasts/", "001-tiny")
+        await pilot.pause(0.4)
+        same_as_file(screen(app), SCREENS / f"mine-{size[0]}x{size[1]}.txt")
+
+    play(mined, story, size)
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_an_empty_screen_says_what_to_press(home: Workspace, size: tuple[int, int]) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("4")
+        await see(app, pilot, "Nothing is mined yet.", "add the recording", "radio.wav", "tv.flac")
+        assert "notes.txt" not in screen(app)
+        assert ".hidden" not in screen(app)
+        await pilot.pause(0.4)
+        same_as_file(screen(app), SCREENS / f"mine-empty-{size[0]}x{size[1]}.txt")
+
+    play(home, story, size)
+
+
+def test_without_a_detector_it_says_to_train_one(tmp_path: Path, folder: Path) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("4")
+        await see(app, pilot, "There is no detector yet.", "2  go to Train")
+        await pilot.press("j", "j", "a", "s")
+        await see(app, pilot, "there is no detector to mine with")
+
+    play(Workspace(tmp_path / "workspace"), story)
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_a_adds_and_s_mines_it_to_the_end(home: Workspace, size: tuple[int, int]) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("4")
+        await see(app, pilot, "radio.wav")
+        await pilot.press("j", "j", "a")
+        await see(app, pilot, "1 added", "· radio.wav", "0%")
+        await pilot.press("s")
+        await see(app, pilot, "✓ radio.wav", "100%", "done, ", within_s=60)
+
+    play(home, story, size)
+    store = QueueStore(home.queue)
+    (only,) = store.sessions()
+    store.close()
+    assert (only.path.name, only.done) == ("radio.wav", True)
+
+
+def test_a_folder_is_added_whole_and_x_takes_rows_off(home: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("4", "a")
+        await see(app, pilot, "move to a recording")
+        await pilot.press("j", "a", "j", "a")
+        await see(app, pilot, "· one.wav", "· radio.wav")
+        await pilot.press("tab", "x")
+        await pilot.pause(0.3)
+        assert "· one.wav" not in screen(app)
+        await pilot.press("x")
+        await see(app, pilot, "Nothing is mined yet.")
+        await pilot.press("s")
+        await see(app, pilot, "there is nothing to mine")
+
+    play(home, story, LARGE)
+
+
+def test_x_forgets_a_session_and_keeps_its_finds(mined: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("4")
+        await see(app, pilot, "tv_2024.opus")
+        await pilot.press("tab", "x")
+        for _ in range(40):
+            await pilot.pause(0.05)
+            if "tv_2024.opus" not in screen(app):
+                break
+        assert "tv_2024.opus" not in screen(app)
+
+    play(mined, story)
+    store = QueueStore(mined.queue)
+    assert "tv_2024.opus" not in [s.path.name for s in store.sessions()]
+    assert len(store.sessions()) == 2
+    store.close()
+
+
+def test_folders_are_walked_through(home: Workspace, folder: Path) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("4", "j", "enter")
+        await see(app, pilot, "one.wav")
+        await pilot.press("backspace")
+        await see(app, pilot, "radio.wav")
+        await pilot.press("o")
+        await see(app, pilot, "folder")
+        await pilot.press("ctrl+u", *str(folder / "podcasts"), "enter")
+        await see(app, pilot, "one.wav")
+        await pilot.press("o", "ctrl+u", *"/nowhere", "enter")
+        await see(app, pilot, "cannot look into /nowhere")
+        await pilot.press("j", "enter")
+        await see(app, pilot, "· one.wav")
+
+    play(home, story)
+
+
+def test_p_holds_it_and_s_stops_it_and_it_goes_on(home: Workspace, folder: Path) -> None:
+    """A recording of half an hour, paused at once, stopped, and mined to its end."""
+    audio.write(folder / "long.wav", np.tile(hiss(60, 7), 30))
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("4", "j", "j", "a")
+        app.simulate_key("s")  # the pilot waits for an idle processor after each key
+        app.simulate_key("p")
+        for _ in range(600):
+            await pilot.pause(0.05)
+            job = app.desk.miner.job
+            if job is not None and job.control.waiting:
+                break
+        assert job is not None, screen(app)
+        assert job.control.waiting
+        await see(app, pilot, "‖ paused")
+        await pilot.press("s")
+        for _ in range(600):
+            await pilot.pause(0.05)
+            if app.desk.miner.job is None:
+                break
+        await see(app, pilot, "last      ")
+        if "✓ long.wav" not in screen(app):
+            await pilot.press("s")
+        await see(app, pilot, "✓ long.wav", within_s=60)
+
+    play(home, story)
+
+
+def test_d_chooses_the_detector(home: Workspace, tiny_run: Trained) -> None:
+    shutil.copytree(tiny_run.run.path, home.root / "runs" / "002-other")
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("4")
+        await see(app, pilot, "002-other")
+        await pilot.press("d")
+        await see(app, pilot, "mine with")
+        await pilot.press("j", "enter")
+        await see(app, pilot, "detector  001-tiny")
+
+    play(home, story)
+
+
+def test_y_copies_the_rows(mined: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("4")
+        await see(app, pilot, "librispeech.flac")
+        await pilot.press("y")
+        assert "librispeech.flac" in app.clipboard
+
+    play(mined, story)
+
+
+def test_m_on_bench_mines_the_training_data_of_a_run(home: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("8")
+        await see(app, pilot, "001-tiny", "threshold")
+        await pilot.press("m")
+        assert app.current_mode == "mine"
+        await see(app, pilot, "last      done", "to decide on", within_s=60)
+
+    play(home, story)
+    store = QueueStore(home.queue)
+    assert store.counts()["pending"] > 0
+    assert {i.find.found_by for i in store.items(store.ids())} == {"benchmark"}
+    store.close()
+
+
+def test_m_on_bench_says_why_not(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("8")
+        await see(app, pilot, "001-alexa")
+        await pilot.press("m")
+        await see(app, pilot, "001-alexa has no checkpoint")
+
+    play(workspace, story)
+
+
+def test_it_mines_beside_a_training(home: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        start(app, steps=10**9, pause_s=0.01)
+        await pilot.press("4", "j", "j", "j", "a", "s")
+        await see(app, pilot, "✓ tv.flac", "● train", within_s=60)
+        app.desk.live.job.control.stop()  # type: ignore[union-attr]
+
+    play(home, story, LARGE)
+
+
+def test_a_damaged_queue_is_told_once(home: Workspace) -> None:
+    home.queue.write_bytes(b"no database at all" * 500)
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("4")
+        await see(app, pilot, "is damaged")
+        await pilot.pause(1.5)
+        assert sum("is damaged" in entry.text for entry in app.desk.notes) == 1
+
+    play(home, story)
+
+
+@pytest.mark.parametrize("width", [40, 52, 90])
+def test_a_row_fits_its_panel(width: int) -> None:
+    row = MineRow("session:1", Path("/x" * 80), "running", 0.614, 12_345, 12_345.0)
+    _, line = row_line(row, width)
+    assert line.cell_length <= width
+    assert line.plain.endswith("61%  12345   3h 25m")
