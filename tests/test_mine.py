@@ -123,7 +123,7 @@ def test_any_format_goes_on_exactly(
     tiny_run: Trained, level: float, home: Workspace, tmp_path: Path, name: str
 ) -> None:
     path, best, whole = tmp_path / name, tiny_run.run.best, Workspace(tmp_path / "whole")
-    write_noise(path, 44_100, 100.0)
+    write_noise(path, 22_050, 100.0)
     low = float(np.quantile(scores(best, path), 0.8))
     mine([path], best, whole, threshold=low, emit=ignore, control=Control())
     with pytest.raises(Stopped):
