@@ -16,8 +16,11 @@ import numpy.typing as npt
 
 from engine import audio
 from engine.audio import SAMPLE_RATE, Waveform
+from engine.dataset import split_of
 from engine.errors import DataError, WakewordError
+from engine.manifest import Clip as Recorded
 from engine.queue_store import QueueItem
+from engine.recipe import Recipe
 from engine.runs import Run, Workspace, disk_error, write_atomic
 from wakeword_tui import verbs
 
@@ -140,6 +143,13 @@ def scored(workspace: Workspace, item: QueueItem, clip: Clip, run: Run | None) -
         return verbs.hear(workspace, item, clip, run)
     except WakewordError as error:
         return error.message
+
+
+def split_in(recipe: Recipe | None, item: QueueItem) -> str:
+    """The split that a recipe would put an item into; none without a recipe."""
+    if recipe is None:
+        return ""
+    return split_of(Recorded(item.find.path, "", item.find.group), recipe.data.fold)
 
 
 def save_clip(workspace: Workspace, item: QueueItem, clip: Clip) -> Path:
