@@ -155,21 +155,24 @@ class Recording:
         return _mono(samples, self.path) if whole else None
 
     def _forward(self, first: int, last: int) -> Waveform:
-        """Decode on until `last`, and forget what lies before `first`."""
+        """Decode on until `last`, and forget what lies before `first`.
+
+        Always second by second: the last bit of an MP3's samples depends on how it is read.
+        """
+        parts = [self._held]
         while self._next < min(last, self._frames):
             try:
-                wanted = min(self._unit, last - self._next)
-                samples = self._file.read(wanted, dtype="float32", always_2d=True)
+                samples = self._file.read(self._rate, dtype="float32", always_2d=True)
             except (OSError, RuntimeError):
                 samples = np.zeros((0, 1), dtype=np.float32)
             if len(samples) == 0:
                 self._lose(self._next, self._frames)
                 self._frames = self._next
             samples = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
-            self._held = np.concatenate([self._held, _mono(samples, self.path)])
+            parts.append(_mono(samples, self.path))
             self._next += len(samples)
-        begin = first - (self._next - len(self._held))
-        self._held = self._held[max(0, begin) :]
+        held = np.concatenate(parts)
+        self._held = held[max(0, first - (self._next - len(held))) :]
         return self._held[: max(0, last - first)]
 
     def _lose(self, first: int, last: int) -> None:

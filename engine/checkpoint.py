@@ -56,9 +56,13 @@ class Checkpoint:
         return loads(self.recipe, Path("/"), name="the checkpoint's recipe")
 
     def model(self) -> nn.Module:
-        """The model with its weights, ready to score."""
-        model = build(self.settings())
-        load_weights(model, self.weights)
+        """The model with its weights, ready to score; no random numbers are drawn for it.
+
+        A training in another thread has torch's generator to itself.
+        """
+        with torch.device("meta"):
+            model = build(self.settings())
+        load_weights(model, self.weights, assign=True)
         return model.eval()
 
     def features(self) -> LogMel:
@@ -149,10 +153,13 @@ def sha256(path: Path) -> str:
         return file.read(HASH_BYTES).decode()
 
 
-def load_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Put weights into a model of the same shape. Raises CheckpointError naming what differs."""
+def load_weights(model: nn.Module, weights: dict[str, Tensor], *, assign: bool = False) -> None:
+    """Put weights into a model of the same shape, or make them its own with `assign`.
+
+    Raises CheckpointError naming what differs.
+    """
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict(weights, assign=assign)
     except RuntimeError as error:
         first = str(error).splitlines()[1:2]
         message = f"the weights are of another model: {' '.join(first).strip()}"

@@ -30,7 +30,7 @@ from engine.audio import read as read_audio
 from engine.errors import DataError
 from engine.events import Emit, Progressed
 from engine.jobs import Control
-from engine.manifest import FOLDS, WORDLESS, Clip, Split, clips_at, fold_of
+from engine.manifest import FOLDS, UNMEASURED, WORDLESS, Clip, Split, clips_at, fold_of
 from engine.recipe import Data
 from engine.runs import disk_error
 from engine.words import SILENCE_DB, UNUSABLE, inspect
@@ -156,6 +156,11 @@ def splits_of(clips: Iterable[PackedClip], fold: int) -> list[Split]:
     return [homes[packed.clip.label, packed.clip.take] for packed in clips]
 
 
+def is_measured(clip: Clip) -> bool:
+    """Whether a clip counts where its split measures: triggers and finds only ever train."""
+    return clip.label not in UNMEASURED
+
+
 def select(pack: Pack, settings: Data, split: Split) -> Selection:
     """Choose the clips of a split.
 
@@ -167,7 +172,8 @@ def select(pack: Pack, settings: Data, split: Split) -> Selection:
     clips = [clip for clip, home in zip(pack.clips, homes, strict=True) if home == split]
     if split != "train":
         return _select(_one_per_take(clips), settings.wakeword)
-    measured = {c.content for c, home in zip(pack.clips, homes, strict=True) if home != split}
+    pairs = zip(pack.clips, homes, strict=True)
+    measured = {c.content for c, home in pairs if home != split and is_measured(c.clip)}
     kept = (c for c in clips if _trainable(c) and not (c.content and c.content in measured))
     return _select(kept, settings.wakeword)
 

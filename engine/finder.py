@@ -9,6 +9,7 @@ import contextlib
 import json
 import math
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +68,18 @@ class Finder:
 
 
 def lower_threshold(checkpoint: Checkpoint) -> float:
-    """A threshold below the operating point, at which validation had 20 false alarms an hour."""
+    """A threshold below the operating point, at which validation had 20 false alarms an hour.
+
+    Looked for from above: far below, a detector that is always on fires once.
+    """
     point = checkpoint.threshold().threshold
     logit = math.log(point / (1 - point)) if 0 < point < 1 else 0.0
     thresholds = [1 / (1 + math.exp(LOWER_LOGITS - logit))]
     if checkpoint.validation:
         measured = checkpoint.validated()
         most = MINED_FAH * measured.hours
-        thresholds += [row[0] for row in measured.sweep if row[1] <= most]
+        rows = sorted(measured.sweep, reverse=True)
+        thresholds += [row[0] for row in takewhile(lambda row: row[1] <= most, rows)]
     return min(thresholds)
 
 

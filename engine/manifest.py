@@ -21,6 +21,7 @@ Split = Literal["train", "validation", "test"]
 
 HARD_NEGATIVE = "hard_negative"
 WORDLESS: frozenset[str] = frozenset({"speech", "noise", "rir", "false_trigger", HARD_NEGATIVE})
+UNMEASURED: frozenset[str] = frozenset({"false_trigger", HARD_NEGATIVE})
 FOLDS = 5
 FOLDERS = {"negative": "negative", "streams": "speech", "noise": "noise", "rir": "rir"}
 

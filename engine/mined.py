@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine import audio
-from engine.dataset import Pack, pack, select, split_of, splits_of
+from engine.dataset import Pack, is_measured, pack, select, split_of, splits_of
 from engine.errors import DataError
 from engine.events import Emit, Progressed, QueueTaken, Warned
 from engine.jobs import Control
@@ -42,6 +42,7 @@ class Measured:
         for clip, home in zip(packed.clips, splits_of(packed.clips, self._fold), strict=True):
             if home == "train":
                 self._trained.add(_plain(clip.clip.path))
+            if home == "train" or not is_measured(clip.clip):
                 continue
             self._paths.add(_plain(clip.clip.path))
             self._groups.add(clip.clip.group)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import Fuse, ignore, padded, seconds, tiny_recipe, tone
+from tiny import Fuse, groups, ignore, padded, seconds, tiny_recipe, tone
 
 from engine import audio
 from engine.batches import MOST_OF_ONE_FIND, Batches, mined_spans
@@ -18,6 +18,7 @@ from engine.dataset import Pack, PackedClip, pack, read, select, split_of, split
 from engine.events import Event, QueueTaken, Warned
 from engine.jobs import Control, Stopped
 from engine.manifest import Clip
+from engine.mine_run import import_triggers
 from engine.mined import take, used, with_cuts
 from engine.queue_store import Decision, Find, QueueStore, content_of
 from engine.recipe import Recipe
@@ -276,3 +277,23 @@ def test_a_run_without_finds_is_the_run_it_was(tiny_data: Path, tmp_path: Path) 
         train(run.recipe(), run, home, emit=ignore, control=Control())
         weights.append(load(run.last).weights)
     assert all((weights[0][key] == weights[1][key]).all() for key in weights[0])
+
+
+@pytest.mark.parametrize("fold", range(5))
+def test_triggers_of_the_manifest_train_in_every_fold_once_they_are_imported(
+    home: Workspace, tiny_data: Path, tmp_path: Path, fold: int
+) -> None:
+    """They stand in the manifest with groups of all folds, and nothing is measured on them."""
+    rows = ["path,label,group"]
+    for number, group in enumerate(groups("recorder", 1)):
+        audio.write(tmp_path / f"{number}.wav", tone(300 + 50 * number, 2.0))
+        rows.append(f"{number}.wav,false_trigger,{group}")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    import_triggers(tmp_path, home, emit=ignore, control=Control())
+    store = QueueStore(home.queue)
+    store.decide(store.ids(), "confirmed")
+    store.close()
+    recipe = tiny_recipe(tiny_data, {"data.fold": fold, "data.sources": [str(tmp_path)]})
+    both = pack(read(recipe.data), home.cache, emit=ignore, control=Control())
+    _, joined = taken(home, both, recipe)
+    assert used(joined, recipe.data) == (5, 0)

@@ -2,17 +2,18 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from engine.errors import WakewordError
-from engine.events import Emit, Mining, Warned
-from engine.jobs import Control, Job, Jobs, State
+from engine.events import Mining
+from engine.jobs import Job, Jobs, State
 from engine.queue_store import QueueStore, Session
 from engine.runs import Run
+from wakeword_tui import verbs
 from wakeword_tui.numbers import count
 from wakeword_tui.store import Store
 from wakeword_tui.verbs import Live
@@ -148,27 +149,7 @@ class Miner:
             raise WakewordError("there is no detector to mine with", "train one first, on Train")
         best = detector.best if detector is not None else Path()
         self._failed.clear()
-        self._begin(self._recordings(paths, best, sessions))
-
-    def _recordings(
-        self, paths: Sequence[Path], best: Path, sessions: Sequence[int]
-    ) -> Callable[[Emit, Control], None]:
-        home = self.jobs.workspace
-
-        def verb(emit: Emit, control: Control) -> None:
-            from engine.mine import mine, resume
-
-            try:
-                if sessions:
-                    resume(sessions, home, emit=emit, control=control)
-            except WakewordError as error:
-                if not paths:
-                    raise
-                emit(Warned(error.message, error.hint))
-            if paths:
-                mine(paths, best, home, emit=emit, control=control)
-
-        return verb
+        self._follow(verbs.mine_recordings(self.jobs, paths, best, sessions))
 
     def start_run(self, run: Run) -> None:
         """Mine the training streams and other words of a run. Raises WakewordError."""
@@ -176,18 +157,11 @@ class Miner:
             raise WakewordError("something is being mined", "wait for it, or stop it on Mine")
         if not run.best.exists():
             raise WakewordError(f"{run.name} has no checkpoint", "choose another run")
-        best, home = run.best, self.jobs.workspace
+        self._follow(verbs.mine_run(self.jobs, run))
 
-        def verb(emit: Emit, control: Control) -> None:
-            from engine.mine_run import mine_split
-
-            mine_split(best, "train", home, emit=emit, control=control)
-
-        self._begin(verb)
-
-    def _begin(self, verb: Callable[[Emit, Control], None]) -> None:
+    def _follow(self, live: Live) -> None:
         sys.setswitchinterval(QUICK_SWITCH_S)
-        self.live = Live(self.jobs.start("mine", verb, lane="background"), Store())
+        self.live = live
 
     def drain(self) -> Iterator[str]:
         """Take in what the job did; once it has ended, give what to tell a person."""

@@ -2,14 +2,14 @@
 
 import gc
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import WakewordError
-from engine.events import Emit
+from engine.events import Emit, Warned
 from engine.jobs import Control, Job, Jobs
 from engine.recipe import Data, Recipe
 from engine.runs import EventLog, Run, Workspace, read_events
@@ -150,6 +150,39 @@ def _end_timings(jobs: Jobs) -> None:
         if job.name == TIMING:
             job.control.stop()
             job.thread.join()
+
+
+def mine_recordings(
+    jobs: Jobs, paths: Sequence[Path], checkpoint: Path, sessions: Sequence[int]
+) -> Live:
+    """Go on with sessions and mine recordings, in the background."""
+    home = jobs.workspace
+
+    def verb(emit: Emit, control: Control) -> None:
+        from engine.mine import mine, resume
+
+        try:
+            if sessions:
+                resume(sessions, home, emit=emit, control=control)
+        except WakewordError as error:
+            if not paths:
+                raise
+            emit(Warned(error.message, error.hint))
+        if paths:
+            mine(paths, checkpoint, home, emit=emit, control=control)
+
+    return Live(jobs.start("mine", verb, lane="background"), Store())
+
+
+def mine_run(jobs: Jobs, run: Run) -> Live:
+    """Mine the training streams and other words of a run, in the background."""
+
+    def verb(emit: Emit, control: Control) -> None:
+        from engine.mine_run import mine_split
+
+        mine_split(run.best, "train", jobs.workspace, emit=emit, control=control)
+
+    return Live(jobs.start("mine", verb, lane="background"), Store())
 
 
 def compare_runs(a: Run, b: Run) -> "Comparison":

@@ -1,5 +1,6 @@
 """Mine answers "what does it wrongly wake on?"."""
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -71,7 +72,7 @@ class MineScreen(Page):
         """Begin in the working directory."""
         self._folder = Path.cwd()
         self._told = ""
-        self._show_folder()
+        self._open(self._folder)
         self.query_one("#files", Menu).focus()
 
     @property
@@ -101,20 +102,18 @@ class MineScreen(Page):
 
     # The folder.
 
-    def _show_folder(self) -> None:
-        files = self.query_one("#files", Menu)
-        files.border_title = f"{self._folder.name}/"
-        files.show([entry_line(path, self._folder) for path in entries(self._folder)])
-        files.go_to(None)
-
     def _open(self, folder: Path) -> None:
+        folder = folder.absolute()
         try:
-            list(folder.iterdir())
+            lines = [entry_line(path, folder) for path in entries(folder)]
         except OSError as error:
             self.house.complain(f"cannot look into {folder}: {error.strerror}")
             return
-        self._folder = folder.absolute()
-        self._show_folder()
+        self._folder = folder
+        files = self.query_one("#files", Menu)
+        files.border_title = f"{folder.name}/"
+        files.show(lines)
+        files.go_to(None)
 
     @on(Menu.OptionSelected, "#files")
     def _entered(self, event: Menu.OptionSelected) -> None:
@@ -143,8 +142,12 @@ class MineScreen(Page):
         if name is None or Path(name) == self._folder.parent:
             self.notify("move to a recording or a folder first", timeout=3)
             return
-        path = Path(name)
-        found = recordings(path) if path.is_dir() else [path]
+        self._add(Path(name))
+
+    @work(exclusive=True, group="add")
+    async def _add(self, path: Path) -> None:
+        """Look a folder through in a thread: it may be a whole disk."""
+        found = await asyncio.to_thread(recordings, path) if path.is_dir() else [path]
         new = self._miner.add(found)
         self.notify(f"{count(new)} added" if found else "no recordings in it", timeout=2)
         self.paint()
