@@ -28,6 +28,7 @@ MARGIN_S = 0.5
 """What is shown before and after the stretch that counts."""
 SHORTEST_S = 0.1
 KEPT = 24
+MOST_HEARD = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,8 @@ class Shelf:
     async def hear(self, item: QueueItem, run: Run | None) -> Heard | str:
         """How the checkpoint that fired, or an open run, scores a clip; or why none does."""
         if not self.knows(item, run):
+            if len(self._heard) > MOST_HEARD:
+                self._heard.clear()
             clip, loop = await self.fetch(item), asyncio.get_running_loop()
             self._heard[item.id, run] = await loop.run_in_executor(
                 self._critic, scored, self._workspace, item, clip, run
