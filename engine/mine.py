@@ -195,8 +195,7 @@ class _Mining:
         try:
             tail = self._tail(first)
             for unit in range(first, self.recording.units):
-                self._keep_if_due()
-                self.control.tick()
+                self._step()
                 block = self.recording.read(unit)
                 self._hear(unit, np.concatenate([tail, block]))
                 tail = block[max(0, len(block) - _context(unit + 1, self.finder.scorer)) :]
@@ -251,10 +250,14 @@ class _Mining:
             )
         )
 
-    def _keep_if_due(self) -> None:
-        """Keep position and finds every 2 s, and before a pause."""
-        if self.control.paused or time.monotonic() - self.kept_s >= COMMIT_EVERY_S:
+    def _step(self) -> None:
+        """A step boundary: keep position and finds every 2 s, and before a pause."""
+        now, paused = time.monotonic(), self.control.paused
+        if paused or now - self.kept_s >= COMMIT_EVERY_S:
             self._keep()
+        self.control.tick()
+        if paused:
+            self.began_s += time.monotonic() - now  # a pause does not count as slowness
 
     def _keep(self, *, done: bool = False) -> None:
         self.check(self.session)

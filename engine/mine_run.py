@@ -11,6 +11,8 @@ from contextlib import closing
 from itertools import accumulate, chain
 from pathlib import Path
 
+import numpy as np
+
 from engine import audio
 from engine.dataset import PackedClip, pack, read, select
 from engine.detector import Detection, vote_levels
@@ -26,6 +28,7 @@ from engine.runs import Workspace
 from engine.scorer import blocks
 
 ADD_EVERY_S = 2.0
+AFTER_S = 0.4
 FALSE_TRIGGER = "false_trigger"
 Place = tuple[PackedClip, Detection]
 
@@ -207,16 +210,19 @@ def _triggers(source: Path) -> list[Path]:
 
 
 def _imported(path: Path, finder: Finder | None) -> Find:
-    """A recording as one find, all of it; where it scores highest if something can score it."""
+    """A recording as one find, all of it; where it scores highest if something can score it.
+
+    It is heard between silences, since it may be shorter than a window.
+    """
     content, waveform = content_of(path), audio.read(path)
     end_s = len(waveform) / audio.SAMPLE_RATE
     time_s, score, threshold = end_s, 0.0, 0.0
     if finder is not None:
         threshold, grid = finder.point, finder.scorer.grid
-        levels = vote_levels(finder.scorer.score(waveform), finder.rules)
-        if levels.size:
-            score = float(levels.max())
-            time_s = grid.window_s + int(levels.argmax()) * grid.hop_s
+        around = (grid.window_samples, round(AFTER_S * audio.SAMPLE_RATE))
+        levels = vote_levels(finder.scorer.score(np.pad(waveform, around)), finder.rules)
+        score = float(levels.max())
+        time_s = min(int(levels.argmax()) * grid.hop_s, end_s)
     return Find(
         path=path,
         content=content,

@@ -189,5 +189,5 @@ def summary(store: Store) -> str:
         return f"failed: {store.failed.message}"
     found = sum(event.found for event in store.mined)
     warned = sum(entry.level == "warn" for entry in store.entries)
-    rest = f"; {count(warned)} warnings, 9 shows them" if warned else ""
-    return f"{store.outcome}, {count(found)} found{rest}"
+    told = f", {count(found)} found" if store.mined else ""
+    return store.outcome + told + (f"; {count(warned)} warnings, 9 shows them" if warned else "")

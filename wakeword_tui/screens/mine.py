@@ -242,7 +242,7 @@ def miner_lines(miner: Miner, *, training: bool) -> Sequence[Line]:
         at += f" at {level:.3f}"
     lines = [Content.assemble(("detector  ", "$dim"), at, ("   d chooses", "$dim"))]
     if now is not None:
-        pace = f"{now.speed:,.0f}x real time, {now.speed / 3600:.2f} h/s".replace(",", " ")
+        pace = f"{count(round(now.speed))}x real time, {now.speed / 3600:.2f} h/s"
         rest = ("   training goes first", "$dim") if training else ""
         lines.append(Content.assemble(("speed     ", "$dim"), pace, rest))
     elif store is not None:
