@@ -164,7 +164,7 @@ def test_q_with_unsaved_edits_asks(workspace: Workspace) -> None:
 
 def test_q_with_a_job_asks_and_can_be_taken_back(workspace: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
-        start(app, pause_s=0.005)
+        start(app, steps=10**9, pause_s=0.005)
         await see(app, pilot, "● train")
         await pilot.press("q")
         await see(app, pilot, "a job is running", "keep running without the window")
