@@ -210,8 +210,10 @@ class Player:
     def _take_over(self, stream: Any, rate: int) -> None:
         """Let the stream move the playhead from here on."""
         self._settle()
-        self._rate, self._stream, self.trouble = rate, stream, ""
-        self.seek(self.position_s)
+        another, self._rate = rate != self._rate, rate
+        self._stream, self.trouble = stream, ""
+        if another:
+            self.seek(self.position_s)
 
     def _asked(self, out: npt.NDArray[np.float32], frames: int, times: Any, status: Any) -> None:
         """The stream's callback: fill `out` `(N, 1)`."""

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from card import Card, best_correlation, chirp
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny import tone
 
 from engine.audio import SAMPLE_RATE
@@ -41,6 +43,20 @@ def test_a_deck_hands_out_a_clip_and_then_silence() -> None:
 def test_a_deck_that_loops_begins_again() -> None:
     deck = Deck(RAMP[:3], 1 / SAMPLE_RATE, 1.0, loop=True, rate=SAMPLE_RATE)
     assert taken(deck, 7) == [1, 2, 0, 1, 2, 0, 1]
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=20), st.integers(1, 40), st.booleans())
+def test_what_a_deck_hands_out_does_not_depend_on_the_blocks(
+    blocks: list[int], length: int, loop: bool
+) -> None:
+    clip = np.arange(1, length + 1, dtype=np.float32)
+    deck = Deck(clip, 0.0, 1.0, loop=loop, rate=SAMPLE_RATE)
+    out = np.concatenate([np.empty(size, dtype=np.float32) for size in blocks])
+    for part in np.split(out, np.cumsum(blocks)[:-1]):
+        deck.take(part)
+    place = np.arange(len(out))
+    expected = clip[place % length] if loop else np.where(place < length, place + 1, 0)
+    assert np.array_equal(out, expected)
 
 
 def test_a_deck_that_stands_is_silent() -> None:

@@ -16,8 +16,11 @@ import numpy.typing as npt
 
 from engine import audio
 from engine.audio import SAMPLE_RATE, Waveform
+from engine.dataset import split_of
 from engine.errors import DataError, WakewordError
+from engine.manifest import Clip as Recorded
 from engine.queue_store import QueueItem
+from engine.recipe import Recipe
 from engine.runs import Run, Workspace, disk_error, write_atomic
 from wakeword_tui import verbs
 
@@ -25,6 +28,7 @@ MARGIN_S = 0.5
 """What is shown before and after the stretch that counts."""
 SHORTEST_S = 0.1
 KEPT = 24
+MOST_HEARD = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,8 @@ class Shelf:
     async def hear(self, item: QueueItem, run: Run | None) -> Heard | str:
         """How the checkpoint that fired, or an open run, scores a clip; or why none does."""
         if not self.knows(item, run):
+            if len(self._heard) > MOST_HEARD:
+                self._heard.clear()
             clip, loop = await self.fetch(item), asyncio.get_running_loop()
             self._heard[item.id, run] = await loop.run_in_executor(
                 self._critic, scored, self._workspace, item, clip, run
@@ -140,6 +146,13 @@ def scored(workspace: Workspace, item: QueueItem, clip: Clip, run: Run | None) -
         return verbs.hear(workspace, item, clip, run)
     except WakewordError as error:
         return error.message
+
+
+def split_in(recipe: Recipe | None, item: QueueItem) -> str:
+    """The split that a recipe would put an item into; none without a recipe."""
+    if recipe is None:
+        return ""
+    return split_of(Recorded(item.find.path, "", item.find.group), recipe.data.fold)
 
 
 def save_clip(workspace: Workspace, item: QueueItem, clip: Clip) -> Path:

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import chain
 from typing import Any, TypeAlias, TypeVar, get_args
 
 from engine.queue_store import Decision, Order, QueueItem, QueueStore
@@ -136,15 +137,15 @@ class Pile:
             self._lay([number])
         self.at = self._places[number]
 
-    def next(self, step: int = 1) -> int | None:
+    def next(self) -> int | None:
         """The row of the item to decide on after this one: below, else from the top.
 
         Where decided items are looked through it is simply the next row.
         """
-        below, above = range(self.at + step, len(self.ids)), range(self.at)
+        below, above = range(self.at + 1, len(self.ids)), range(self.at)
         if self.shown != "pending":
             return below.start if below else None
-        return next((n for n in (*below, *above) if self.ids[n] not in self._done), None)
+        return next((n for n in chain(below, above) if self.ids[n] not in self._done), None)
 
     def mark(self) -> None:
         """Mark the item under the cursor, or take its mark away."""

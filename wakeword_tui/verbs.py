@@ -216,8 +216,9 @@ def hear(workspace: Workspace, item: "QueueItem", clip: "Clip", run: Run | None)
     before = max(0, round(clip.begin_s * audio.SAMPLE_RATE) - window) // hop * hop
     begin_s, end_s = before / audio.SAMPLE_RATE, clip.begin_s + clip.length_s
     sound = audio.stretch(item.find.path, begin_s, end_s)
-    if len(sound) < window:  # a recording so short is heard after silence
-        sound, begin_s = np.pad(sound, (window, 0)), begin_s - scorer.grid.window_s
+    if before == 0:  # the beginning of a recording is heard after silence
+        silence = -(-window // hop) * hop
+        sound, begin_s = np.pad(sound, (silence, 0)), begin_s - silence / audio.SAMPLE_RATE
     scores = scorer.score(sound)
     hops_s = scorer.grid.hop_s * np.arange(len(scores), dtype=np.float64)
     times_s = begin_s + scorer.grid.window_s + hops_s

@@ -396,6 +396,22 @@ def test_a_damaged_queue_is_a_message(workspace: Workspace) -> None:
     play(workspace, story)
 
 
+@SIZES
+def test_the_clip_can_have_the_whole_screen(
+    workspace: Workspace, queue: QueueStore, size: Size
+) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await opened(app, pilot)
+        await press(pilot, "z", "j", "d")
+        await see(app, pilot, "@ 0:08.5")
+        assert "pending by" not in screen(app)
+        await press(pilot, "escape", "k")
+        await see(app, pilot, "9 pending by", "@ 0:05.5")
+
+    play(workspace, story, size)
+    assert decisions(queue) == {2: "discarded"}
+
+
 def test_a_small_terminal_shows_one_panel(workspace: Workspace, queue: QueueStore) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("5")

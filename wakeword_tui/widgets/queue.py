@@ -14,11 +14,12 @@ from wakeword_tui.widgets.menu import Menu
 
 WIDE = 36
 """Columns from which lengths are shown."""
+FARTHEST = 10**9
 CURSOR = "$block-cursor-foreground on $block-cursor-background"
 
 
-class QueueList(Widget, can_focus=True):
-    """A window on a pile that follows its cursor."""
+class Mover(Widget, can_focus=True):
+    """What has the keys of a list, and lets the screen move."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         binding
@@ -26,12 +27,43 @@ class QueueList(Widget, can_focus=True):
         if isinstance(binding, Binding) and binding.id != "list.open"
     ]
 
-    class Moved(Message):
-        """The cursor is on another item."""
+    class Move(Message):
+        """Go up or down by rows, or by screenfuls."""
+
+        def __init__(self, step: int, *, pages: bool = False) -> None:
+            super().__init__()
+            self.step, self.pages = step, pages
+
+    def action_cursor_down(self) -> None:
+        """One row down."""
+        self.post_message(self.Move(1))
+
+    def action_cursor_up(self) -> None:
+        """One row up."""
+        self.post_message(self.Move(-1))
+
+    def action_page_down(self) -> None:
+        """As many rows down as are shown."""
+        self.post_message(self.Move(1, pages=True))
+
+    def action_page_up(self) -> None:
+        """As many rows up as are shown."""
+        self.post_message(self.Move(-1, pages=True))
+
+    def action_first(self) -> None:
+        """To the top."""
+        self.post_message(self.Move(-FARTHEST))
+
+    def action_last(self) -> None:
+        """To the bottom."""
+        self.post_message(self.Move(FARTHEST))
+
+
+class QueueList(Mover):
+    """A window on a pile that follows its cursor."""
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 -- as Widget
         super().__init__(id=id)
-        self._pile: Pile | None = None
         self._first = 0
         self._content = Content("")
 
@@ -47,7 +79,6 @@ class QueueList(Widget, can_focus=True):
 
     def show(self, pile: Pile | None) -> None:
         """Show a pile as it is now. Raises DataError where it cannot be read."""
-        self._pile = pile
         lines = []
         if pile is not None and pile.ids:
             lowest = max(len(pile.ids) - self.rows, 0)
@@ -83,36 +114,3 @@ class QueueList(Widget, can_focus=True):
     def _header(self) -> Content:
         length = "  len " if self.size.width >= WIDE else ""
         return Content.styled(f"   score {length}     at recording", "$dim")
-
-    def _go(self, place: int) -> None:
-        if self._pile is not None and self._pile.go(place):
-            self.post_message(self.Moved())
-
-    def _step(self, rows: int) -> None:
-        if self._pile is not None:
-            self._go(self._pile.at + rows)
-
-    def action_cursor_down(self) -> None:
-        """One row down."""
-        self._step(1)
-
-    def action_cursor_up(self) -> None:
-        """One row up."""
-        self._step(-1)
-
-    def action_page_down(self) -> None:
-        """As many rows down as are shown."""
-        self._step(self.rows)
-
-    def action_page_up(self) -> None:
-        """As many rows up as are shown."""
-        self._step(-self.rows)
-
-    def action_first(self) -> None:
-        """To the top."""
-        self._go(0)
-
-    def action_last(self) -> None:
-        """To the bottom."""
-        if self._pile is not None:
-            self._go(len(self._pile.ids) - 1)
