@@ -67,7 +67,9 @@ class Trainer:
         self.threads = torch.get_num_threads()
         makers = self.threads // 2 if device.type == "cpu" else 0
         torch.set_num_threads(self.threads - makers)
-        self.ahead = Ahead(self._draw, makers)
+        # Not a method of this trainer: it would hold itself, and its memory, after the run.
+        draw, steps = self.batches.draw, recipe.train.steps_per_epoch
+        self.ahead = Ahead(lambda step: draw(step // steps, step), makers)
         self.features = LogMel(recipe.features).to(device)
         self.features.fit(self.batches.plain(STATISTICS_WINDOWS))
         self.tracts = Tracts(self.features, recipe.features, recipe.augment)
@@ -153,10 +155,6 @@ class Trainer:
         self._average()
         position.step += 1
         return value.detach()
-
-    def _draw(self, step: int) -> tuple[Tensor, Tensor]:
-        """Draw the batch of a step: waveforms `(B, N)` and labels `(B,)`."""
-        return self.batches.draw(step // self.recipe.train.steps_per_epoch, step)
 
     def _frames(self, waveform: Tensor) -> Tensor:
         """Turn the waveforms of a step `(B, N)` into what the student sees of them `(B, M, T)`."""

@@ -2,6 +2,7 @@
 
 import gc
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -243,7 +244,9 @@ def _checkpoint(workspace: Workspace, fired: str, run: Run | None) -> tuple[str,
 @lru_cache(maxsize=2)
 def _scorer(path: Path, stamp: int) -> "Scorer":
     """The scorer of a checkpoint file as it was written at `stamp`."""
+    first = "torch" not in sys.modules
     from engine.scorer import scorer_of
 
-    gc.freeze()  # as when the screens are made ready: torch is as large as all of them
+    if first:
+        gc.freeze()  # as when the screens are made ready: torch is as large as all of them
     return scorer_of(path)
