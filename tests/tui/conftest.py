@@ -12,3 +12,10 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TMUX", "yes")
     return workspace_at(tmp_path)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> dict[str, str]:
+    """Folders of its own, and no sound: what a machine without a card has."""
+    folders = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "XDG_STATE_HOME": str(tmp_path / "log")}
+    return folders | {"PULSE_SERVER": f"unix:{tmp_path}/none"}

@@ -1,10 +1,11 @@
-"""A real terminal for tests: a program in a pty, its output as bytes, keys, size and signals."""
+"""Real terminals for tests: a program in a pty, its output as bytes, keys, size, signals; tmux."""
 
 import contextlib
 import fcntl
 import os
 import pty
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -14,7 +15,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
+
 LAUNCHER = Path(__file__).with_name("launcher.py")
+APART_S = 0.09
+"""Keys come a little slower than a key that is held down repeats."""
+
+needs_tmux = pytest.mark.skipif(shutil.which("tmux") is None, reason="there is no tmux here")
 
 
 class Terminal:
@@ -99,3 +106,35 @@ def terminal(
         for descriptor in (opened.master, opened.slave):
             with contextlib.suppress(OSError):
                 os.close(descriptor)
+
+
+class Tmux:
+    """A tmux server of the test's own, with one window, which closes when its program ends."""
+
+    def __init__(self, folder: Path, command: list[str], environment: dict[str, str]) -> None:
+        self._call = ["tmux", "-S", str(folder / "tmux"), "-f", "/dev/null"]
+        words = [f"{name}={value}" for name, value in environment.items()]
+        self.run("new-session", "-d", "-x", "80", "-y", "24", "env", *words, *command)
+
+    def run(self, *words: str, check: bool = True) -> str:
+        done = subprocess.run([*self._call, *words], capture_output=True, text=True, check=check)
+        return done.stdout
+
+    def press(self, key: str) -> None:
+        self.run("send-keys", key)
+
+    def see(self, text: str, within_s: float = 20.0) -> None:
+        until(lambda: text in self.screen(), within_s, self.screen)
+
+    def screen(self) -> str:
+        """What the window shows; nothing once it is closed."""
+        return self.run("capture-pane", "-p", check=False)
+
+
+@contextlib.contextmanager
+def tmux(folder: Path, command: list[str], environment: dict[str, str]) -> Iterator[Tmux]:
+    opened = Tmux(folder, command, environment)
+    try:
+        yield opened
+    finally:
+        opened.run("kill-server", check=False)

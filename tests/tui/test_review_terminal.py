@@ -3,8 +3,6 @@
 import itertools
 import random
 import re
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -16,11 +14,10 @@ import pytest
 from engine.queue_store import Decision, QueueStore
 from engine.runs import Workspace
 from tests.tui.scripted import finds, recording
-from tests.tui.terminal import LAUNCHER, terminal, until
+from tests.tui.terminal import APART_S, LAUNCHER, needs_tmux, terminal, tmux, until
 
 KEYS: dict[str, Decision] = {"c": "confirmed", "d": "discarded", "w": "wakeword", "i": "ignored"}
-ITEMS, APART_S = 50, 0.09
-"""Keys come a little slower than a key that is held down repeats."""
+ITEMS = 50
 
 
 @pytest.fixture
@@ -39,64 +36,32 @@ def queue(tmp_path: Path) -> Iterator[QueueStore]:
     store.close()
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> dict[str, str]:
-    """No sound: what a machine without a card has."""
-    folders = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "XDG_STATE_HOME": str(tmp_path / "log")}
-    return folders | {"PULSE_SERVER": f"unix:{tmp_path}/none"}
-
-
 def decisions(queue: QueueStore) -> list[Decision]:
     """In the order of the list, best score first."""
     return [item.decision for item in queue.items(queue.ids(decision=None))]
 
 
-class Tmux:
-    """A tmux server of the test's own, with one window."""
-
-    def __init__(self, folder: Path, command: list[str], environment: dict[str, str]) -> None:
-        self._call = ["tmux", "-S", str(folder / "tmux"), "-f", "/dev/null"]
-        words = [f"{name}={value}" for name, value in environment.items()]
-        self.run("new-session", "-d", "-x", "80", "-y", "24", "env", *words, *command)
-
-    def run(self, *words: str) -> str:
-        done = subprocess.run([*self._call, *words], capture_output=True, text=True, check=True)
-        return done.stdout
-
-    def press(self, key: str) -> None:
-        self.run("send-keys", key)
-
-    def see(self, text: str, within_s: float = 20.0) -> None:
-        until(lambda: text in self.screen(), within_s, self.screen)
-
-    def screen(self) -> str:
-        return self.run("capture-pane", "-p")
-
-
-@pytest.mark.skipif(shutil.which("tmux") is None, reason="there is no tmux here")
+@needs_tmux
 def test_fifty_items_are_decided_by_keys_and_undone_again(
     tmp_path: Path, home: dict[str, str], queue: QueueStore
 ) -> None:
     pressed = list(itertools.islice(itertools.cycle(KEYS), ITEMS))
-    tmux = Tmux(tmp_path, [sys.executable, str(LAUNCHER), str(tmp_path), "idle"], home)
-    try:
-        tmux.see("manifest")
-        tmux.press("5")
-        tmux.see("50 pending by score")
+    with tmux(tmp_path, [sys.executable, str(LAUNCHER), str(tmp_path), "idle"], home) as window:
+        window.see("manifest")
+        window.press("5")
+        window.see("50 pending by score")
         for key in pressed:
-            tmux.press(key)
+            window.press(key)
             time.sleep(APART_S)
-        tmux.see("that was the last one here")
+        window.see("that was the last one here")
         until(lambda: decisions(queue) == [KEYS[key] for key in pressed])
         for _ in pressed:
-            tmux.press("BSpace")
-        until(lambda: decisions(queue) == ["pending"] * ITEMS, else_say=tmux.screen)
-        tmux.see("1 of 50")
-        tmux.press("u")
-        tmux.see("there is nothing to undo")
-        tmux.press("q")
-    finally:
-        subprocess.run([*tmux._call, "kill-server"], capture_output=True, check=False)
+            window.press("BSpace")
+        until(lambda: decisions(queue) == ["pending"] * ITEMS, else_say=window.screen)
+        window.see("1 of 50")
+        window.press("u")
+        window.see("there is nothing to undo")
+        window.press("q")
 
 
 def shown(output: bytes) -> int:
