@@ -245,5 +245,5 @@ def _scorer(path: Path, stamp: int) -> "Scorer":
     """The scorer of a checkpoint file as it was written at `stamp`."""
     from engine.scorer import scorer_of
 
-    gc.freeze()  # as when the screens are made ready: torch is as large as all of them
+    gc.freeze()  # as when a screen is made: torch is as large as all of them
     return scorer_of(path)
