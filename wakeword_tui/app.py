@@ -9,7 +9,6 @@ import contextlib
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -33,7 +32,7 @@ from wakeword_tui.desk import Desk
 from wakeword_tui.draft import Draft
 from wakeword_tui.driver import HangupDriver, Signals, backed_up, shield_terminal
 from wakeword_tui.mining import QUICK_SWITCH_S
-from wakeword_tui.screens import get_ready, page
+from wakeword_tui.screens import page
 from wakeword_tui.screens.dialogs import Choice, Help
 from wakeword_tui.screens.page import TABS, Page
 from wakeword_tui.store import Level
@@ -41,7 +40,6 @@ from wakeword_tui.theme import ANSI, DARK, THEMES
 from wakeword_tui.verbs import Live
 
 TICK_S = 0.2
-READY_S = 1.0
 SAVE_WITHIN_S = 30.0
 KEEP_RUNNING = -1
 """What the app returns when its job is to go on without a window."""
@@ -111,7 +109,6 @@ class WakewordApp(App[int]):
         if start is not None:
             self.begin(*start)
         self.set_interval(TICK_S, self._tick)
-        self.set_timer(READY_S, lambda: threading.Thread(target=get_ready, daemon=True).start())
 
     # What the screens ask for.
 

@@ -248,5 +248,5 @@ def _scorer(path: Path, stamp: int) -> "Scorer":
     from engine.scorer import scorer_of
 
     if first:
-        gc.freeze()  # as when the screens are made ready: torch is as large as all of them
+        gc.freeze()  # as when a screen is made: torch is as large as all of them
     return scorer_of(path)

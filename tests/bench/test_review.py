@@ -31,7 +31,7 @@ def times_of(folder: Path, items: int) -> dict[str, list[float]]:
     all_of, less = f"of {count(items)}", f"of {count(items - 1)}"
     with terminal([str(folder), "idle"], home, size=(120, 36)) as opened:
         opened.wait_for("manifest")
-        time.sleep(4.0)  # what is imported in the background
+        time.sleep(1.0)
         times = {"open": [opened.time_to("5", f"{count(items)} pending")]}
         time.sleep(1.0)
         times["bottom"] = [opened.time_to("G", f"{count(items)} {all_of}")]

@@ -13,22 +13,16 @@ if TYPE_CHECKING:
 
 
 def page(title: str) -> Callable[[], "Page"]:
-    """How to make a screen."""
+    """How to make a screen.
+
+    What has been imported by then stays, and the collector need not look at it again: at 400,000
+    objects it takes a quarter of a second, every few seconds of typing.
+    """
 
     def make() -> "Page":
         module = import_module(f"wakeword_tui.screens.{title.lower()}")
+        gc.freeze()
         made: Page = getattr(module, f"{title}Screen")()
         return made
 
     return make
-
-
-def get_ready() -> None:
-    """Import what takes half a second, so that no screen waits for it; in a thread.
-
-    What has been made by then stays. The collector need not look at it again: at 400,000 objects it
-    takes a quarter of a second, every few seconds of typing.
-    """
-    for name in ("review", "bench", "mine"):
-        import_module(f"wakeword_tui.screens.{name}")
-    gc.freeze()
