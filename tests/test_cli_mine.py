@@ -35,6 +35,13 @@ def mine(home: Workspace, *words: str) -> int:
         ["a.wav", "--split", "test", "--run", "1"],
         ["--split", "test"],
         ["a.wav", "--threshold", "1.5"],
+        ["--resume", "--threshold", "0.5"],
+        ["--import", "x", "--threshold", "0.5"],
+        ["--list", "--threshold", "0.5"],
+        ["--resume", "--run", "1"],
+        ["--list", "--run", "1"],
+        ["a.wav", "--json"],
+        ["--resume", "--json"],
     ],
 )
 def test_what_does_not_go_together_is_a_usage_error(
