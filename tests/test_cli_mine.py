@@ -97,6 +97,15 @@ def test_a_folder_is_imported(
     assert "1 new in the queue, 1 to decide on" in capsys.readouterr().out
 
 
+def test_without_a_place_for_the_log_everything_works(home: Workspace, tmp_path: Path) -> None:
+    audio.write(tmp_path / "a.wav", hiss(1, 3))
+    command = [sys.executable, "-m", "wakeword_tui", "mine", "--import", str(tmp_path / "a.wav")]
+    command += ["--workspace", str(home.root)]
+    nowhere = os.environ | {"XDG_STATE_HOME": "/proc/nope"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=nowhere)
+    assert (done.returncode, "1 new in the queue" in done.stdout) == (0, True), done.stderr
+
+
 def test_what_decoders_print_stays_off_the_command_line(
     tiny_run: Trained, home: Workspace, tmp_path: Path
 ) -> None:
