@@ -200,9 +200,14 @@ def seconds(path: Path) -> float:
 
 
 def write(path: Path, waveform: Waveform) -> None:
-    """Write a waveform `(N,)` as 16-bit audio in the format of the file's suffix."""
-    subtype = "PCM_16" if path.suffix in {".wav", ".flac"} else None
-    soundfile.write(path, waveform, SAMPLE_RATE, subtype=subtype)
+    """Write a waveform `(N,)` as 16-bit audio in the format of the file's suffix.
+
+    Encoded in memory, so that a full disk is an OSError: libsndfile does not tell of it.
+    """
+    buffer, kind = io.BytesIO(), path.suffix[1:]
+    subtype = "PCM_16" if kind in {"wav", "flac"} else None
+    soundfile.write(buffer, waveform, SAMPLE_RATE, format=kind, subtype=subtype)
+    path.write_bytes(buffer.getvalue())
 
 
 def wav(waveform: Waveform) -> bytes:

@@ -11,6 +11,7 @@ the position: mining that is stopped or killed anywhere goes on as if it never w
 import contextlib
 import math
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -306,6 +307,7 @@ def _context(unit: int, scorer: Scorer) -> int:
 
 
 def _step_back() -> None:
-    """Let everything else of the machine go first; where threads have no priority, nothing."""
-    with contextlib.suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+    """Let everything else of the machine go first; only on Linux has a thread its own priority."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)

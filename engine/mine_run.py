@@ -29,6 +29,8 @@ from engine.scorer import blocks
 
 ADD_EVERY_S = 2.0
 AFTER_S = 0.4
+LONGEST_S = 60.0
+"""A recording that is imported is one item, and is heard and shown as one."""
 FALSE_TRIGGER = "false_trigger"
 Place = tuple[PackedClip, Detection]
 
@@ -47,7 +49,7 @@ def mine_split(
     The training split is heard at the lower threshold, the others at the operating point, where
     the streams give the alarms that their report counts. Raises CheckpointError and DataError.
     """
-    emit(JobStarted("mine", checkpoint_path.parents[1].name, f"{split} split"))
+    emit(JobStarted("mine", checkpoint_path.absolute().parent.parent.name, f"{split} split"))
     finder = Finder.of(checkpoint_path)
     emit(PhaseChanged("pack"))
     settings = finder.recipe.data
@@ -121,15 +123,39 @@ def _on_words(heard: Heard, finder: Finder, level: float) -> Iterator[list[Place
         yield [(clip, Detection(min(time_s, clip.seconds), peak))]
 
 
-class _Found:
+class _Adder:
     """Finds on their way into the queue, every two seconds and at the end."""
 
-    def __init__(self, path: Path, finder: Finder, threshold: float) -> None:
-        self.store, self.finder, self.threshold = QueueStore(path), finder, threshold
-        self.new = 0
+    def __init__(self, path: Path) -> None:
+        self.store, self.new = QueueStore(path), 0
         self._waiting: list[Find] = []
-        self._contents: dict[Path, str] = {}
         self._kept_s = time.monotonic()
+
+    def put(self, find: Find) -> None:
+        """Take a find."""
+        self._waiting.append(find)
+        if time.monotonic() - self._kept_s >= ADD_EVERY_S:
+            self._keep()
+
+    def close(self) -> None:
+        """Put what is left into the queue."""
+        try:
+            self._keep()
+        finally:
+            self.store.close()
+
+    def _keep(self) -> None:
+        self.new += self.store.add(self._waiting)
+        self._waiting, self._kept_s = [], time.monotonic()
+
+
+class _Found(_Adder):
+    """The finds of a detector on clips of a pack."""
+
+    def __init__(self, path: Path, finder: Finder, threshold: float) -> None:
+        super().__init__(path)
+        self.finder, self.threshold = finder, threshold
+        self._contents: dict[Path, str] = {}
 
     def add(self, clip: PackedClip, fired: Detection) -> None:
         """Take a place in a clip of the pack."""
@@ -137,7 +163,7 @@ class _Found:
         if path not in self._contents:
             self._contents[path] = content_of(path)
         start_s, end_s = self.finder.place(fired, clip.seconds)
-        self._waiting.append(
+        self.put(
             Find(
                 path=path,
                 content=self._contents[path],
@@ -151,17 +177,6 @@ class _Found:
                 found_by="benchmark",
             )
         )
-        if time.monotonic() - self._kept_s >= ADD_EVERY_S:
-            self._keep()
-
-    def close(self) -> None:
-        """Put what is left into the queue."""
-        self._keep()
-        self.store.close()
-
-    def _keep(self) -> None:
-        self.new += self.store.add(self._waiting)
-        self._waiting, self._kept_s = [], time.monotonic()
 
 
 def import_triggers(
@@ -175,23 +190,24 @@ def import_triggers(
     """Queue recordings that woke some engine: a file, a folder, or a manifest's `false_trigger`.
 
     With a checkpoint its highest score is theirs. Gives how many are new; a file that cannot be
-    read is warned of. Raises DataError where there is none.
+    read or lasts more than a minute is warned of. Raises DataError where there is none.
     """
     emit(JobStarted("import", source.name, "queue"))
     finder = Finder.of(checkpoint_path) if checkpoint_path is not None else None
-    paths, finds, seconds = _triggers(source.absolute()), list[Find](), 0.0
-    for done, path in enumerate(paths, 1):
-        control.tick()
-        try:
-            finds.append(_imported(path, finder))
-            seconds += finds[-1].end_s
-        except DataError as error:
-            emit(Warned(f"skipped {error.message}", error.hint))
-        emit(Progressed("import", done, len(paths), "files"))
-    with closing(QueueStore(workspace.queue)) as store:
-        new = store.add(finds)
-    emit(Mined(str(source), seconds / 3600, new))
-    return new
+    paths, seconds = _triggers(source.absolute()), 0.0
+    with closing(_Adder(workspace.queue)) as adder:
+        for done, path in enumerate(paths, 1):
+            control.tick()
+            try:
+                find = _imported(path, finder)
+            except DataError as error:
+                emit(Warned(f"skipped {error.message}", error.hint))
+            else:
+                adder.put(find)
+                seconds += find.end_s
+            emit(Progressed("import", done, len(paths), "files"))
+    emit(Mined(str(source), seconds / 3600, adder.new))
+    return adder.new
 
 
 def _triggers(source: Path) -> list[Path]:
@@ -214,6 +230,9 @@ def _imported(path: Path, finder: Finder | None) -> Find:
 
     It is heard between silences, since it may be shorter than a window.
     """
+    if (length_s := audio.seconds(path)) > LONGEST_S:
+        message = f"{path} lasts {length_s:.1f} s, an import {LONGEST_S:g} s at most"
+        raise DataError(message, f"wakeword-tui mine {path}")
     content, waveform = content_of(path), audio.read(path)
     end_s = len(waveform) / audio.SAMPLE_RATE
     time_s, score, threshold = end_s, 0.0, 0.0

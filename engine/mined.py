@@ -31,7 +31,7 @@ COLUMNS = ("path", "label", "group", "take", "split", "start_s", "end_s")
 SAME_LENGTH = 2
 
 
-class Measured:
+class HeldOut:
     """The recordings that a run measures on; what touches them is never trained on."""
 
     def __init__(self, packed: Pack, settings: Data) -> None:
@@ -86,7 +86,7 @@ def take(
         return
     with closing(QueueStore(queue)) as store:
         items = list(store.decided("confirmed", "wakeword"))
-    usable = list(_usable(items, Measured(packed, recipe.data), emit, control))
+    usable = list(_usable(items, HeldOut(packed, recipe.data), emit, control))
     if not usable:
         return
     part = run.path / ".mined"
@@ -129,7 +129,7 @@ def _plain(path: Path) -> str:
 
 
 def _usable(
-    items: Sequence[QueueItem], measured: Measured, emit: Emit, control: Control
+    items: Sequence[QueueItem], measured: HeldOut, emit: Emit, control: Control
 ) -> Iterator[QueueItem]:
     """The items that may train, of recordings that are as they were; warn of the others."""
     lost, touching, known = Counter[str](), 0, dict[tuple[Path, str], str]()

@@ -104,14 +104,17 @@ class Session:
 def content_of(path: Path, tick: Callable[[], None] = lambda: None) -> str:
     """SHA-256 of a recording's file; `tick` is called between its parts.
 
-    Raises DataError where the file cannot be read.
+    Raises DataError where the file cannot be read, or its name is no text.
     """
     digest = hashlib.sha256()
     try:
+        str(path).encode()  # the queue keeps it
         with path.open("rb") as file:
             while part := file.read(HASHED_AT_ONCE):
                 digest.update(part)
                 tick()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{str(path)!a} is no name in UTF-8", "rename the file") from error
     except OSError as error:
         hint = "give the path of a recording that can be read"
         raise DataError(f"cannot read {path}: {error.strerror}", hint) from error

@@ -51,6 +51,14 @@ def test_a_lossy_file_gives_back_its_tone(tmp_path: Path, suffix: str) -> None:
     assert abs(int(spectrum.argmax()) - 440) <= 1
 
 
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_a_full_disk_is_an_error_of_the_disk(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    path.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        audio.write(path, tone(440, 0.1))
+
+
 def test_downsampling_leaves_nothing_of_what_16_khz_cannot_hold(tmp_path: Path) -> None:
     high = 0.5 * np.sin(2 * np.pi * 12_000 * np.arange(48_000) / 48_000)
     soundfile.write(tmp_path / "a.wav", high, 48_000)

@@ -35,6 +35,13 @@ def mine(home: Workspace, *words: str) -> int:
         ["a.wav", "--split", "test", "--run", "1"],
         ["--split", "test"],
         ["a.wav", "--threshold", "1.5"],
+        ["--resume", "--threshold", "0.5"],
+        ["--import", "x", "--threshold", "0.5"],
+        ["--list", "--threshold", "0.5"],
+        ["--resume", "--run", "1"],
+        ["--list", "--run", "1"],
+        ["a.wav", "--json"],
+        ["--resume", "--json"],
     ],
 )
 def test_what_does_not_go_together_is_a_usage_error(
@@ -88,6 +95,15 @@ def test_a_folder_is_imported(
     audio.write(tmp_path / "caught" / "a.wav", hiss(2, 3))
     assert mine(home, "--import", str(tmp_path / "caught")) == 0
     assert "1 new in the queue, 1 to decide on" in capsys.readouterr().out
+
+
+def test_without_a_place_for_the_log_everything_works(home: Workspace, tmp_path: Path) -> None:
+    audio.write(tmp_path / "a.wav", hiss(1, 3))
+    command = [sys.executable, "-m", "wakeword_tui", "mine", "--import", str(tmp_path / "a.wav")]
+    command += ["--workspace", str(home.root)]
+    nowhere = os.environ | {"XDG_STATE_HOME": "/proc/nope"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=nowhere)
+    assert (done.returncode, "1 new in the queue" in done.stdout) == (0, True), done.stderr
 
 
 def test_what_decoders_print_stays_off_the_command_line(

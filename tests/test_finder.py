@@ -10,7 +10,7 @@ from tiny import Trained
 
 from engine.checkpoint import load, save
 from engine.detector import Detection
-from engine.finder import Finder, Peaks, lower_threshold
+from engine.finder import Finder, Peaks, _fastest, lower_threshold
 from engine.recipe import DetectorSettings
 from engine.scorer import ExportedStudent
 
@@ -90,3 +90,8 @@ def test_a_finder_draws_no_random_numbers(tiny_run: Trained) -> None:
     before = torch.random.get_rng_state()
     Finder.of(tiny_run.run.best)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_checkpoint_in_the_root_has_no_export_beside_it(tiny_run: Trained) -> None:
+    scorer = _fastest(Path("/best.ckpt"), load(tiny_run.run.best))
+    assert not isinstance(scorer.model, ExportedStudent)

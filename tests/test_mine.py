@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -245,13 +246,15 @@ def test_a_changed_file_is_not_gone_on_with(
 
 
 def test_a_touched_file_is_gone_on_with(
-    tiny_run: Trained, level: float, home: Workspace, tmp_path: Path
-) -> None:
+    tiny_run: Trained, recording: Path, level: float, home: Workspace, tmp_path: Path,
+    uninterrupted: list[Find],
+) -> None:  # fmt: skip
     path = tmp_path / "a.wav"
-    audio.write(path, busy(1))
+    shutil.copy(recording, path)
     broken_off(path, tiny_run, home, level)
     os.utime(path, (1, 1))
-    assert resume([], home, emit=ignore, control=Control()) >= 0
+    resume([], home, emit=ignore, control=Control())
+    assert [replace(find, path=recording) for find in queued(home)] == uninterrupted
 
 
 def test_a_file_that_changes_meanwhile_is_left_at_once(
@@ -280,6 +283,17 @@ def test_a_file_that_is_gone_is_told_and_the_others_are_mined(
     assert "gone.wav: No such file" in warned.message
     (mined,) = [event for event in events if isinstance(event, Mined)]
     assert (mined.found, mined.hours) == (new, MINUTES / 60)
+
+
+def test_a_file_whose_name_is_no_text_is_told_and_the_others_are_mined(
+    tiny_run: Trained, recording: Path, level: float, home: Workspace, tmp_path: Path
+) -> None:
+    odd, events = tmp_path / os.fsdecode(b"caf\xe9.wav"), list[Event]()
+    audio.write(odd, hiss(2.0, 1))
+    paths, best = [odd, recording], tiny_run.run.best
+    assert mine(paths, best, home, threshold=level, emit=events.append, control=Control()) > 0
+    (warned,) = [event for event in events if isinstance(event, Warned)]
+    assert "caf\\udce9.wav' is no name in UTF-8" in warned.message
 
 
 def test_a_file_that_vanishes_before_a_resume_is_told(

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import Trained, hiss, ignore, tone
+from tiny import Fuse, Trained, hiss, ignore, tone
 
 from engine import audio
 from engine.checkpoint import load
@@ -11,7 +11,7 @@ from engine.dataset import read, split_of
 from engine.errors import DataError
 from engine.events import Event, Mined, Warned
 from engine.finder import Finder
-from engine.jobs import Control
+from engine.jobs import Control, Stopped
 from engine.manifest import Split
 from engine.mine_run import import_triggers, mine_split
 from engine.queue_store import Find, QueueStore, content_of
@@ -127,6 +127,24 @@ def test_an_import_may_be_scored(tiny_run: Trained, home: Workspace, tmp_path: P
     scores = Finder.of(best).scorer.score(heard)
     assert find.score == pytest.approx(float(scores.max()))
     assert find.time_s == pytest.approx(min(0.08 * int(scores.argmax()), 0.8))
+
+
+def test_a_stopped_import_keeps_what_it_has(home: Workspace, tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        audio.write(tmp_path / f"{name}.wav", hiss(1.0, ord(name)))
+    with pytest.raises(Stopped):
+        import_triggers(tmp_path, home, emit=ignore, control=Fuse(2))
+    assert [find.path.name for find in queued(home)] == ["a.wav", "b.wav"]
+
+
+def test_more_than_a_minute_is_mined_and_not_imported(home: Workspace, tmp_path: Path) -> None:
+    events: list[Event] = []
+    audio.write(tmp_path / "a.wav", hiss(60.0, 1))
+    audio.write(tmp_path / "b.wav", hiss(60.1, 2))
+    assert import_triggers(tmp_path, home, emit=events.append, control=Control()) == 1
+    (warned,) = [event for event in events if isinstance(event, Warned)]
+    assert "b.wav lasts 60.1 s, an import 60 s at most" in warned.message
+    assert warned.hint == f"wakeword-tui mine {tmp_path / 'b.wav'}"
 
 
 def test_an_empty_folder_is_told(home: Workspace, tmp_path: Path) -> None:

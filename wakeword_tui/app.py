@@ -31,7 +31,7 @@ from wakeword_tui.config import Config, clashes, config_path, log_path, read_con
 from wakeword_tui.desk import Desk
 from wakeword_tui.draft import Draft
 from wakeword_tui.driver import HangupDriver, Signals, backed_up, shield_terminal
-from wakeword_tui.mining import QUICK_SWITCH_S
+from wakeword_tui.mining import take_turns
 from wakeword_tui.screens import page
 from wakeword_tui.screens.dialogs import Choice, Help
 from wakeword_tui.screens.page import TABS, Page
@@ -153,7 +153,6 @@ class WakewordApp(App[int]):
     def follow(self, live: Live) -> None:
         """Show a job that has begun."""
         self.desk.follow(live)
-        sys.setswitchinterval(QUICK_SWITCH_S)
         self.switch_mode("train")
         self.refresh_bindings()
 
@@ -180,6 +179,7 @@ class WakewordApp(App[int]):
     # The ticker.
 
     def _tick(self) -> None:
+        take_turns(self.desk.jobs)
         if self.desk.live is not None and not self.desk.live.drain():
             self._ended(self.desk.live)
         if self.desk.health is not None and not self.desk.health.drain():
@@ -198,7 +198,6 @@ class WakewordApp(App[int]):
     def _ended(self, live: Live) -> None:
         """Tell once how a job ended."""
         self.desk.live = None
-        sys.setswitchinterval(0.005)
         self.refresh_bindings()
         name = live.run.name if live.run else live.job.name
         failed = live.store.failed

@@ -39,7 +39,7 @@ class Desk:
         self.healthy: tuple[Data, Health] | None = None
         self.timing: Live | None = None
         self.timed: tuple[Recipe, Pace] | None = None
-        self.miner = Miner(self.jobs)
+        self.miner = Miner(self.jobs, lambda: self.queue)
         self.meter = Meter()
         self.notes: list[Entry] = []
         self._reports: dict[Path, tuple[int, dict[str, Any] | None]] = {}

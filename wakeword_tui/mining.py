@@ -1,9 +1,9 @@
 """What is mined: recordings that wait, sessions, and the one job that mines. No widgets here."""
 
+import contextlib
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,8 +19,7 @@ from wakeword_tui.store import Store
 from wakeword_tui.verbs import Live
 
 LOOK_EVERY_S = 1.0
-QUICK_SWITCH_S = 0.001
-"""Threads take turns this often while a job runs, so that a key never waits long for the GIL."""
+SWITCH_S, QUICK_SWITCH_S = 0.005, 0.001
 RowState = Literal["waiting", "running", "held", "done", "failed"]
 
 
@@ -39,8 +38,8 @@ class MineRow:
 class Miner:
     """Recordings to mine and those that were, read from the queue once a second."""
 
-    def __init__(self, jobs: Jobs) -> None:
-        self.jobs = jobs
+    def __init__(self, jobs: Jobs, queue: Callable[[], QueueStore]) -> None:
+        self.jobs, self._queue = jobs, queue
         self.wanted: list[Path] = []
         self.chosen: str | None = None
         self.live: Live | None = None
@@ -48,7 +47,10 @@ class Miner:
         """How many finds a person has not decided on."""
         self.last = ""
         """How the last job ended, in words."""
+        self._handed: set[Path] = set()
+        """What of the list the job was given."""
         self._failed: set[Path] = set()
+        self._trouble: WakewordError | None = None
         self._sessions: list[Session] = []
         self._looked_s = 0.0
 
@@ -103,13 +105,18 @@ class Miner:
         return MineRow(name, session.path, state, share, now.found, eta_s)
 
     def _look(self) -> None:
-        """Read the queue, if it is there and that was not just done."""
-        now_s, path = time.monotonic(), self.jobs.workspace.queue
-        if now_s - self._looked_s < LOOK_EVERY_S or not path.exists():
-            return
-        with closing(QueueStore(path)) as store:
-            self._sessions, self.waiting = store.sessions(), store.counts()["pending"]
-        self._looked_s = time.monotonic()
+        """Read the queue, if it is there and that was not just done. Raises WakewordError."""
+        if time.monotonic() - self._looked_s >= LOOK_EVERY_S:
+            self._trouble = None
+            if self.jobs.workspace.queue.exists():
+                try:
+                    store = self._queue()
+                    self._sessions, self.waiting = store.sessions(), store.counts()["pending"]
+                except WakewordError as error:
+                    self._trouble = error
+            self._looked_s = time.monotonic()
+        if self._trouble is not None:
+            raise self._trouble
 
     def look_again(self) -> None:
         """Read the queue at the next occasion."""
@@ -122,6 +129,7 @@ class Miner:
         new = [path for path in paths if path not in self.wanted]
         self.wanted += new
         self._failed -= set(paths)
+        self._handed -= set(paths)
         return len(new)
 
     def remove(self, name: str) -> None:
@@ -133,8 +141,7 @@ class Miner:
         now = self.now()
         if now is not None and now.session == int(rest):
             raise WakewordError("that is being mined", "s stops it first")
-        with closing(QueueStore(self.jobs.workspace.queue)) as store:
-            store.remove_session(int(rest))
+        self._queue().remove_session(int(rest))
         self.look_again()
 
     def start(self) -> None:
@@ -148,8 +155,8 @@ class Miner:
         if paths and detector is None:
             raise WakewordError("there is no detector to mine with", "train one first, on Train")
         best = detector.best if detector is not None else Path()
-        self._failed.clear()
-        self._follow(verbs.mine_recordings(self.jobs, paths, best, sessions))
+        self.live = verbs.mine_recordings(self.jobs, paths, best, sessions)
+        self._handed, self._failed = set(paths), set()
 
     def start_run(self, run: Run) -> None:
         """Mine the training streams and other words of a run. Raises WakewordError."""
@@ -157,30 +164,40 @@ class Miner:
             raise WakewordError("something is being mined", "wait for it, or stop it on Mine")
         if not run.best.exists():
             raise WakewordError(f"{run.name} has no checkpoint", "choose another run")
-        self._follow(verbs.mine_run(self.jobs, run))
-
-    def _follow(self, live: Live) -> None:
-        sys.setswitchinterval(QUICK_SWITCH_S)
-        self.live = live
+        self.live, self._handed = verbs.mine_run(self.jobs, run), set()
 
     def drain(self) -> Iterator[str]:
         """Take in what the job did; once it has ended, give what to tell a person."""
         if self.live is None or self.live.ended:
             return
-        if self.live.drain():
+        self.live.ended, store = not self.live.drain(), self.live.store
+        if self.live.ended:
+            self.look_again()
+            with contextlib.suppress(WakewordError):  # the screen tells of it
+                self._look()
+        self._strike(store)
+        if not self.live.ended:
             return
-        self.live.ended = True
-        if self.jobs.gpu is None or not self.jobs.gpu.alive:
-            sys.setswitchinterval(0.005)
-        self.look_again()
-        store = self.live.store
         if store.outcome == "done":
-            begun = {Path(event.path) for event in store.mined}
-            self._failed = {path for path in self.wanted if path not in begun}
-            self.wanted = [path for path in self.wanted if path in self._failed]
+            self._failed = self._handed.intersection(self.wanted)
         self.last = summary(store)
         failed = store.failed
         yield f"{failed.message}\n{failed.hint}".rstrip() if failed else f"mine: {self.last}"
+
+    def _strike(self, store: Store) -> None:
+        """Take off the list what the job has mined, or begun: that is a session now."""
+        begun = {Path(event.path) for event in store.mined}
+        begun |= {session.path for session in self._sessions if not session.done}
+        begun &= self._handed
+        if begun.intersection(self.wanted):
+            self.wanted = [path for path in self.wanted if path not in begun]
+            self.look_again()
+
+
+def take_turns(jobs: Jobs) -> None:
+    """Have threads change often while a job runs, so that a key never waits long for the GIL."""
+    busy = any(job is not None and job.alive for job in (jobs.gpu, *jobs.background))
+    sys.setswitchinterval(QUICK_SWITCH_S if busy else SWITCH_S)
 
 
 def summary(store: Store) -> str:

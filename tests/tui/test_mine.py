@@ -1,7 +1,12 @@
 """Mine: a folder, recordings that are mined by a real detector, and what becomes of them."""
 
+import os
 import shutil
+import sys
+import threading
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +15,13 @@ from textual.pilot import Pilot
 from tiny import Trained, hiss
 
 from engine import audio
+from engine.errors import WakewordError
+from engine.jobs import Jobs
 from engine.queue_store import QueueStore, Session
 from engine.runs import Workspace
 from tests.tui.play import LARGE, SMALL, play, same_as_file, screen, see, start
 from wakeword_tui.app import WakewordApp
-from wakeword_tui.mining import MineRow
+from wakeword_tui.mining import QUICK_SWITCH_S, Miner, MineRow, take_turns
 from wakeword_tui.screens.mine import row_line
 
 SCREENS = Path(__file__).parent / "screens"
@@ -166,6 +173,102 @@ def test_folders_are_walked_through(home: Workspace, folder: Path) -> None:
         await see(app, pilot, "· one.wav")
 
     play(home, story)
+
+
+def test_the_home_of_nobody_is_told(home: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("4", "o", "ctrl+u", *"~nosuch", "enter")
+        await see(app, pilot, "~nosuch: there is no such home")
+
+    play(home, story)
+
+
+def test_a_folder_that_cannot_be_looked_through_is_told(home: Workspace, folder: Path) -> None:
+    """Names of more than 4,096 bytes in all are refused by the system."""
+    place = os.open(folder / "podcasts", os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("d" * 250, dir_fd=place)
+        deeper = os.open("d" * 250, os.O_RDONLY, dir_fd=place)
+        os.close(place)
+        place = deeper
+    os.close(place)
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("4", "j", "a")
+        await see(app, pilot, "cannot look into")
+
+    play(home, story, LARGE)
+
+
+def ended(jobs: Jobs, miner: Miner) -> None:
+    """Wait for the job and take in what it did."""
+    jobs.background[-1].thread.join()
+    list(miner.drain())
+
+
+def test_what_was_added_beside_a_job_waits_for_the_next(home: Workspace, folder: Path) -> None:
+    jobs = Jobs(home)
+    miner = Miner(jobs, partial(QueueStore, home.queue))
+    miner.add([folder / "gone.wav", folder / "tv.flac"])
+    miner.start()
+    miner.add([folder / "radio.wav"])
+    ended(jobs, miner)
+    rows = [(row.path.name, row.state) for row in miner.rows()]
+    assert rows == [("gone.wav", "failed"), ("radio.wav", "waiting"), ("tv.flac", "done")]
+    miner.start_run(home.runs()[0])
+    ended(jobs, miner)
+    assert [row.state for row in miner.rows()] == ["waiting", "waiting", "done"]
+
+
+def test_what_is_done_leaves_the_list_whatever_becomes_of_the_rest(
+    home: Workspace, folder: Path
+) -> None:
+    """The job is stopped as soon as the first of two recordings is mined."""
+    audio.write(folder / "long.wav", np.tile(hiss(60, 7), 30))
+    jobs = Jobs(home)
+    miner = Miner(jobs, partial(QueueStore, home.queue))
+    miner.add([folder / "tv.flac", folder / "long.wav", folder / "gone.wav"])
+    miner.start()
+    while miner.live is not None and not miner.live.store.mined:
+        list(miner.drain())
+        time.sleep(0.01)
+    jobs.background[-1].control.stop()
+    ended(jobs, miner)
+    assert folder / "tv.flac" not in miner.wanted
+    assert folder / "gone.wav" in miner.wanted
+    assert "failed" not in [row.state for row in miner.rows()]
+    miner.start()
+    ended(jobs, miner)
+    assert [row.path.name for row in miner.rows()] == ["gone.wav", "long.wav", "tv.flac"]
+    assert "was mined already" not in str(miner.live.store.entries)  # type: ignore[union-attr]
+
+
+def test_threads_take_quick_turns_as_long_as_any_job_runs(home: Workspace) -> None:
+    before, jobs, go_on = sys.getswitchinterval(), Jobs(home), threading.Event()
+    jobs.start("train", lambda emit, control: None)
+    jobs.start("mine", lambda emit, control: go_on.wait() and None, lane="background")
+    jobs.gpu.thread.join()  # type: ignore[union-attr]
+    take_turns(jobs)
+    assert sys.getswitchinterval() == pytest.approx(QUICK_SWITCH_S)
+    go_on.set()
+    jobs.background[0].thread.join()
+    take_turns(jobs)
+    assert sys.getswitchinterval() == pytest.approx(before)
+
+
+def test_a_queue_that_cannot_be_read_is_looked_at_once_a_second(home: Workspace) -> None:
+    looked: list[Path] = []
+
+    def queue() -> QueueStore:
+        looked.append(home.queue)
+        return QueueStore(home.queue)
+
+    home.queue.write_bytes(b"no database at all" * 500)
+    miner = Miner(Jobs(home), queue)
+    for _ in range(3):
+        with pytest.raises(WakewordError, match="is damaged"):
+            miner.rows()
+    assert len(looked) == 1
 
 
 def test_p_holds_it_and_s_stops_it_and_it_goes_on(home: Workspace, folder: Path) -> None:

@@ -61,13 +61,8 @@ def add(verbs: Verbs) -> None:
 
 def run_mine(args: argparse.Namespace) -> int:
     """Do what the arguments ask for."""
-    ways = [bool(args.files), args.source is not None, args.resume is not None, args.list]
-    if sum(ways) > 1 or not (any(ways) or args.detector):
-        args.usage_error("give files, or one of --run RUN, --import DIR, --resume, --list")
-    if args.split and (any(ways) or not args.detector):
-        args.usage_error("--split goes with --run alone")
-    if args.threshold is not None and not 0 < args.threshold < 1:
-        args.usage_error("--threshold lies between 0 and 1")
+    if wrong := _wrong(args):
+        args.usage_error(wrong)
     home = workspace(args)
     if args.list:
         return show_sessions(home, args.json)
@@ -78,6 +73,25 @@ def run_mine(args: argparse.Namespace) -> int:
     if args.resume is not None:
         return _resume(home, [args.resume] if args.resume else [])
     return _split(home, args)
+
+
+def _wrong(args: argparse.Namespace) -> str:
+    """What does not go together; empty if everything does."""
+    resumed = args.resume is not None
+    ways = [bool(args.files), args.source is not None, resumed, args.list]
+    if sum(ways) > 1 or not (any(ways) or args.detector):
+        return "give files, or one of --run RUN, --import DIR, --resume, --list"
+    if args.split and any(ways):
+        return "--split goes with --run alone"
+    if args.threshold is not None and any(ways[1:]):
+        return "--threshold goes with files, or with --run alone"
+    if args.threshold is not None and not 0 < args.threshold < 1:
+        return "--threshold lies between 0 and 1"
+    if args.detector and (resumed or args.list):
+        return "--run goes with files, with --import, or alone"
+    if args.json and not args.list:
+        return "--json goes with --list"
+    return ""
 
 
 def show_sessions(home: Workspace, as_json: bool) -> int:

@@ -105,14 +105,13 @@ def libraries_hushed() -> Iterator[None]:
     """Send to the log what libraries print on descriptor 2; our own stderr stays what it is.
 
     mpg123 tells there of every damaged byte of an MP3, ALSA of every card that it does not find.
+    Where there can be no log, they are not hushed.
     """
-    from wakeword_tui.config import log_path
-
-    if sys.__stderr__ is None or sys.stderr is not sys.__stderr__ or sys.stderr.fileno() != 2:
+    log = _opened_log() if sys.stderr is not None and sys.stderr is sys.__stderr__ else None
+    if log is None:
         yield
         return
     ours, kept = sys.stderr, os.dup(2)
-    log = os.open(log_path(), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 2)
     os.close(log)
     sys.stderr = open(kept, "w", buffering=1, errors="replace")  # noqa: SIM115, PTH123
@@ -122,6 +121,18 @@ def libraries_hushed() -> Iterator[None]:
         os.dup2(kept, 2)
         sys.stderr.close()
         sys.stderr = ours
+
+
+def _opened_log() -> int | None:
+    """A descriptor of the log, if our stderr is descriptor 2 and the log can be written."""
+    from wakeword_tui.config import log_path
+
+    if sys.stderr.fileno() != 2:
+        return None
+    try:
+        return os.open(log_path(), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError:
+        return None
 
 
 class Teller:

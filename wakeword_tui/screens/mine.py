@@ -131,8 +131,12 @@ class MineScreen(Page):
     async def action_folder(self) -> None:
         """Look into a folder that is typed."""
         typed = await self.app.push_screen_wait(Ask("folder", str(self._folder)))
-        if typed is not None:
+        if typed is None:
+            return
+        try:
             self._open(Path(typed).expanduser())
+        except RuntimeError:
+            self.house.complain(f"{typed}: there is no such home")
 
     # The jobs.
 
@@ -147,7 +151,11 @@ class MineScreen(Page):
     @work(exclusive=True, group="add")
     async def _add(self, path: Path) -> None:
         """Look a folder through in a thread: it may be a whole disk."""
-        found = await asyncio.to_thread(recordings, path) if path.is_dir() else [path]
+        try:
+            found = await asyncio.to_thread(recordings, path) if path.is_dir() else [path]
+        except OSError as error:
+            self.house.complain(f"cannot look into {path}: {error.strerror}")
+            return
         new = self._miner.add(found)
         self.notify(f"{count(new)} added" if found else "no recordings in it", timeout=2)
         self.paint()
