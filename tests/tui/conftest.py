@@ -1,9 +1,12 @@
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from engine.queue_store import QueueStore
 from engine.runs import Workspace
-from tests.tui.scripted import workspace_at
+from tests.tui.scripted import queue_at, workspace_at
 
 
 @pytest.fixture
@@ -12,3 +15,17 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TMUX", "yes")
     return workspace_at(tmp_path)
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No PortAudio."""
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+
+
+@pytest.fixture
+def queue(workspace: Workspace, tmp_path: Path) -> Iterator[QueueStore]:
+    """Nine finds, all pending: number 1 has the best score, number 9 the least."""
+    store = queue_at(workspace, tmp_path)
+    yield store
+    store.close()
