@@ -1,6 +1,8 @@
 """Review: what is on the screen, what its keys decide, and what is in the queue afterwards."""
 
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -134,6 +136,22 @@ def test_a_damaged_queue_is_a_message(workspace: Workspace) -> None:
         await pilot.press("5")
         await see(app, pilot, "is damaged: file is not a database", ".recover")
         await press(pilot, *"cduvCj", "space")
+
+    play(workspace, story)
+
+
+def test_a_queue_that_breaks_while_a_clip_is_read_is_a_message(
+    workspace: Workspace, queue: QueueStore
+) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        review = await opened(app, pilot)
+        assert review.pile is not None
+        review._arrive()
+        review.pile._items.clear()
+        with closing(sqlite3.connect(workspace.queue)) as other:
+            other.execute("DROP TABLE items")
+        await see(app, pilot, "is damaged: no such table: items")
+        await press(pilot, *"cdfn,uvVCj", "space")
 
     play(workspace, story)
 

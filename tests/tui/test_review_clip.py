@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from textual.events import Key
 from textual.pilot import Pilot
 
 from engine import audio
@@ -69,6 +70,20 @@ def test_the_edges_can_be_moved(workspace: Workspace, queue: QueueStore, size: S
     play(workspace, story, size)
     find = queue.item(1).find
     assert (round(find.start_s, 6), round(find.end_s, 6)) == (0.65, 2.5)
+
+
+def test_keys_in_quick_succession_each_count(workspace: Workspace, queue: QueueStore) -> None:
+    """Three times 50 ms, and a flag put on and taken away, before anything is on the disk."""
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await opened(app, pilot)
+        for key in ("comma", "comma", "comma", "f", "f"):
+            app.post_message(Key(key, None))
+        await see(app, pilot, "/ 1.85 s")
+
+    play(workspace, story)
+    assert round(queue.item(1).find.start_s, 6) == 0.65
+    assert not queue.item(1).flagged
 
 
 @SIZES

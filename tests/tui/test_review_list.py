@@ -1,5 +1,7 @@
 """Review's list: marks, sorting, filtering, and what is laid at its end."""
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,6 +41,42 @@ def test_marked_items_are_decided_together_after_a_question(
 
     play(workspace, story, size)
     assert decisions(queue) == {1: "confirmed", 3: "confirmed"}
+
+
+def test_what_was_decided_alone_stays_so_when_all_that_is_marked_is_decided(
+    workspace: Workspace, queue: QueueStore
+) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await opened(app, pilot)
+        await press(pilot, "V", "w", "C")
+        await see(app, pilot, "confirm 8 marked items?")
+        await press(pilot, "y")
+        await see(app, pilot, "Nothing pending here")
+
+    play(workspace, story)
+    others = dict.fromkeys(range(2, 10), "confirmed")
+    assert decisions(queue) == {1: "wakeword"} | others
+
+
+def test_marked_items_stay_marked_where_the_decision_cannot_be_written(
+    workspace: Workspace, queue: QueueStore
+) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        review = await opened(app, pilot)
+        await press(pilot, "v", "v")
+        with closing(sqlite3.connect(workspace.queue)) as other:
+            other.execute(
+                "CREATE TRIGGER t BEFORE UPDATE ON items BEGIN SELECT RAISE(ABORT, 'full'); END"
+            )
+        await press(pilot, "C", "y")
+        await see(app, pilot, "queue.db: full")
+        assert review.pile is not None
+        assert review.pile.marked == {1, 2}
+        review.pile.go(8)
+        assert review.pile.next() == 0
+
+    play(workspace, story)
+    assert decisions(queue) == {}
 
 
 @SIZES

@@ -158,6 +158,17 @@ def test_what_was_handed_over_is_written_before_the_pile_closes(tmp_path: Path) 
     assert store.item(2).decision == "wakeword"
 
 
+def test_what_is_decided_alone_is_marked_no_more(pile: Pile) -> None:
+    """Else a decision about all that is marked would overwrite it."""
+
+    async def story() -> None:
+        pile.mark_all()
+        await pile.settle(pile.decide([2], "wakeword"))
+        assert pile.marked == {1, 3, 4}
+
+    asyncio.run(story())
+
+
 def test_laying_out_anew_keeps_the_cursor_and_drops_what_is_decided(pile: Pile) -> None:
     async def story() -> None:
         pile.go_to(3)
