@@ -86,7 +86,7 @@ def lower_threshold(checkpoint: Checkpoint) -> float:
 def _fastest(path: Path, checkpoint: Checkpoint) -> Scorer:
     """The exported student beside a run's checkpoint, if it scores as the checkpoint does."""
     own = Scorer.of(checkpoint)
-    student = path.absolute().parents[1] / "export" / "student.onnx"
+    student = path.absolute().parent.parent / "export" / "student.onnx"
     if not student.exists():
         return own
     with contextlib.suppress(CheckpointError):

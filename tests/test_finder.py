@@ -10,7 +10,7 @@ from tiny import Trained
 
 from engine.checkpoint import load, save
 from engine.detector import Detection
-from engine.finder import Finder, Peaks, lower_threshold
+from engine.finder import Finder, Peaks, _fastest, lower_threshold
 from engine.recipe import DetectorSettings
 from engine.scorer import ExportedStudent
 
@@ -61,6 +61,10 @@ def test_one_mines_at_twenty_false_alarms_an_hour(tiny_run: Trained) -> None:
     point = {"threshold": 0.9, "target_fah": 1.0}
     checkpoint = replace(checkpoint, validation=json.dumps(told), operating_point=point)
     assert lower_threshold(checkpoint) == 0.6
+
+
+def test_a_checkpoint_may_lie_in_the_root(tiny_run: Trained) -> None:
+    assert _fastest(Path("/best.ckpt"), load(tiny_run.run.best)).grid.window_s > 0
 
 
 def test_the_threshold_to_mine_at_is_below_the_operating_point(tiny_run: Trained) -> None:
