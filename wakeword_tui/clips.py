@@ -149,7 +149,10 @@ def scored(workspace: Workspace, item: QueueItem, clip: Clip, run: Run | None) -
 
 
 def split_in(recipe: Recipe | None, item: QueueItem) -> str:
-    """The split that a recipe would put an item into; none without a recipe."""
+    """The split that a recipe would put the group of an item into; none without a recipe.
+
+    A run looks at the manifest and at copies of recordings too (`mined.Measured`).
+    """
     if recipe is None:
         return ""
     return split_of(Recorded(item.find.path, "", item.find.group), recipe.data.fold)
@@ -170,10 +173,18 @@ def save_clip(workspace: Workspace, item: QueueItem, clip: Clip) -> Path:
 
 def scp_line(path: Path, environment: Mapping[str, str] = os.environ) -> str:
     """What fetches a file when it is typed on the machine that one sits at."""
-    user, port = getuser(), ""
+    user, port = _user(), ""
     host = socket.gethostname()
     connection = environment.get("SSH_CONNECTION", "").split()
     if len(connection) == 4:
         host = f"[{connection[2]}]" if ":" in connection[2] else connection[2]
         port = "" if connection[3] == "22" else f"-P {connection[3]} "
-    return f"scp {port}{shlex.quote(f'{user}@{host}:{path}')} ."
+    return f"scp {port}{shlex.quote(f'{user}{host}:{path}')} ."
+
+
+def _user() -> str:
+    """Who one is here, with an @; nothing where the user has no name, as in some containers."""
+    try:
+        return f"{getuser()}@"
+    except (KeyError, OSError):
+        return ""

@@ -35,7 +35,7 @@ def test_space_plays_and_stops_and_the_other_keys_change_how(
         assert not player.playing
         assert 0.1 < stopped_s < 2.0
         await press(pilot, "b")
-        assert player.position_s == max(0.0, stopped_s - 0.5)
+        assert player.position_s == pytest.approx(max(0.0, stopped_s - 0.5))
         await press(pilot, "R", "L", "r")
         assert (player.speed, player.loop, player.playing) == (1.0, False, True)
         assert player.position_s < 0.5

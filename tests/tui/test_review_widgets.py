@@ -84,6 +84,14 @@ def test_the_scp_line_goes_back_the_way_one_came(
     assert scp_line(Path("/w/a.wav"), {"SSH_CONNECTION": connection}) == line
 
 
+def test_a_user_without_a_name_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 3_999_999_999)
+    connection = {"SSH_CONNECTION": "10.0.0.1 5000 10.0.0.2 22"}
+    assert scp_line(Path("/w/a.wav"), connection) == "scp 10.0.0.2:/w/a.wav ."
+
+
 def item_at(start_s: float, end_s: float) -> QueueItem:
     (find,) = finds(Path("a.wav"), 1)
     object.__setattr__(find, "start_s", start_s)
