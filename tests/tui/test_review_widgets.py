@@ -13,7 +13,7 @@ from engine.queue_store import QueueItem, QueueStore
 from tests.card import chirp
 from tests.tiny import tone
 from tests.tui.scripted import finds
-from wakeword_tui.clips import Clip, scp_line
+from wakeword_tui.clips import Excerpt, scp_line
 from wakeword_tui.pile import Pile
 from wakeword_tui.told import clock
 from wakeword_tui.widgets.spectrogram import coloured, levels, shaded
@@ -101,13 +101,13 @@ def item_at(start_s: float, end_s: float) -> QueueItem:
 
 def test_a_clip_is_cut_at_the_edges_of_its_item() -> None:
     """3 s that begin at 10.0 s of the recording, of which 10.5 to 12.5 s count."""
-    clip, item = Clip(1, 10.0, tone(440, 3.0)), item_at(10.5, 12.5)
+    clip, item = Excerpt(1, 10.0, tone(440, 3.0)), item_at(10.5, 12.5)
     assert len(clip.cut(item)) == 32_000
     assert clip.edges(item) == (0.5 / 3, 2.5 / 3)
 
 
 def test_edges_stay_within_what_is_shown_and_apart() -> None:
-    clip, item = Clip(1, 10.0, tone(440, 3.0)), item_at(10.5, 12.5)
+    clip, item = Excerpt(1, 10.0, tone(440, 3.0)), item_at(10.5, 12.5)
     assert clip.trimmed(item, -1.0, 9.0) == (10.0, 13.0)
     assert clip.trimmed(item, 5.0, 0.0) == (12.4, 12.5)
     assert clip.trimmed(item, 0.0, -5.0) == (10.5, 10.6)
