@@ -161,7 +161,8 @@ class OutputStream:
 @pytest.fixture
 def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file of a PortAudio that refuses whatever it is asked, but not to be imported."""
-    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
+    monkeypatch.setitem(sys.modules, "sounddevice", None)  # what is there comes back afterwards
+    monkeypatch.delitem(sys.modules, "sounddevice")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("atexit.unregister", lambda _: None)
     (tmp_path / "sounddevice.py").write_text(BROKEN)
