@@ -9,6 +9,8 @@ place, speed or clip puts on another deck, so the callback never waits for a loc
 """
 
 import atexit
+import contextlib
+import sys
 import threading
 import time
 from typing import Any
@@ -83,6 +85,7 @@ class Player:
         self._opener: threading.Thread | None = None
         self._tried_s = self._asked_s = self._moved_s = 0.0
         self._ended = threading.Event()
+        self._changing = threading.Lock()  # of decks, by whoever plays and by the opener
 
     def start(self) -> None:
         """Open the sound device in a thread, unless one is at it."""
@@ -110,9 +113,10 @@ class Player:
 
     def stop(self) -> None:
         """Stop where it is."""
-        if self._deck is not None:
-            self._settle()
-            self._deck.moving = False
+        with self._changing:
+            if self._deck is not None:
+                self._settle()
+                self._deck.moving = False
 
     def seek(self, at_s: float) -> None:
         """Go to another place of the clip, playing or not."""
@@ -167,9 +171,13 @@ class Player:
             closer.join(1.0)
 
     def _put_on(self, clip: Waveform, at_s: float, *, moving: bool = True) -> None:
+        with self._changing:
+            self._deck = self._made(clip, at_s, moving=moving)
+
+    def _made(self, clip: Waveform, at_s: float, *, moving: bool) -> Deck:
         deck = Deck(clip, at_s, self._speed, loop=self._loop, rate=self._rate)
         deck.moving = moving
-        self._deck = deck
+        return deck
 
     def _settle(self) -> None:
         """Where nothing is heard, move the playhead by the time that has passed."""
@@ -184,8 +192,7 @@ class Player:
         try:
             sounddevice = _sounddevice()
             if self.trouble != OPENING:  # devices are listed once, when it begins
-                sounddevice._terminate()
-                sounddevice._initialize()
+                _list_again(sounddevice)
             self._begin(sounddevice, _output(sounddevice))
         except DeviceError as error:
             self.trouble = error.message
@@ -194,26 +201,36 @@ class Player:
         """Start a stream at our own rate, or at the device's."""
         for rate in (SAMPLE_RATE, round(device["default_samplerate"])):
             try:
-                self._ended.clear()
-                stream = sounddevice.OutputStream(
-                    samplerate=rate, blocksize=round(BLOCK_S * rate), latency=LATENCY_S, channels=1,
-                    dtype="float32", callback=self._asked, finished_callback=self._ended.set,
-                )  # fmt: skip
-                self._asked_s = time.monotonic()
-                stream.start()
+                stream = self._started(sounddevice, rate)
             except sounddevice.PortAudioError as error:
                 self.trouble = f"{device['name']}: {str(error).partition(' [')[0]}"
             else:
                 self._take_over(stream, rate)
                 return
 
+    def _started(self, sounddevice: Any, rate: int) -> Any:
+        """A stream that asks for samples; none is left open where it cannot start."""
+        self._ended.clear()
+        stream = sounddevice.OutputStream(
+            samplerate=rate, blocksize=round(BLOCK_S * rate), latency=LATENCY_S, channels=1,
+            dtype="float32", callback=self._asked, finished_callback=self._ended.set,
+        )  # fmt: skip
+        self._asked_s = time.monotonic()
+        try:
+            stream.start()
+        except sounddevice.PortAudioError:
+            stream.close()
+            raise
+        return stream
+
     def _take_over(self, stream: Any, rate: int) -> None:
         """Let the stream move the playhead from here on."""
-        self._settle()
-        another, self._rate = rate != self._rate, rate
-        self._stream, self.trouble = stream, ""
-        if another:
-            self.seek(self.position_s)
+        with self._changing:
+            self._settle()
+            another, self._rate = rate != self._rate, rate
+            self._stream, self.trouble = stream, ""
+            if another and self._deck is not None:
+                self._deck = self._made(self._deck.clip, self.position_s, moving=self._deck.moving)
 
     def _asked(self, out: npt.NDArray[np.float32], frames: int, times: Any, status: Any) -> None:
         """The stream's callback: fill `out` `(N, 1)`."""
@@ -247,8 +264,31 @@ def _sounddevice() -> Any:
     except (OSError, ImportError) as error:
         hint = "apt-get install -y libportaudio2 libasound2-plugins, or brew install portaudio"
         raise DeviceError("PortAudio is not installed", hint) from error
+    except _raised_by_portaudio() as error:
+        raise _cannot_begin(error) from error
     atexit.unregister(sounddevice._exit_handler)  # it would wait for a server that hangs
     return sounddevice
+
+
+def _raised_by_portaudio() -> type[BaseException]:
+    """The error being handled, if it is PortAudio's: a failed import leaves no name to catch."""
+    kind = sys.exc_info()[0]
+    return kind if kind is not None and kind.__name__ == "PortAudioError" else ImportError
+
+
+def _list_again(sounddevice: Any) -> None:
+    """Begin PortAudio anew: it lists devices once. Raises DeviceError."""
+    try:
+        with contextlib.suppress(sounddevice.PortAudioError):  # where it did not begin before
+            sounddevice._terminate()
+        sounddevice._initialize()
+    except sounddevice.PortAudioError as error:
+        raise _cannot_begin(error) from error
+
+
+def _cannot_begin(error: BaseException) -> DeviceError:
+    hint = "clips can still be seen and fetched; docs/troubleshooting.md has ways to hear them"
+    return DeviceError(f"PortAudio cannot begin: {str(error).partition(' [')[0]}", hint)
 
 
 def _close(stream: Any) -> None:

@@ -63,6 +63,10 @@ def test_one_mines_at_twenty_false_alarms_an_hour(tiny_run: Trained) -> None:
     assert lower_threshold(checkpoint) == 0.6
 
 
+def test_a_checkpoint_may_lie_in_the_root(tiny_run: Trained) -> None:
+    assert _fastest(Path("/best.ckpt"), load(tiny_run.run.best)).grid.window_s > 0
+
+
 def test_the_threshold_to_mine_at_is_below_the_operating_point(tiny_run: Trained) -> None:
     """0.9 is a logit of log 9; one less is 9 / e to 1, or 0.768."""
     checkpoint = load(tiny_run.run.best)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 from tiny import tone
 
 from engine.audio import SAMPLE_RATE
-from engine.sound import Deck, Player
+from engine.errors import DeviceError
+from engine.sound import Deck, Player, output_name
 
 RAMP = (np.arange(8) / 8).astype(np.float32)
 
@@ -138,6 +140,62 @@ def test_the_library_without_a_device_is_silent_too(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() in ("there is no sound device", "PortAudio is not installed")
+
+
+BROKEN = """class PortAudioError(Exception):
+    pass
+
+def _exit_handler(): pass
+def _terminate(): raise PortAudioError("not begun")
+def _initialize(): raise PortAudioError("no host [PaErrorCode -9999]")
+def query_devices(kind): return {"name": "card", "default_samplerate": 44100.0}
+
+class OutputStream:
+    left_open = 0
+    def __init__(self, **options): OutputStream.left_open += 1
+    def start(self): raise PortAudioError("busy")
+    def close(self): OutputStream.left_open -= 1
+"""
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of a PortAudio that refuses whatever it is asked, but not to be imported."""
+    monkeypatch.setitem(sys.modules, "sounddevice", None)  # what is there comes back afterwards
+    monkeypatch.delitem(sys.modules, "sounddevice")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("atexit.unregister", lambda _: None)
+    (tmp_path / "sounddevice.py").write_text(BROKEN)
+    return tmp_path / "sounddevice.py"
+
+
+def test_a_portaudio_that_cannot_begin_is_a_sentence(broken: Path) -> None:
+    broken.write_text(BROKEN + "\n_initialize()\n")
+    with pytest.raises(DeviceError, match=r"PortAudio cannot begin: no host\n"):
+        output_name()
+
+
+def test_a_stream_that_does_not_start_is_closed_and_looked_for_again(broken: Path) -> None:
+    player = Player()
+    player._open()
+    assert player.trouble == "card: busy"
+    assert sys.modules["sounddevice"].OutputStream.left_open == 0
+    player._open()
+    assert player.trouble == "PortAudio cannot begin: no host"
+
+
+def test_a_clip_put_on_while_a_stream_of_another_rate_takes_over_stays(silent: Player) -> None:
+    """The other clip, five minutes, takes a while to resample."""
+    clip = tone(440, 0.5)
+    silent.load(tone(220, 300.0))
+    opener = threading.Thread(target=silent._take_over, args=(None, 44_100))
+    opener.start()
+    time.sleep(0.02)
+    silent.load(clip)
+    opener.join()
+    assert silent._deck is not None
+    assert silent._deck.clip is clip
+    assert silent._rate == 44_100
 
 
 @pytest.fixture

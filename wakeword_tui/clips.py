@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from getpass import getuser
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from engine import audio
 from engine.audio import SAMPLE_RATE, Waveform
 from engine.dataset import split_of
 from engine.errors import DataError, WakewordError
-from engine.manifest import Clip as Recorded
+from engine.manifest import Clip
 from engine.queue_store import QueueItem
 from engine.recipe import Recipe
 from engine.runs import Run, Workspace, disk_error, write_atomic
@@ -32,7 +33,7 @@ MOST_HEARD = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
+class Excerpt:
     """The sound of an item with a margin on both sides, or why it cannot be heard."""
 
     number: int
@@ -71,7 +72,7 @@ class Clip:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class ScoreCurve:
     """What a detector made of a clip: a score at each time of the recording, in seconds."""
 
     by: str
@@ -81,7 +82,7 @@ class Heard:
     threshold: float
 
 
-def read_clip(item: QueueItem) -> Clip:
+def read_clip(item: QueueItem) -> Excerpt:
     """Read what an item sounds like; a file that cannot be read is its trouble."""
     find = item.find
     begin_s = max(0.0, find.start_s - MARGIN_S)
@@ -90,8 +91,19 @@ def read_clip(item: QueueItem) -> Clip:
     except WakewordError as error:
         reason = error.message.removeprefix(f"{find.path}: ")
         reason = reason if find.path.exists() else f"not there any more: {find.path}"
-        return Clip(item.id, begin_s, np.zeros(0, dtype=np.float32), reason)
-    return Clip(item.id, begin_s, waveform)
+        return Excerpt(item.id, begin_s, np.zeros(0, dtype=np.float32), reason)
+    return Excerpt(item.id, begin_s, waveform)
+
+
+Asked: TypeAlias = tuple[int, Run | None, int]
+"""An item, a run, and when the run's best checkpoint was written."""
+
+
+def _asked(item: QueueItem, run: Run | None) -> Asked:
+    try:
+        return item.id, run, run.best.stat().st_mtime_ns if run else 0
+    except OSError:
+        return item.id, run, 0
 
 
 class Shelf:
@@ -99,8 +111,8 @@ class Shelf:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._clips: OrderedDict[int, Clip] = OrderedDict()
-        self._heard: dict[tuple[int, Run | None], Heard | str] = {}
+        self._clips: OrderedDict[int, Excerpt] = OrderedDict()
+        self._heard: dict[Asked, ScoreCurve | str] = {}
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="clips")
         self._critic = ThreadPoolExecutor(1, thread_name_prefix="critic")
 
@@ -109,11 +121,11 @@ class Shelf:
         for executor in (self._reader, self._critic):
             executor.shutdown(wait=False, cancel_futures=True)
 
-    def look(self, item: QueueItem) -> Clip | None:
+    def look(self, item: QueueItem) -> Excerpt | None:
         """The clip of an item if it is here."""
         return self._clips.get(item.id)
 
-    async def fetch(self, item: QueueItem) -> Clip:
+    async def fetch(self, item: QueueItem) -> Excerpt:
         """The clip of an item, read if it is not here."""
         if item.id not in self._clips:
             loop = asyncio.get_running_loop()
@@ -124,21 +136,24 @@ class Shelf:
 
     def knows(self, item: QueueItem, run: Run | None) -> bool:
         """Whether the scores of an item are here."""
-        return (item.id, run) in self._heard
+        return _asked(item, run) in self._heard
 
-    async def hear(self, item: QueueItem, run: Run | None) -> Heard | str:
+    async def hear(self, item: QueueItem, run: Run | None) -> ScoreCurve | str:
         """How the checkpoint that fired, or an open run, scores a clip; or why none does."""
-        if not self.knows(item, run):
+        asked = _asked(item, run)
+        if asked not in self._heard:
             if len(self._heard) > MOST_HEARD:
                 self._heard.clear()
             clip, loop = await self.fetch(item), asyncio.get_running_loop()
-            self._heard[item.id, run] = await loop.run_in_executor(
+            self._heard[asked] = await loop.run_in_executor(
                 self._critic, scored, self._workspace, item, clip, run
             )
-        return self._heard[item.id, run]
+        return self._heard[asked]
 
 
-def scored(workspace: Workspace, item: QueueItem, clip: Clip, run: Run | None) -> Heard | str:
+def scored(
+    workspace: Workspace, item: QueueItem, clip: Excerpt, run: Run | None
+) -> ScoreCurve | str:
     """Score a clip; torch is imported on the way."""
     if clip.trouble:
         return ""
@@ -149,13 +164,16 @@ def scored(workspace: Workspace, item: QueueItem, clip: Clip, run: Run | None) -
 
 
 def split_in(recipe: Recipe | None, item: QueueItem) -> str:
-    """The split that a recipe would put an item into; none without a recipe."""
+    """The split that a recipe would put the group of an item into; none without a recipe.
+
+    A run looks at the manifest and at copies of recordings too (`mined.Measured`).
+    """
     if recipe is None:
         return ""
-    return split_of(Recorded(item.find.path, "", item.find.group), recipe.data.fold)
+    return split_of(Clip(item.find.path, "", item.find.group), recipe.data.fold)
 
 
-def save_clip(workspace: Workspace, item: QueueItem, clip: Clip) -> Path:
+def save_clip(workspace: Workspace, item: QueueItem, clip: Excerpt) -> Path:
     """Write what is heard of an item as a WAV into the workspace. Raises DataError."""
     if clip.trouble:
         raise DataError(clip.trouble)
@@ -170,10 +188,18 @@ def save_clip(workspace: Workspace, item: QueueItem, clip: Clip) -> Path:
 
 def scp_line(path: Path, environment: Mapping[str, str] = os.environ) -> str:
     """What fetches a file when it is typed on the machine that one sits at."""
-    user, port = getuser(), ""
+    user, port = _user(), ""
     host = socket.gethostname()
     connection = environment.get("SSH_CONNECTION", "").split()
     if len(connection) == 4:
         host = f"[{connection[2]}]" if ":" in connection[2] else connection[2]
         port = "" if connection[3] == "22" else f"-P {connection[3]} "
-    return f"scp {port}{shlex.quote(f'{user}@{host}:{path}')} ."
+    return f"scp {port}{shlex.quote(f'{user}{host}:{path}')} ."
+
+
+def _user() -> str:
+    """Who one is here, with an @; nothing where the user has no name, as in some containers."""
+    try:
+        return f"{getuser()}@"
+    except (KeyError, OSError):
+        return ""

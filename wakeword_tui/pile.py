@@ -11,6 +11,7 @@ from functools import partial
 from itertools import chain
 from typing import Any, TypeAlias, TypeVar, get_args
 
+from engine.errors import DataError
 from engine.queue_store import Decision, Order, QueueItem, QueueStore
 
 SHOWN: tuple[Decision | None, ...] = (*get_args(Decision), None)
@@ -158,9 +159,29 @@ class Pile:
         self.marked = set() if self.marked == everything else everything
 
     def decide(self, numbers: Sequence[int], decision: Decision) -> Written[None]:
-        """Decide about items in one step."""
+        """Decide about items in one step; their marks are taken away."""
         self._done.update(numbers)
+        self.marked.difference_update(numbers)
         return self.change(partial(self.store.decide, numbers, decision))
+
+    def flag(self, number: int) -> Written[None]:
+        """Flag an item, or take the flag away, as it is once what came before is written."""
+
+        def flag() -> None:
+            self.store.flag(number, not self.store.item(number).flagged)
+
+        return self.change(flag)
+
+    def trim(self, number: int, edges: Callable[[QueueItem], tuple[float, float]]) -> Written[None]:
+        """Move the edges of an item, as it is once what came before is written."""
+
+        def trim() -> None:
+            item = self.store.item(number)
+            moved = edges(item)
+            if moved != (item.find.start_s, item.find.end_s):
+                self.store.trim(number, *moved)
+
+        return self.change(trim)
 
     def undo(self) -> Written[list[int]]:
         """Take the last step back, of whatever kind; its items come out, or none."""
@@ -181,6 +202,17 @@ class Pile:
         finally:
             self._items.clear()
         return result
+
+    async def settle_or_reopen(
+        self, written: Written[None], numbers: Sequence[int], *, marked: bool = False
+    ) -> None:
+        """Settle; where that fails, offer the items again, `marked` if they were."""
+        try:
+            await self.settle(written)
+        except DataError:
+            self.marked.update(numbers if marked else ())
+            self.reopen(numbers)
+            raise
 
     def reopen(self, numbers: Sequence[int]) -> None:
         """Offer items again that are pending after all; lay out anew those that lay here before."""

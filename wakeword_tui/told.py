@@ -8,7 +8,7 @@ from textual.content import Content
 from engine.errors import WakewordError
 from engine.queue_store import Decision, FoundBy, Order, QueueItem
 from engine.sound import Player
-from wakeword_tui.clips import Clip, Heard
+from wakeword_tui.clips import Excerpt, ScoreCurve
 from wakeword_tui.numbers import count, duration
 from wakeword_tui.pile import Pile
 from wakeword_tui.widgets.raster import Axis, Plot, Series
@@ -145,7 +145,7 @@ def decided_line(item: QueueItem, now_s: float) -> Content:
     )
 
 
-def score_plot(clip: Clip, item: QueueItem, heard: Heard | str) -> Plot:
+def score_plot(clip: Excerpt, item: QueueItem, heard: ScoreCurve | str) -> Plot:
     """Scores along the clip, the threshold, and where the detector fired; or why there are none."""
     x, y = Axis(clip.begin_s, clip.begin_s + max(clip.length_s, 1e-3)), Axis(0.0, 1.0)
     if isinstance(heard, str):
@@ -154,4 +154,5 @@ def score_plot(clip: Clip, item: QueueItem, heard: Heard | str) -> Plot:
     scores = Series(heard.by, heard.times_s[shown], heard.scores[shown])
     level = Series(f"{heard.threshold:.3f}", [x.low, x.high], [heard.threshold] * 2)
     fired = Series("fired", [item.find.time_s], [np.clip(item.find.score, 0, 1)], mark="◆")
-    return Plot([scores, level, fired] if heard.threshold > 0 else [scores], x, y)
+    known = (scores, True), (level, heard.threshold > 0), (fired, bool(item.find.checkpoint))
+    return Plot([series for series, shown in known if shown], x, y)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from engine.preview import Audio, Pace
     from engine.queue_store import QueueItem
     from engine.scorer import Scorer
-    from wakeword_tui.clips import Clip, Heard
+    from wakeword_tui.clips import Excerpt, ScoreCurve
 
 
 @dataclass(slots=True)
@@ -200,7 +200,7 @@ def set_operating_point(run: Run, threshold: float, target_fah: float) -> None:
     store(run.best, threshold, target_fah)
 
 
-def hear(workspace: Workspace, item: "QueueItem", clip: "Clip", run: Run | None) -> "Heard":
+def hear(workspace: Workspace, item: "QueueItem", clip: "Excerpt", run: Run | None) -> "ScoreCurve":
     """Score a clip by the checkpoint that fired, or else by a run that is open.
 
     Each score is the one that the detector gave in the recording: it hears what lies before the
@@ -209,10 +209,13 @@ def hear(workspace: Workspace, item: "QueueItem", clip: "Clip", run: Run | None)
     import numpy as np
 
     from engine import audio
-    from wakeword_tui.clips import Heard
+    from wakeword_tui.clips import ScoreCurve
 
-    name, path = _checkpoint(workspace, item.find.checkpoint, run)
-    scorer = _scorer(path, path.stat().st_mtime_ns)
+    try:
+        name, path, fired = _checkpoint(workspace, item.find.checkpoint, run)
+        scorer, threshold = _scorer(path, path.stat().st_mtime_ns)
+    except OSError as error:
+        raise WakewordError(f"no run to score this: {error.strerror}") from error
     hop, window = scorer.grid.hop_samples, scorer.grid.window_samples
     before = max(0, round(clip.begin_s * audio.SAMPLE_RATE) - window) // hop * hop
     begin_s, end_s = before / audio.SAMPLE_RATE, clip.begin_s + clip.length_s
@@ -223,11 +226,11 @@ def hear(workspace: Workspace, item: "QueueItem", clip: "Clip", run: Run | None)
     scores = scorer.score(sound)
     hops_s = scorer.grid.hop_s * np.arange(len(scores), dtype=np.float64)
     times_s = begin_s + scorer.grid.window_s + hops_s
-    return Heard(name, times_s, scores, item.find.threshold)
+    return ScoreCurve(name, times_s, scores, item.find.threshold if fired else threshold)
 
 
-def _checkpoint(workspace: Workspace, fired: str, run: Run | None) -> tuple[str, Path]:
-    """The checkpoint of a hash, or the best one of a run, and the name of its run."""
+def _checkpoint(workspace: Workspace, fired: str, run: Run | None) -> tuple[str, Path, bool]:
+    """The name of a run, its checkpoint, and whether that is the one that fired."""
     runs = workspace.runs() if fired else []
     files = {path: r.name for r in runs for path in (r.best, r.last) if path.exists()}
     if files:
@@ -235,18 +238,21 @@ def _checkpoint(workspace: Workspace, fired: str, run: Run | None) -> tuple[str,
 
         here = {sha256(path): (name, path) for path, name in files.items()}
         if fired in here:
-            return here[fired]
+            return (*here[fired], True)
     if run is None or not run.best.exists():
         raise WakewordError("no run to score this: enter on 2 opens one")
-    return run.name, run.best
+    return run.name, run.best, False
 
 
 @lru_cache(maxsize=2)
-def _scorer(path: Path, stamp: int) -> "Scorer":
-    """The scorer of a checkpoint file as it was written at `stamp`."""
+def _scorer(path: Path, stamp: int) -> tuple["Scorer", float]:
+    """The scorer and the threshold of a checkpoint file as it was written at `stamp`."""
     first = "torch" not in sys.modules
-    from engine.scorer import scorer_of
+    from engine.checkpoint import load
+    from engine.scorer import Scorer
 
     if first:
         gc.freeze()  # as when a screen is made: torch is as large as all of them
-    return scorer_of(path)
+    checkpoint = load(path)
+    point = checkpoint.operating_point
+    return Scorer.of(checkpoint), point["threshold"] if point else 0.0

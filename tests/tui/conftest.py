@@ -1,9 +1,12 @@
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from engine.queue_store import QueueStore
 from engine.runs import Workspace
-from tests.tui.scripted import workspace_at
+from tests.tui.scripted import queue_at, workspace_at
 
 
 @pytest.fixture
@@ -19,3 +22,17 @@ def home(tmp_path: Path) -> dict[str, str]:
     """Folders of its own, and no sound: what a machine without a card has."""
     folders = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "XDG_STATE_HOME": str(tmp_path / "log")}
     return folders | {"PULSE_SERVER": f"unix:{tmp_path}/none"}
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No PortAudio."""
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+
+
+@pytest.fixture
+def queue(workspace: Workspace, tmp_path: Path) -> Iterator[QueueStore]:
+    """Nine finds, all pending: number 1 has the best score, number 9 the least."""
+    store = queue_at(workspace, tmp_path)
+    yield store
+    store.close()

@@ -1,5 +1,6 @@
 """The scores under a clip are those of the stream that it was found in."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from textual.pilot import Pilot
 
 from engine import audio
-from engine.checkpoint import Checkpoint, save, sha256
+from engine.checkpoint import Checkpoint, save, set_operating_point, sha256
 from engine.errors import WakewordError
 from engine.queue_store import QueueItem, QueueStore
 from engine.recipe import Recipe
@@ -20,7 +21,7 @@ from tests.tui.play import LARGE, play, see
 from tests.tui.scripted import finds, recording
 from wakeword_tui import verbs
 from wakeword_tui.app import WakewordApp
-from wakeword_tui.clips import read_clip
+from wakeword_tui.clips import Shelf, read_clip
 
 
 @pytest.fixture(params=["cmvn", "pcen"])
@@ -32,7 +33,8 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
     fresh = scorer("tinyconv", normalise=request.param)
     weights = fresh.model.state_dict()
     statistics = {"mean": fresh.features.mean, "std": fresh.features.std}
-    save(made.best, Checkpoint(dump(recipe), statistics, weights, None, {}, 0))
+    point = {"threshold": 0.4, "target_fah": 1.0}
+    save(made.best, Checkpoint(dump(recipe), statistics, weights, point, {}, 0))
     return made
 
 
@@ -77,8 +79,34 @@ def test_an_open_run_scores_what_no_run_here_has_found(run: Run, tmp_path: Path)
     workspace, path = Workspace(tmp_path / "workspace"), recording(tmp_path / "a.wav")
     item = item_of(run, workspace, path)
     item = replace(item, find=replace(item.find, checkpoint="of another workspace"))
-    assert verbs.hear(workspace, item, read_clip(item), run).by == run.name
+    heard = verbs.hear(workspace, item, read_clip(item), run)
+    assert (heard.by, heard.threshold) == (run.name, 0.4)
     with pytest.raises(WakewordError, match="no run to score this"):
+        verbs.hear(workspace, item, read_clip(item), None)
+
+
+def test_an_open_run_that_is_written_anew_scores_anew(run: Run, tmp_path: Path) -> None:
+    workspace, path = Workspace(tmp_path / "workspace"), recording(tmp_path / "a.wav")
+    item = item_of(run, workspace, path)
+    item, shelf = replace(item, find=replace(item.find, checkpoint="")), Shelf(workspace)
+
+    def threshold() -> float:
+        heard = asyncio.run(shelf.hear(item, run))
+        assert not isinstance(heard, str)
+        return heard.threshold
+
+    assert threshold() == 0.4
+    set_operating_point(run.best, 0.5, 1.0)
+    assert threshold() == 0.5
+    shelf.close()
+
+
+def test_a_checkpoint_that_cannot_be_read_is_a_sentence(run: Run, tmp_path: Path) -> None:
+    workspace, path = Workspace(tmp_path / "workspace"), recording(tmp_path / "a.wav")
+    item = item_of(run, workspace, path)
+    run.best.unlink()
+    run.best.mkdir()
+    with pytest.raises(WakewordError, match="no run to score this: Is a directory"):
         verbs.hear(workspace, item, read_clip(item), None)
 
 

@@ -13,7 +13,7 @@ from engine.queue_store import QueueItem, QueueStore
 from tests.card import chirp
 from tests.tiny import tone
 from tests.tui.scripted import finds
-from wakeword_tui.clips import Clip, scp_line
+from wakeword_tui.clips import Excerpt, scp_line
 from wakeword_tui.pile import Pile
 from wakeword_tui.told import clock
 from wakeword_tui.widgets.spectrogram import coloured, levels, shaded
@@ -84,6 +84,14 @@ def test_the_scp_line_goes_back_the_way_one_came(
     assert scp_line(Path("/w/a.wav"), {"SSH_CONNECTION": connection}) == line
 
 
+def test_a_user_without_a_name_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 3_999_999_999)
+    connection = {"SSH_CONNECTION": "10.0.0.1 5000 10.0.0.2 22"}
+    assert scp_line(Path("/w/a.wav"), connection) == "scp 10.0.0.2:/w/a.wav ."
+
+
 def item_at(start_s: float, end_s: float) -> QueueItem:
     (find,) = finds(Path("a.wav"), 1)
     object.__setattr__(find, "start_s", start_s)
@@ -93,13 +101,13 @@ def item_at(start_s: float, end_s: float) -> QueueItem:
 
 def test_a_clip_is_cut_at_the_edges_of_its_item() -> None:
     """3 s that begin at 10.0 s of the recording, of which 10.5 to 12.5 s count."""
-    clip, item = Clip(1, 10.0, tone(440, 3.0)), item_at(10.5, 12.5)
+    clip, item = Excerpt(1, 10.0, tone(440, 3.0)), item_at(10.5, 12.5)
     assert len(clip.cut(item)) == 32_000
     assert clip.edges(item) == (0.5 / 3, 2.5 / 3)
 
 
 def test_edges_stay_within_what_is_shown_and_apart() -> None:
-    clip, item = Clip(1, 10.0, tone(440, 3.0)), item_at(10.5, 12.5)
+    clip, item = Excerpt(1, 10.0, tone(440, 3.0)), item_at(10.5, 12.5)
     assert clip.trimmed(item, -1.0, 9.0) == (10.0, 13.0)
     assert clip.trimmed(item, 5.0, 0.0) == (12.4, 12.5)
     assert clip.trimmed(item, 0.0, -5.0) == (10.5, 10.6)
@@ -156,6 +164,17 @@ def test_what_was_handed_over_is_written_before_the_pile_closes(tmp_path: Path) 
 
     asyncio.run(story())
     assert store.item(2).decision == "wakeword"
+
+
+def test_what_is_decided_alone_is_marked_no_more(pile: Pile) -> None:
+    """Else a decision about all that is marked would overwrite it."""
+
+    async def story() -> None:
+        pile.mark_all()
+        await pile.settle(pile.decide([2], "wakeword"))
+        assert pile.marked == {1, 3, 4}
+
+    asyncio.run(story())
 
 
 def test_laying_out_anew_keeps_the_cursor_and_drops_what_is_decided(pile: Pile) -> None:

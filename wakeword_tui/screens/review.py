@@ -152,16 +152,17 @@ class ReviewScreen(Page):
     def paint(self) -> None:
         """Show the list, what is new in it, and the last decisions."""
         self.panel.player.watch()
-        if self.pile is None:
+        pile = self.pile
+        if pile is None:
             self.set_class(True, "-empty")
             self.panel.show_nothing(told.broken(self._broken) if self._broken else told.EMPTY)
             return
         with self._reading():
             if time.monotonic() - self._grown_s > GROW_S:
                 self._grown_s = time.monotonic()
-                if self.pile.grow() and self.pile.at == 0:
+                if pile.grow() and pile.at == 0:
                     self._arrive()
-            self._paint_list(self.pile)
+            self._paint_list(pile)
 
     def _paint_list(self, pile: Pile) -> None:
         self.query_one(QueueList).show(pile)
@@ -172,9 +173,10 @@ class ReviewScreen(Page):
 
     def _item(self) -> QueueItem | None:
         """The item under the cursor."""
-        if self.pile is None or self.pile.current is None:
-            return None
-        return self.pile.item(self.pile.current)
+        with self._reading():
+            if self.pile is not None and self.pile.current is not None:
+                return self.pile.item(self.pile.current)
+        return None
 
     def _paint_item(self, pile: Pile) -> None:
         item = self._item()
@@ -205,16 +207,17 @@ class ReviewScreen(Page):
     @work(exclusive=True, group="attend")
     async def _attend(self, pile: Pile, item: QueueItem, *, play: bool) -> None:
         """Read the clip, then those that come next; then ask what the detector made of it."""
-        clip = await self.shelf.fetch(item)
-        if self.panel.clip is None:
-            self.panel.put_on(item, clip, play=play)
-            self._paint_item(pile)
-        for ahead in pile.page(pile.at + 1, AHEAD):
-            await self.shelf.fetch(ahead)
-        run = self.desk.shown
-        if not self.shelf.knows(item, run):
-            await asyncio.sleep(REST_S)
-        self.panel.show_scores(await self.shelf.hear(item, run))
+        with self._reading():
+            clip = await self.shelf.fetch(item)
+            if self.panel.clip is None:
+                self.panel.put_on(item, clip, play=play)
+                self._paint_item(pile)
+            for ahead in pile.page(pile.at + 1, AHEAD):
+                await self.shelf.fetch(ahead)
+            run = self.desk.shown
+            if not self.shelf.knows(item, run):
+                await asyncio.sleep(REST_S)
+            self.panel.show_scores(await self.shelf.hear(item, run))
 
     # Deciding.
 
@@ -249,9 +252,10 @@ class ReviewScreen(Page):
             return
         question = f"{VERBS[decision]} {count(len(pile.marked))} marked items?"
         if await self.app.push_screen_wait(Choice(question, [("y", "yes"), ("n", "no")])) == "y":
-            numbers, pile.marked = sorted(pile.marked), set()
+            numbers = sorted(pile.marked)
             with self.house.complaining():
-                await pile.settle(pile.decide(numbers, decision))
+                written = pile.decide(numbers, decision)
+                await pile.settle_or_reopen(written, numbers, marked=True)
                 pile.sort()
                 self._arrive()
 
@@ -261,11 +265,7 @@ class ReviewScreen(Page):
     ) -> None:
         """Show what has become of an item once it is on the disk."""
         with self.house.complaining():
-            try:
-                await pile.settle(written)
-            except WakewordError:
-                pile.reopen([number])
-                raise
+            await pile.settle_or_reopen(written, [number])
         item, clip = self._item(), self.panel.clip
         if trimmed and item is not None and clip is not None and item.id == number:
             self.panel.put_on(item, clip, play=self.panel.player.playing)
@@ -291,8 +291,7 @@ class ReviewScreen(Page):
         """Flag the item, or take the flag away."""
         item, pile = self._item(), self.pile
         if item is not None and pile is not None:
-            flag = partial(pile.store.flag, item.id, not item.flagged)
-            self._when_written(pile, item.id, pile.change(flag))
+            self._when_written(pile, item.id, pile.flag(item.id))
 
     @work
     async def action_note(self) -> None:
@@ -317,7 +316,8 @@ class ReviewScreen(Page):
         """Mark everything that is listed and not decided, or nothing."""
         if self.pile is not None:
             self.pile.mark_all()
-            self._paint_list(self.pile)
+            with self._reading():
+                self._paint_list(self.pile)
 
     # What is listed.
 
@@ -380,10 +380,8 @@ class ReviewScreen(Page):
         item, clip, pile = self._item(), self.panel.clip, self.pile
         if item is None or clip is None or pile is None or clip.trouble:
             return
-        edges = clip.trimmed(item, start_s, end_s)
-        if edges != (item.find.start_s, item.find.end_s):
-            trim = partial(pile.store.trim, item.id, *edges)
-            self._when_written(pile, item.id, pile.change(trim), trimmed=True)
+        trim = pile.trim(item.id, partial(clip.trimmed, start_s=start_s, end_s=end_s))
+        self._when_written(pile, item.id, trim, trimmed=True)
 
     def action_copy(self) -> None:
         """Write the clip into the workspace, and copy what fetches it."""

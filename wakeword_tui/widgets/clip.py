@@ -9,7 +9,7 @@ from textual.widget import Widget
 from engine.queue_store import QueueItem
 from engine.sound import LOUDEST, Player
 from wakeword_tui import told
-from wakeword_tui.clips import Clip, Heard
+from wakeword_tui.clips import Excerpt, ScoreCurve
 from wakeword_tui.widgets.chart import Chart
 from wakeword_tui.widgets.panels import Lines
 from wakeword_tui.widgets.queue import Mover
@@ -28,7 +28,7 @@ class ClipPanel(Mover, Vertical):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 -- as Widget
         super().__init__(id=id)
         self.player = Player()
-        self.clip: Clip | None = None
+        self.clip: Excerpt | None = None
         self._item: QueueItem | None = None
 
     def compose(self) -> Iterable[Widget]:
@@ -48,7 +48,7 @@ class ClipPanel(Mover, Vertical):
         """Give the sound device back."""
         self.player.close()
 
-    def arrive(self, item: QueueItem | None, clip: Clip | None, *, play: bool) -> None:
+    def arrive(self, item: QueueItem | None, clip: Excerpt | None, *, play: bool) -> None:
         """Turn to an item; its clip may still have to be read."""
         self._item, self.clip = item, None
         self.query_one("#scores", Chart).show(None)
@@ -57,7 +57,7 @@ class ClipPanel(Mover, Vertical):
         else:
             self.player.load(SILENCE)
 
-    def put_on(self, item: QueueItem, clip: Clip, *, play: bool) -> None:
+    def put_on(self, item: QueueItem, clip: Excerpt, *, play: bool) -> None:
         """Take a clip, or the same one between other edges."""
         self.clip = clip
         (self.player.play if play else self.player.load)(clip.cut(item))
@@ -78,7 +78,7 @@ class ClipPanel(Mover, Vertical):
         self.border_title = ""
         self.query_one("#facts", Lines).show(*lines)
 
-    def show_scores(self, heard: Heard | str) -> None:
+    def show_scores(self, heard: ScoreCurve | str) -> None:
         """Show what a detector made of the clip, or why none did."""
         if self._item is not None and self.clip is not None:
             self.query_one("#scores", Chart).show(told.score_plot(self.clip, self._item, heard))
