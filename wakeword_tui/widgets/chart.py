@@ -5,14 +5,13 @@ from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
-from textual.events import Resize
 from textual.strip import Strip
-from textual.widget import Widget
 
+from wakeword_tui.widgets.drawn import Drawn
 from wakeword_tui.widgets.raster import AXIS, EMPTY, GRID, Picture, Plot, draw, draw_bare
 
 
-class Chart(Widget, can_focus=True):
+class Chart(Drawn, can_focus=True):
     """Curves in braille with axes and a legend; colours are the component classes `chart--N`."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
@@ -32,35 +31,14 @@ class Chart(Widget, can_focus=True):
         self._draw = draw_bare if bare else draw
         self.picture = Picture.blank(0, 0)
         self._plot: Plot | None = None
-        self._strips: list[Strip] | None = None
 
     def show(self, plot: Plot | None) -> None:
         """Show a plot, or nothing."""
         self._plot = plot
-        self._forget()
+        self.forget()
 
-    def on_resize(self, event: Resize) -> None:
-        """Draw again for the new size."""
-        self._forget()
-
-    def notify_style_update(self) -> None:
-        """Draw again in the colours of a new theme."""
-        super().notify_style_update()
-        self._forget()
-
-    def _forget(self) -> None:
-        self._strips = None
-        self.refresh()
-
-    def render_line(self, y: int) -> Strip:
-        """One row of the picture."""
-        if self._strips is None:
-            self._strips = self._drawn()
-        if y < len(self._strips):
-            return self._strips[y]
-        return Strip.blank(self.size.width, self.rich_style)
-
-    def _drawn(self) -> list[Strip]:
+    def drawn(self) -> list[Strip]:
+        """Draw the plot."""
         width, height = self.size
         blank = Picture.blank(width, height)
         self.picture = self._draw(self._plot, width, height) if self._plot is not None else blank

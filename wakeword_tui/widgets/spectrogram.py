@@ -7,11 +7,10 @@ from numpy.typing import NDArray
 from rich.color import Color
 from rich.segment import Segment
 from rich.style import Style
-from textual.events import Resize
 from textual.strip import Strip
-from textual.widget import Widget
 
 from engine.audio import SAMPLE_RATE, Waveform
+from wakeword_tui.widgets.drawn import Drawn
 
 FRAME, STEP = 512, 160
 """Samples that a column hears, 32 ms, and from one to the next, 10 ms."""
@@ -60,42 +59,21 @@ def _mel(hz: float) -> float:
     return float(2595 * np.log10(1 + hz / 700))
 
 
-class Spectrogram(Widget):
+class Spectrogram(Drawn):
     """A clip's spectrogram, drawn again only when the clip, the size or the colours change."""
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 -- as Widget
         super().__init__(id=id)
         self._waveform: Waveform | None = None
-        self._strips: list[Strip] | None = None
 
     def show(self, waveform: Waveform | None) -> None:
         """Show a clip `(N,)`, or nothing."""
         if waveform is not self._waveform:
             self._waveform = waveform
-            self._forget()
+            self.forget()
 
-    def on_resize(self, event: Resize) -> None:
-        """Draw again for the new size."""
-        self._forget()
-
-    def notify_style_update(self) -> None:
-        """Draw again in the colours of a new theme."""
-        super().notify_style_update()
-        self._forget()
-
-    def _forget(self) -> None:
-        self._strips = None
-        self.refresh()
-
-    def render_line(self, y: int) -> Strip:
-        """One row of cells."""
-        if self._strips is None:
-            self._strips = self._drawn()
-        if y < len(self._strips):
-            return self._strips[y]
-        return Strip.blank(self.size.width, self.rich_style)
-
-    def _drawn(self) -> list[Strip]:
+    def drawn(self) -> list[Strip]:
+        """Draw the clip."""
         width, height = self.size
         if self._waveform is None or not len(self._waveform) or not width or not height:
             return []
