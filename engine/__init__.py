@@ -8,7 +8,7 @@ plain (no torch)   errors recipe recipe_file events bus runs jobs audio sound ma
                    dataset mined health detector metrics report cohorts compare
 torch              features rooms pitch augment batches ahead models quantize losses checkpoint
                    onnx_graph
-verbs              scorer hard cost evaluate trainer train preview finder mine mine_run
+verbs              scorer hard cost evaluate trainer pretrain train preview finder mine mine_run
 """
 
 import importlib.abc

@@ -17,7 +17,9 @@ from pydantic.fields import FieldInfo
 from engine.errors import RecipeError
 from engine.recipe import Recipe, Section
 
-PATHS = frozenset({"data.manifest", "data.sources", "data.train_sources", "train.init"})
+PATHS = frozenset(
+    {"data.manifest", "data.sources", "data.train_sources", "data.words", "train.init"}
+)
 
 
 def load(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:

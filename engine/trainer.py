@@ -18,7 +18,7 @@ import engine
 from engine.ahead import Ahead
 from engine.augment import Tracts, equalise, spec_augment
 from engine.batches import Batches, step_generator
-from engine.checkpoint import Checkpoint, is_recipe_of, load, load_weights
+from engine.checkpoint import Checkpoint, is_recipe_of, load_weights
 from engine.dataset import Pack, Selection, select
 from engine.errors import CheckpointError
 from engine.evaluate import Heard
@@ -54,9 +54,14 @@ class Trainer:
     """The things a step works on: student, moving average, optimiser, batches, position."""
 
     def __init__(
-        self, recipe: Recipe, packed: Pack, device: torch.device, *, fresh: bool = True
+        self,
+        recipe: Recipe,
+        packed: Pack,
+        device: torch.device,
+        *,
+        start: Checkpoint | None = None,
     ) -> None:
-        """Make everything new; a trainer that is not `fresh` waits for `restore`."""
+        """Make everything new but the weights and statistics to `start` from, if any."""
         self.recipe, self.device, self.pack_key = recipe, device, packed.folder.name
         self.train_set = select(packed, recipe.data, "train")
         self.validation = Heard(packed, select(packed, recipe.data, "validation"), recipe)
@@ -73,8 +78,8 @@ class Trainer:
         self.features = LogMel(recipe.features).to(device)
         self.features.fit(self.batches.plain(STATISTICS_WINDOWS))
         self.tracts = Tracts(self.features, recipe.features, recipe.augment)
-        if recipe.train.init is not None and fresh:
-            self._start_from(load(recipe.train.init))
+        if start is not None:
+            self._start_from(start)
         self.averaged = _laid_out(build(recipe), device).eval()
         self.averaged.load_state_dict(self.model.state_dict())
         self._pairs = _pairs(self.averaged, self.model)
@@ -85,6 +90,8 @@ class Trainer:
         self.position = Position()
         self.kept: list[Candidate] = []
         self.provenance = _provenance(self.train_set)
+        if start is not None:
+            self.provenance["start"] = start.provenance.get("sources", "")
         if recipe.train.gradient_checkpointing:
             checkpoint_blocks(self.model)
         if recipe.train.compile:
@@ -133,17 +140,26 @@ class Trainer:
 
     def step(self) -> Tensor:
         """One optimiser step; gives the loss, a scalar that stays on the device."""
-        recipe, position = self.recipe, self.position
-        steps_per_epoch = recipe.train.steps_per_epoch
-        torch.manual_seed(int(step_generator(recipe.train.seed, 0, position.step).initial_seed()))
-        # The next epoch draws other hard negatives: none of its batches can be made before.
-        waveform, labels = self.ahead.take(position.step, (self.epoch + 1) * steps_per_epoch)
-        with torch.no_grad():
-            frames = self._frames(waveform)
-        self.model.train()
-        with _autocast(self.device, recipe.train.precision):
+        frames, labels = self.draw()
+        with autocast(self.device, self.recipe.train.precision):
             logits = self.model(frames)
-        value = loss(logits, labels, recipe.loss)
+        value = loss(logits, labels, self.recipe.loss)
+        self.descend(value)
+        return value.detach()
+
+    def draw(self) -> tuple[Tensor, Tensor]:
+        """Give what the student sees in this step `(B, M, T)`, and the labels `(B,)`."""
+        train, step = self.recipe.train, self.position.step
+        torch.manual_seed(int(step_generator(train.seed, 0, step).initial_seed()))
+        # The next epoch draws other hard negatives: none of its batches can be made before.
+        waveform, labels = self.ahead.take(step, (self.epoch + 1) * train.steps_per_epoch)
+        self.model.train()
+        with torch.no_grad():
+            return self._frames(waveform), labels
+
+    def descend(self, value: Tensor) -> None:
+        """Step down the slope of a loss, and on to the next step."""
+        recipe, position = self.recipe, self.position
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate()
         self.optimiser.zero_grad(set_to_none=True)
@@ -154,7 +170,6 @@ class Trainer:
         self.scaler.update()
         self._average()
         position.step += 1
-        return value.detach()
 
     def _frames(self, waveform: Tensor) -> Tensor:
         """Turn the waveforms of a step `(B, N)` into what the student sees of them `(B, M, T)`."""
@@ -253,6 +268,7 @@ class Trainer:
         if scaler := state.get("scaler"):
             self.scaler.load_state_dict(scaler)
         self.position = Position(**state["position"])
+        self.provenance = {**checkpoint.provenance, **self.provenance}
         self.kept = [Candidate((missed, area), w) for missed, area, w in state["kept"]]
         same = bool(state["pack"] == self.pack_key)
         self.hard.restore(state["hard"] if same else [])
@@ -292,7 +308,7 @@ def _optimiser(model: nn.Module, recipe: Recipe, device: torch.device) -> torch.
     return torch.optim.AdamW(groups, lr=train.lr, weight_decay=train.weight_decay, fused=fused)
 
 
-def _autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     """bfloat16 on a GPU that has it, unless the recipe says otherwise; the CPU uses float32."""
     if device.type != "cuda" or precision == "float32":
         return nullcontext()
