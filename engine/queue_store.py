@@ -48,7 +48,7 @@ class Find:
 
     `time_s` is the end of the window that fired; `start_s` to `end_s` is the stretch to hear and to
     train on; all of them within the recording at `path`, whose SHA-256 is `content`. `threshold` is
-    of the detector that fired, `checkpoint` its SHA-256, empty for an import.
+    of the detector that fired, `checkpoint` its identity, empty for an import.
     """
 
     path: Path
