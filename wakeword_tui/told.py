@@ -55,9 +55,9 @@ EMPTY: tuple[Line, ...] = (
 
 
 def title(pile: Pile) -> str:
-    """How many items lie here, and why in this order."""
+    """How many items there are of what is shown, and in which order they lie."""
     text = f" with {pile.text!r}" if pile.text else ""
-    return f"{count(len(pile.ids))} {WORDS[pile.shown]}{text} by {ORDERS[pile.order]}"
+    return f"{count(pile.left)} {WORDS[pile.shown]}{text} by {ORDERS[pile.order]}"
 
 
 def position(pile: Pile) -> str:

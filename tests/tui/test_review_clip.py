@@ -203,7 +203,7 @@ def test_the_clip_can_have_the_whole_screen(
         await see(app, pilot, "@ 0:08.5")
         assert "pending by" not in screen(app)
         await press(pilot, "escape", "k")
-        await see(app, pilot, "9 pending by", "@ 0:05.5")
+        await see(app, pilot, "8 pending by", "@ 0:05.5")
 
     play(workspace, story, size)
     assert decisions(queue) == {2: "discarded"}
