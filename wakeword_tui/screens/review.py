@@ -124,6 +124,7 @@ class ReviewScreen(Page):
     def _open(self) -> None:
         """Open the queue, or lay it out anew, and show what is under the cursor."""
         with self._reading():
+            self._grown_s = time.monotonic()
             if self.pile is None:
                 self.pile = Pile(self.desk.queue)
                 self._arrive()
