@@ -238,8 +238,8 @@ def _checkpoint(workspace: Workspace, fired: str, run: Run | None) -> tuple[str,
         from engine.checkpoint import sha256
 
         as_written = (path for path in files if sha256(path) == fired)
-        moved = (r.best for r in files.values() if _origin(r.best) == fired)
-        for path in chain(as_written, moved):
+        moved = (path for path, r in files.items() if path == r.best and _origin(path) == fired)
+        if path := next(chain(as_written, moved), None):
             return files[path].name, path, True
     if run is None or not run.best.exists():
         raise WakewordError("no run to score this: enter on 2 opens one")
