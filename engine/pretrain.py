@@ -49,6 +49,9 @@ EASIER: dict[str, Any] = {
     "train.hard_share": 0.0,
     "train.partial_share": 0.0,
     "train.epochs": 1,
+    "train.average_best": 1,
+    "train.threads": 0,
+    "train.device": "auto",
     "train.init": None,
 }
 
@@ -109,10 +112,16 @@ def _spoken(workspace: Workspace, emit: Emit, control: Control) -> Path | None:
 
 
 def _lesson_of(recipe: Recipe) -> Recipe:
-    """The recipe by which the words are learned; nothing in it depends on the wake word."""
-    settings = {"name": "words", "train.steps_per_epoch": recipe.train.words_steps}
-    plain = recipe.model_copy(update={"data": Data(wakeword=WORD)})
-    return override(plain, settings | EASIER)
+    """The recipe by which the words are learned: nothing in it that has to do with a wake word."""
+    plain = Recipe(
+        name="words",
+        data=Data(wakeword=WORD),
+        features=recipe.features,
+        model=recipe.model,
+        augment=recipe.augment,
+        train=recipe.train,
+    )
+    return override(plain, {"train.steps_per_epoch": recipe.train.words_steps} | EASIER)
 
 
 def _key(lesson: Recipe, packed: Pack, threads: int) -> str:

@@ -75,7 +75,8 @@ def test_the_cache_serves_every_wake_word_and_fold(
     tiny_data: Path, words: Path, home: Workspace
 ) -> None:
     first, told = learn(asking(tiny_data, words), home), list[Event]()
-    other = asking(tiny_data, words, data__wakeword="boop", data__fold=3)
+    beside = {"train__epochs": 9, "train__threads": 0, "detector__votes": 2, "detector__of": 2}
+    other = asking(tiny_data, words, data__wakeword="boop", data__fold=3, **beside)
     second = learn(other, home, told)
     assert phases(told) == []
     assert same(first, second)
