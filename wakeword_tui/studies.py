@@ -1,0 +1,80 @@
+"""Studies: which one is in front, and how it stood when it was last read. No widgets here."""
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import WakewordError
+from engine.runs import Workspace
+from engine.trials import StudyView
+from wakeword_tui import verbs
+
+LOOK_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What reading the disk found: the studies, newest first, and the one in front or why not."""
+
+    names: tuple[str, ...] = ()
+    view: StudyView | None = None
+    trouble: WakewordError | None = None
+
+
+class Studies:
+    """The study in front. SQLite is read in a thread of the screen's, never by its event loop."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.name = ""
+        """The study in front; "" until one is chosen, or found to be the newest."""
+        self.found: Found | None = None
+        self._reading = threading.Lock()
+        self._stamp: object = None
+        self._looked_s = 0.0
+
+    @property
+    def view(self) -> StudyView | None:
+        """The study as it was last read."""
+        return self.found.view if self.found else None
+
+    def choose(self, name: str) -> None:
+        """Bring a study to the front; what was read of another one is put away."""
+        if name != self.name:
+            self.name = name
+            self.found = Found(self.found.names) if self.found else None
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Read at the next occasion."""
+        self._looked_s, self._stamp = 0.0, None
+
+    def due(self, trial: object) -> bool:
+        """Whether to read now: something was written, or another `trial` runs."""
+        if self._reading.locked() or time.monotonic() - self._looked_s < LOOK_EVERY_S:
+            return False
+        stamp = trial, self.name, *map(_changed, self.workspace.studies.glob("*.db*"))
+        if stamp == self._stamp:
+            self._looked_s = time.monotonic()
+            return False
+        self._stamp = stamp
+        return True
+
+    def read(self) -> None:
+        """Read the studies and the one in front; takes its time."""
+        with self._reading:
+            name, names = self.name, tuple(verbs.studies(self.workspace))
+            try:
+                name = name or (names[0] if names else "")
+                view = verbs.view_study(self.workspace, name) if name in names else None
+                found = Found(names, view)
+            except WakewordError as error:
+                found = Found(names, trouble=error)
+            if self.name in ("", name):  # else another one was chosen meanwhile
+                self.name, self.found = name, found
+            self._looked_s = time.monotonic()
+
+
+def _changed(path: Path) -> tuple[str, int]:
+    return path.name, path.stat().st_mtime_ns
