@@ -1,12 +1,17 @@
 """Studies: which one is in front, and how it stood when it was last read. No widgets here."""
 
+import contextlib
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.errors import WakewordError
+from engine.errors import RecipeError, WakewordError
+from engine.recipe import Recipe
+from engine.recipe_file import load, override
 from engine.runs import Workspace
+from engine.space import space_of
 from engine.trials import StudyView
 from wakeword_tui import verbs
 
@@ -71,10 +76,35 @@ class Studies:
                 found = Found(names, view)
             except WakewordError as error:
                 found = Found(names, trouble=error)
-            if self.name in ("", name):  # else another one was chosen meanwhile
+            if self.name in ("", name) and found != self.found:  # else another one was chosen
                 self.name, self.found = name, found
             self._looked_s = time.monotonic()
 
 
+def trials_problems(texts: Mapping[str, str]) -> dict[str, str]:
+    """What is wrong with a number of trials."""
+    text = texts["trials"].strip()
+    return {} if text.isdecimal() and int(text) > 0 else {"trials": "a whole number above 0"}
+
+
+def begin_problems(names: Sequence[str], texts: Mapping[str, str]) -> dict[str, str]:
+    """What is wrong with a new study, by the line it is wrong in."""
+    wrong, name = trials_problems(texts), texts["name"].strip()
+    try:
+        override(Recipe(), {"name": name})
+        if name in names:
+            wrong["name"] = "there is one of that name: r goes on with it"
+    except RecipeError as error:
+        wrong["name"] = error.problems[0].removeprefix("name: ")
+    try:
+        space_of(load(Path(texts["recipe"].strip()).expanduser()))
+    except RecipeError as error:
+        wrong["recipe"] = error.problems[0] if error.problems else error.message
+    return wrong
+
+
 def _changed(path: Path) -> tuple[str, int]:
-    return path.name, path.stat().st_mtime_ns
+    """A file and when it was written; SQLite takes its journals away again."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.name, path.stat().st_mtime_ns
+    return path.name, 0

@@ -1,6 +1,8 @@
 """What Search tells of a study: its trials in words, its trade-off as plots."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Literal, get_args
 
 import numpy as np
@@ -8,7 +10,9 @@ from textual.content import Content
 
 from engine.trials import StudyView, Trial, TrialState
 from wakeword_tui.draft import show
-from wakeword_tui.numbers import brief, duration, rate
+from wakeword_tui.numbers import brief, duration, percent, rate, small
+from wakeword_tui.store import Store
+from wakeword_tui.studies import Found
 from wakeword_tui.widgets.raster import AXIS, Axis, Plot, Series
 
 Line = Content | str | tuple[str, str]
@@ -20,15 +24,24 @@ STATES: dict[TrialState, tuple[str, str]] = {
     "stopped": ("~ early", "$dim"),
     "failed": ("✗ fail", "$error"),
 }
+LEFT = ("· left", "$dim")
+"""A trial that was broken off; it is the next."""
+COUNTED: dict[TrialState, str] = {
+    "complete": "done",
+    "running": "running",
+    "stopped": "early",
+    "failed": "failed",
+}
 QUALITY = {"pauc": "pAUC", "frr": "missed %"}
 LATENCY = {"measured": "ms a hop", "macs": "MACs a window"}
 LOG_FROM = 8.0
 """Latencies that differ by more than this factor are laid out on a logarithmic axis."""
-OUTLIERS = 10.0
+OUTLIERS = 25.0
 """Percent of the worst trials that are drawn at the edge, so that the others have room."""
 FRONT, CHOSEN, OTHERS = 0, 1, AXIS
 """Colours: blue is the front, orange where one is, grey the rest."""
-ORIGIN_WIDTH = 13
+ORIGIN_WIDTH, SETTINGS_FROM = 13, 70
+"""Columns of where a trial comes from; columns of the table from which settings are shown."""
 EMPTY: tuple[Line, ...] = (
     ("No study yet.", "bold"),
     "",
@@ -47,22 +60,40 @@ NO_TRIALS: tuple[Line, ...] = (
 )
 
 
-def instead(view: StudyView | None, trouble: tuple[str, str] | None, *, busy: bool) -> list[Line]:
+def instead(found: Found | None, *, busy: bool) -> list[Line]:
     """What to say while there are no trials to show."""
-    if trouble is not None:
-        message, hint = trouble
-        return [Content.assemble(("✗ ", "$error"), (message, "bold")), "", *hint.splitlines()]
+    if found is None:
+        return [("reading …", "$dim")]
+    if found.trouble is not None:
+        head = Content.assemble(("✗ ", "$error"), (found.trouble.message, "bold"))
+        return [head, "", *found.trouble.hint.splitlines(), "", "l  opens another study"]
     if busy:
-        return [("The first trial begins …", "bold"), "", "2  shows it live"]
-    return [*(EMPTY if view is None else NO_TRIALS)]
+        return [("The first trial begins …", "bold"), "", "2      shows it live"]
+    return [*(EMPTY if found.view is None else NO_TRIALS)]
 
 
-def title(view: StudyView) -> str:
-    """The name of a study, and how many of its trials came to what."""
-    states = [trial.state for trial in view.trials]
-    told = {"complete": "done", "running": "running", "stopped": "early", "failed": "failed"}
-    counts = [f"{states.count(state)} {word}" for state, word in told.items() if state in states]  # type: ignore[arg-type]
-    return "  ".join([f"study {view.name}", *counts, f"of {view.wanted}"])
+def title(view: StudyView, order: Order, now: str | None) -> str:
+    """The name of a study, how far it is, what its trials came to, and how they are sorted."""
+    states = Counter(trial.state for trial in view.trials)
+    words = COUNTED | ({} if now else {"running": "left"})
+    counts = [f"{states[state]} {word}" for state, word in words.items() if states[state]]
+    by = "" if order == "newest" else f", by {order}"
+    return f"study {view.name} {len(view.trials)}/{view.wanted}: {' '.join(counts)}{by}"
+
+
+def finished(view: StudyView) -> int:
+    """How many trials have ended."""
+    return sum(trial.state != "running" for trial in view.trials)
+
+
+def now_line(store: Store) -> str:
+    """How far the running trial is."""
+    if store.step is None:
+        return store.phase or "starting"
+    missed = f", missed {percent(store.validations[-1].frr)}" if store.validations else ""
+    done, total, _ = store.done()
+    share = f" {done * 100 // total} %" if total else ""
+    return f"{store.phase}{share}, loss {small(store.step.loss)}{missed}"
 
 
 def ordered(view: StudyView, order: Order) -> list[Trial]:
@@ -82,32 +113,33 @@ def ordered(view: StudyView, order: Order) -> list[Trial]:
 # The table.
 
 
-def header(view: StudyView) -> Content:
+def header(view: StudyView, width: int) -> Content:
     """What the columns are."""
     latency = "ms" if view.latency == "measured" else "MACs"
-    names = f"    #  state    pAUC  miss%{latency:>7}     kB  {'from':<{ORIGIN_WIDTH}}"
-    return Content.styled(f"{names}what was tried", "$dim")
+    names = f"    #  state     pAUC  miss%{latency:>7}     kB  {'from':<{ORIGIN_WIDTH}}"
+    return Content.styled(names + ("what was tried" if width >= SETTINGS_FROM else ""), "$dim")
 
 
-def trial_line(trial: Trial, view: StudyView, now: str = "") -> Content:
+def trial_line(trial: Trial, view: StudyView, width: int, now: str | None = None) -> Content:
     """A trial: on the front or not, state, numbers, where it comes from, what was tried.
 
-    `now` is how far a running trial is.
+    `now` is how far a trial is that has not ended, None where nobody runs it. Where nothing was
+    measured, why takes the place of the numbers.
     """
-    state, style = STATES[trial.state]
+    left = trial.state == "running" and now is None
+    state, style = LEFT if left else STATES[trial.state]
     head = Content.assemble(
         ("◆" if trial.number in view.front else " ", "$primary"),
         f"{trial.number:>4}  ",
-        (f"{state:<7}", style),
+        (f"{state:<8}", style),
     )
-    told = now if trial.state == "running" else trial.why if trial.values is None else ""
+    told = (now or "s goes on with it") if trial.state == "running" else trial.why
     if told and trial.pauc is None and trial.frr is None:
-        return head + Content.assemble(f" {told}")
-    over = "" if trial.feasible else "$error"
+        return head + Content(told)
     return head + Content.assemble(
-        (_numbers(trial, view), over),
+        (_numbers(trial, view), "" if trial.feasible else "$warning"),
         (f"  {origin(trial):<{ORIGIN_WIDTH}}", "$dim"),
-        told or settings(trial),
+        (told or settings(trial)) if width >= SETTINGS_FROM else "",
     )
 
 
@@ -120,8 +152,13 @@ def _numbers(trial: Trial, view: StudyView) -> str:
 
 def _latency(trial: Trial, view: StudyView) -> str:
     if view.latency == "measured":
-        return "-" if trial.latency_ms is None else f"{trial.latency_ms:.3g}"
+        return "-" if trial.latency_ms is None else milliseconds(trial.latency_ms)
     return "-" if trial.macs is None else brief(trial.macs)
+
+
+def milliseconds(value: float) -> str:
+    """A latency: `0.083`, `1.24`, `12.4`."""
+    return f"{value:.3f}" if value < 1 else f"{value:.3g}"
 
 
 def origin(trial: Trial) -> str:
@@ -140,28 +177,57 @@ def value_text(trial: Trial, key: str) -> str:
     return f"{value:.4g}" if isinstance(value, float) else show(value)
 
 
+def exact(trial: Trial, key: str) -> str:
+    """A value of a trial as it would be typed; nothing for a key that it did not have."""
+    return show(trial.params[key]) if key in trial.params else ""
+
+
 # One trial.
 
 
-def trial_lines(trial: Trial, view: StudyView) -> Iterable[Line]:
+def trial_lines(trial: Trial, view: StudyView, width: int) -> Iterable[Line]:
     """All there is to say about a trial."""
     if trial.why:
-        yield Content.assemble((f"{STATES[trial.state][0][0]} ", STATES[trial.state][1]), trial.why)
+        state, style = STATES[trial.state]
+        yield Content.assemble((f"{state.split()[0]} ", style), trial.why)
     if not trial.feasible:
         yield Content.assemble(("! ", "$warning"), "exceeds a target of the recipe")
-    yield "   ".join(part for part in _measures(trial) if part) or "nothing measured yet"
+    for measures in (_quality(trial), _cost(trial)):
+        if line := "   ".join(measures):
+            yield line
     yield ("  ".join(_history(trial, view)), "$dim")
-    for key in trial.params:
-        yield Content.assemble((f"{key:<24}", "$dim"), value_text(trial, key))
+    yield ""
+    yield from _setting_lines(trial, width)
 
 
-def _measures(trial: Trial) -> Iterable[str]:
-    yield f"pAUC {trial.pauc:.4f}" if trial.pauc is not None else ""
-    yield f"missed {trial.frr * 100:.1f} %" if trial.frr is not None else ""
-    yield f"{rate(trial.fah)} false/h" if trial.fah is not None else ""
-    yield f"{trial.latency_ms:.3g} ms" if trial.latency_ms is not None else ""
-    yield f"{brief(trial.macs)} MACs" if trial.macs is not None else ""
-    yield f"{trial.int8_kb:.0f} kB" if trial.int8_kb is not None else ""
+def _setting_lines(trial: Trial, width: int) -> Iterable[Line]:
+    """What was tried, in as many columns as there is room for."""
+    name = max((len(key) for key in trial.params), default=0) + 1
+    cells = [
+        Content.assemble((f"{key:<{name}}", "$dim"), f"{value_text(trial, key):<14}")
+        for key in trial.params
+    ]
+    columns = max(1, width // (name + 14))
+    for at in range(0, len(cells), columns):
+        yield Content("").join(cells[at : at + columns])
+
+
+def _quality(trial: Trial) -> Iterable[str]:
+    if trial.pauc is not None:
+        yield f"pAUC {trial.pauc:.4f}"
+    if trial.frr is not None:
+        yield f"missed {percent(trial.frr)}"
+    if trial.fah is not None:
+        yield f"{rate(trial.fah)} false/h"
+
+
+def _cost(trial: Trial) -> Iterable[str]:
+    if trial.latency_ms is not None:
+        yield f"{milliseconds(trial.latency_ms)} ms a hop"
+    if trial.macs is not None:
+        yield f"{brief(trial.macs)} MACs a window"
+    if trial.int8_kb is not None:
+        yield f"INT8 {trial.int8_kb:.0f} kB"
 
 
 def _history(trial: Trial, view: StudyView) -> Iterable[str]:
@@ -197,11 +263,11 @@ def front_plot(view: StudyView, chosen: int | None) -> Plot | None:
     rest = [number for number in points if number not in view.front]
     groups = (
         Series("trial", *_axes(points[n] for n in rest if n in fits), "○", colour=OTHERS),
-        Series("over a target", *_axes(points[n] for n in rest if n not in fits), "×",
+        Series("over a target", *_axes(points[n] for n in rest if n not in fits), "+",
                colour=OTHERS),
         Series("", *_stairs(best), colour=FRONT),
         Series("front", *_axes(best), "◆", colour=FRONT),
-        Series(f"{chosen}", *_axes([points[chosen]] if chosen in points else []), "●",  # type: ignore[index]
+        Series(f"{chosen}", *_axes([points[chosen]] if chosen in points else []), "●",
                colour=CHOSEN),
     )  # fmt: skip
     shown = [group for group in groups if np.size(group.xs)]
@@ -222,7 +288,7 @@ def _axes(points: Iterable[tuple[float, float]]) -> tuple[list[float], list[floa
 def _stairs(best: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
     """The edge of what is reached: from each point to the next slower one, then up or down."""
     corners = []
-    for (x, y), (next_x, next_y) in zip(best, best[1:], strict=False):
+    for (x, y), (next_x, next_y) in pairwise(best):
         corners += [(x, y), (next_x, y), (next_x, next_y)]
     return _axes(corners)
 
@@ -246,7 +312,7 @@ def volume_plot(view: StudyView) -> Plot | None:
     count = len(view.hypervolume)
     x = Axis(1.0, max(2.0, count), label="trials")
     shares = [100 * share for share in view.hypervolume]
-    y = Axis(0.0, max(5.0, max(shares) * 1.05), label="%")
+    y = Axis(0.0, max(5.0, max(shares) * 1.05))
     return Plot([Series("", range(1, count + 1), shares)], x, y)
 
 

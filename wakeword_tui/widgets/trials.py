@@ -32,7 +32,7 @@ class TrialTable(Mover):
         self.border_title = "study"
         self._view: StudyView | None = None
         self._trials: Sequence[Trial] = ()
-        self._now = ""
+        self._now: str | None = None
         self._at = self._first = 0
         self._content = Content("")
 
@@ -49,12 +49,13 @@ class TrialTable(Mover):
     @property
     def text(self) -> str:
         """Every trial as a line, for the clipboard."""
-        view = self._view
-        lines = [trade.trial_line(trial, view) for trial in self._trials] if view else []
+        if self._view is None:
+            return ""
+        lines = [trade.trial_line(trial, self._view, trade.SETTINGS_FROM) for trial in self._trials]
         return "\n".join(line.plain for line in lines)
 
-    def show(self, view: StudyView | None, trials: Sequence[Trial], now: str = "") -> None:
-        """Show trials in this order; `now` is how far the running one is.
+    def show(self, view: StudyView, trials: Sequence[Trial], now: str | None) -> None:
+        """Show trials in this order; `now` is how far the running one is, None where none runs.
 
         The cursor stays on its trial, and on top if it was there.
         """
@@ -82,7 +83,7 @@ class TrialTable(Mover):
             lowest = max(len(self._trials) - self.rows, 0)
             self._first = min(max(self._first, self._at - self.rows + 1, 0), self._at, lowest)
             shown = self._trials[self._first : self._first + self.rows]
-            lines = [self._cut(trade.header(self._view))]
+            lines = [self._cut(trade.header(self._view, self.size.width))]
             lines += [self._line(trial, self._view) for trial in shown]
         self.border_subtitle = f"{self._at + 1} of {len(self._trials)}" if self._trials else ""
         content = Content("\n").join(lines)
@@ -91,7 +92,7 @@ class TrialTable(Mover):
             self.refresh()
 
     def _line(self, trial: Trial, view: StudyView) -> Content:
-        line = self._cut(trade.trial_line(trial, view, self._now))
+        line = self._cut(trade.trial_line(trial, view, self.size.width, self._now))
         return line.stylize_before(CURSOR) if trial is self.current else line
 
     def _cut(self, line: Content) -> Content:
