@@ -120,8 +120,14 @@ def growth(trials: Sequence[Trial], quality: Quality) -> tuple[float, ...]:
 
 
 def front_of(trials: Sequence[Trial], quality: Quality) -> tuple[int, ...]:
-    """Numbers of the feasible complete trials that none dominates, fastest first."""
-    found = [(minimised(t.values, quality), t.number) for t in trials if t.values and t.feasible]
-    places = front([point for point, _ in found])
-    best = sorted((found[at][0][1], found[at][1]) for at in places)
-    return tuple(number for _, number in best)
+    """Numbers of the feasible complete trials that none dominates, fastest first.
+
+    Of trials with the same values the one with the fewest MACs counts.
+    """
+    lightest = dict[Point, Trial]()
+    for trial in sorted(trials, key=lambda trial: trial.macs or 0):
+        if trial.values and trial.feasible:
+            lightest.setdefault(minimised(trial.values, quality), trial)
+    points = list(lightest)
+    best = sorted((points[at][1], at) for at in front(points))
+    return tuple(lightest[points[at]].number for _, at in best)

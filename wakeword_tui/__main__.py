@@ -22,13 +22,14 @@ from wakeword_tui.commands import (
     mine,
     recipes,
     runs,
+    search,
     train,
 )
 from wakeword_tui.commands.arguments import add_workspace, workspace
 from wakeword_tui.commands.output import note
 from wakeword_tui.commands.progress import Interrupted
 
-FAMILIES = (demo, data, train, evaluate, compare, mine, recipes, runs, machine)
+FAMILIES = (demo, data, train, search, evaluate, compare, mine, recipes, runs, machine)
 BUG = 70
 EXAMPLES = """\
 examples:
