@@ -63,9 +63,10 @@ def search(
     with Study.opened(workspace, name, storage) as study:
         for asked in study.left(workspace):
             _Attempt(study, asked, workspace, emit, control).go()
+        control.tick()
         while (next_ := study.ask()) is not None:
-            control.tick()
             _Attempt(study, next_, workspace, emit, control).go()
+            control.tick()
 
 
 class _Attempt:

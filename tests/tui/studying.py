@@ -2,7 +2,16 @@
 
 import math
 import random
+from dataclasses import asdict
 
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.trial import FrozenTrial, create_trial
+
+from engine.recipe import Recipe
+from engine.recipe_file import override
+from engine.runs import Workspace
+from engine.space import Dimension
+from engine.study import FATES, Outcome, Study, create
 from engine.trials import StudyView, Trial, front_of, growth
 
 SPACE = {
@@ -14,6 +23,10 @@ SPACE = {
 }
 
 
+def run_name(number: int) -> str:
+    return f"{number + 3:03d}-mel40-t{number}"
+
+
 def made_trial(number: int, chance: random.Random) -> Trial:
     """Wider students are slower and better, and the learning rate has its best place."""
     width, lr = 0.25 * 8 ** chance.random(), 3e-4 * 60 ** chance.random()
@@ -22,14 +35,13 @@ def made_trial(number: int, chance: random.Random) -> Trial:
     lack = 0.02 + 0.08 / width**0.7 * (1 + math.log(lr / 3e-3) ** 2 / 3) * chance.uniform(0.8, 1.3)
     pauc, latency = 1 - min(lack, 0.45), 0.04 + 0.11 * width**1.6 * chance.uniform(0.95, 1.1)
     parent = number - chance.randint(1, 9) if number % 5 == 4 and number > 10 else None
-    made = Trial(
+    return Trial(
         number=number, state="complete", params=params, values=(pauc, latency), frr=lack * 1.5,
         pauc=pauc, fah=0.42, latency_ms=latency, macs=round(2.5e6 * width**2),
-        int8_kb=26 + 80 * width**1.7, feasible=latency < 0.3, run=f"{number + 3:03d}-mel40-t{number}",
+        int8_kb=26 + 80 * width**1.7, feasible=latency < 0.3, run=run_name(number),
         parent=parent, operation=chance.choice(["perturb", "resample", "swap"]) if parent else "",
         seconds=41 + 20 * chance.random(),
     )  # fmt: skip
-    return made
 
 
 def made_view(trials: int = 48, *, running: bool = False) -> StudyView:
@@ -52,10 +64,51 @@ def made_view(trials: int = 48, *, running: bool = False) -> StudyView:
         )  # fmt: skip
     if running:
         tried.append(Trial(number=trials, state="running", params=tried[0].params,
-                           run=f"{trials + 3:03d}-mel40-t{trials}"))  # fmt: skip
+                           run=run_name(trials)))  # fmt: skip
     return StudyView(
         name="mel40", recipe="recipes/search.toml", sampler="tpe", seed=0, wanted=60,
         quality="pauc", latency="measured", space=SPACE, trials=tuple(tried),
         front=front_of(tried, "pauc"), hypervolume=growth(tried, "pauc"),
         importance={"model.width": 0.52, "train.lr": 0.31, "augment.room": 0.12, "loss.kind": 0.05},
+    )  # fmt: skip
+
+
+RECIPE = override(
+    Recipe(),
+    {
+        "name": "mel40",
+        "search.space": {
+            "model.width": {"low": 0.25, "high": 2, "log": True},
+            "train.lr": {"low": 3e-4, "high": 2e-2, "log": True},
+            "loss.kind": {"choices": ["cross_entropy", "focal"]},
+            "augment.room": {"low": 0.0, "high": 1.0},
+        },
+    },
+)
+
+
+def write_study(workspace: Workspace, view: StudyView) -> None:
+    """Keep a made study in a database, as a search would have left it."""
+    create(workspace, view.name, RECIPE, view.wanted)
+    with Study.opened(workspace, view.name, None) as study:
+        kept = {dimension.key: distribution(dimension) for dimension in study.space}
+        study.study.add_trials([_frozen(trial, kept) for trial in view.trials])
+
+
+def distribution(dimension: Dimension) -> BaseDistribution:
+    if dimension.kind == "choice":
+        return CategoricalDistribution(dimension.choices)
+    return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
+
+
+def _frozen(trial: Trial, kept: dict[str, BaseDistribution]) -> FrozenTrial:
+    outcome = Outcome(
+        trial.values, trial.frr, trial.pauc, trial.fah, trial.latency_ms, trial.macs, trial.int8_kb,
+        trial.feasible, trial.why, trial.seconds,
+    )  # fmt: skip
+    known = {"run": trial.run, "parent": trial.parent, "operation": trial.operation}
+    ended = {} if trial.state == "running" else {"outcome": asdict(outcome)}
+    return create_trial(
+        state=FATES[trial.state], values=trial.values, params=trial.params, distributions=kept,
+        user_attrs={"begun": True} | known | ended,
     )  # fmt: skip
