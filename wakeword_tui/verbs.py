@@ -77,7 +77,7 @@ class Searching(Live):
 
     study: str
     home: Workspace
-    last_trial: threading.Event
+    last_trial: threading.Event = field(default_factory=threading.Event)
     """Set: the study ends with the present trial."""
 
     @property
