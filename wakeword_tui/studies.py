@@ -90,6 +90,7 @@ def trials_problems(texts: Mapping[str, str]) -> dict[str, str]:
 def begin_problems(names: Sequence[str], texts: Mapping[str, str]) -> dict[str, str]:
     """What is wrong with a new study, by the line it is wrong in."""
     wrong, name = trials_problems(texts), texts["name"].strip()
+    path = Path(texts["recipe"].strip()).expanduser()
     try:
         override(Recipe(), {"name": name})
         if name in names:
@@ -97,7 +98,10 @@ def begin_problems(names: Sequence[str], texts: Mapping[str, str]) -> dict[str, 
     except RecipeError as error:
         wrong["name"] = error.problems[0].removeprefix("name: ")
     try:
-        space_of(load(Path(texts["recipe"].strip()).expanduser()))
+        if path.is_file():
+            space_of(load(path))
+        else:
+            wrong["recipe"] = "there is no such file"
     except RecipeError as error:
         wrong["recipe"] = error.problems[0] if error.problems else error.message
     return wrong

@@ -124,11 +124,11 @@ def test_a_fork_is_checked_at_each_key_and_is_tried_next(home: Workspace) -> Non
         await pilot.press("j", "f")
         await see(app, pilot, "fork trial 23", "0.25 to 2, log", within_s=30)
         await pilot.press("ctrl+u", "9", "enter")
-        await see(app, pilot, "✗ input should be less")
+        await see(app, pilot, "✗ input should be less than or equal to 4, not 9")
         await pilot.press("ctrl+u", "3")
         await see(app, pilot, "✗ 3 is outside")
         await pilot.press("ctrl+u", *"0.5", "enter")
-        await see(app, pilot, "the fork of 23 is the next trial: s goes on", within_s=30)
+        await see(app, pilot, "the fork of 23 is", within_s=30)
 
     play(home, story)
     from engine.study import Study
@@ -145,7 +145,7 @@ def test_a_new_study_says_what_is_wrong_at_each_line(home: Workspace, tmp_path: 
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await opened(app, pilot)
         await pilot.press("n")
-        await see(app, pilot, "new study", "✗ cannot read recipe")
+        await see(app, pilot, "new study", "✗ there is no such file")
         await pilot.press("ctrl+u", *"my.toml", "down", "ctrl+u", "0", "down", "ctrl+u")
         await pilot.press(*"mel40", "enter")
         await see(app, pilot, "✗ a whole number above 0", "✗ there is one of that name")
@@ -302,7 +302,7 @@ def test_a_real_study_from_its_beginning_to_a_training_at_full_length(
         await pilot.press("f")
         await see(app, pilot, "fork trial 0", within_s=30)
         await pilot.press("ctrl+u", *"0.4", "enter")
-        await see(app, pilot, "the fork of 0 is the next trial", within_s=30)
+        await see(app, pilot, "the fork of 0 is", within_s=30)
 
     async def goes_on(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("3")

@@ -1,4 +1,4 @@
-"""Fields: a few lines to fill in at once, each with its limits, or what is wrong, beside it."""
+"""Fields: a few lines to fill in at once, each with its limits, and what is wrong below it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,10 +51,14 @@ class Fields(ModalScreen[dict[str, str] | None]):
                 with Horizontal():
                     yield Static(Content(field.name), classes="name")
                     yield Input(field.text, compact=True, name=field.name, select_on_focus=False)
-                    yield Static(classes="hint")
+                    yield Static(Content(field.hint), classes="hint")
+                yield Static(classes="problem")
 
     def on_mount(self) -> None:
-        """Say what the lines accept."""
+        """Say what is wrong from the start."""
+        longest = max(len(field.name) for field in self._fields)
+        for name in self.query(".name"):
+            name.styles.width = longest + 2
         self._say()
 
     @property
@@ -67,10 +71,10 @@ class Fields(ModalScreen[dict[str, str] | None]):
     @on(Input.Changed)
     def _say(self) -> Mapping[str, str]:
         wrong = self._check(self._texts)
-        for field, said in zip(self._fields, self.query(".hint").results(Static), strict=True):
+        for field, said in zip(self._fields, self.query(".problem").results(Static), strict=True):
             problem = wrong.get(field.name, "")
-            line = ("✗ " + problem, "$error") if problem else (field.hint, "$dim")
-            said.update(Content.assemble(line))
+            said.update(Content(f"✗ {problem}"))
+            said.display = bool(problem)
         return wrong
 
     @on(Input.Submitted)
