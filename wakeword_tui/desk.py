@@ -140,7 +140,7 @@ class Desk:
         share = f" {done * 100 // total} %" if total else ""
         word = job.name if job.state is State.RUNNING else job.state.value
         if store.trial is not None:
-            word += f" trial {store.trial.number}"
+            word += f" #{store.trial.number}"
         sign = (f"{sign_of(job.state, finished=False)} ", "$now")
         parts = [Content.assemble(sign, f"{word}{share}")]
         eta_s = store.eta_s(time.time())

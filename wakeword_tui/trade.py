@@ -69,7 +69,7 @@ def instead(found: Found | None, *, busy: bool) -> list[Line]:
         return [head, "", *found.trouble.hint.splitlines(), "", "l  opens another study"]
     if busy:
         return [("The first trial begins …", "bold"), "", "2      shows it live"]
-    return [*(EMPTY if found.view is None else NO_TRIALS)]
+    return [*(NO_TRIALS if found.names else EMPTY)]
 
 
 def title(view: StudyView, order: Order, now: str | None) -> str:

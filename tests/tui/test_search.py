@@ -193,7 +193,7 @@ def test_train_follows_a_study_from_trial_to_trial(home: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         live = search_scripted(app)
         await pilot.press("2")
-        await see(app, pilot, "run 005-mel40-t1", "● search trial 1")
+        await see(app, pilot, "run 005-mel40-t1", "● search #1")
         assert [event.epoch for event in live.store.validations] == [2]
         assert len(live.store.losses) == 10
         await pilot.press("9")
@@ -216,7 +216,7 @@ def test_s_stops_after_the_trial_and_again_at_once(home: Workspace) -> None:
         live = search_scripted(app)
         await opened(app, pilot)
         await pilot.press("s")
-        await see(app, pilot, "stopping after this trial; s again")
+        await see(app, pilot, "mel40 stops after this trial")
         assert live.last_trial.is_set()
         assert live.job.alive
         await pilot.press("s")

@@ -222,10 +222,10 @@ class SearchScreen(Page):
             self.action_resume()
         elif searching.last_trial.is_set():
             searching.job.control.stop()
-            self.notify("stopping after a checkpoint", timeout=2)
+            self.notify(f"{searching.study} stops after a checkpoint", timeout=2)
         else:
             searching.last_trial.set()
-            self.notify("stopping after this trial; s again stops now", timeout=4)
+            self.notify(f"{searching.study} stops after this trial; s again: now", timeout=4)
 
     def action_pause(self) -> None:
         """Hold the job, or let it go on."""
