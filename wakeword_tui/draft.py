@@ -9,7 +9,7 @@ from typing import Any, Literal
 import annotated_types as at
 
 from engine.errors import RecipeError
-from engine.recipe import Recipe
+from engine.recipe import Recipe, Section
 from engine.recipe_file import dump, field_at, fields, load, override, parse_setting
 from engine.runs import write_atomic
 
@@ -107,7 +107,25 @@ def show(value: Any) -> str:
             return repr(value).removesuffix(".0")
         case tuple():
             return ", ".join(show(item) for item in value)
+        case dict():
+            return (
+                "{" + ", ".join(f'"{key}" = {_inline(item)}' for key, item in value.items()) + "}"
+            )
     return str(value)
+
+
+def _inline(value: Any) -> str:
+    """A value as TOML on one line; of a table only what was set."""
+    match value:
+        case Section():
+            return show(value.model_dump(exclude_defaults=True))
+        case dict():
+            return show(value)
+        case tuple() | list():
+            return "[" + ", ".join(map(_inline, value)) + "]"
+        case str():
+            return f'"{value}"'
+    return show(value)
 
 
 def parse(path: str, text: str) -> Any:
