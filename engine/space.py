@@ -50,6 +50,12 @@ class Dimension:
         hangs = " and ".join(f"{key} = {_said(value)}" for key, value in self.when)
         return f"{said}, when {hangs}" if hangs else said
 
+    def has(self, value: Param) -> bool:
+        """Whether a value is of the right kind: one of the choices, or any number."""
+        if self.kind == "choice":
+            return value in self.choices
+        return isinstance(value, int | float) and not isinstance(value, bool)
+
     def fit(self, value: Param) -> Param:
         """A number moved into the range; a choice stays as it is."""
         if self.kind == "choice" or isinstance(value, str):
@@ -189,12 +195,12 @@ def suggest(space: Space, draw: Callable[[Dimension], Param]) -> Params:
 def clamp(space: Space, params: Mapping[str, Param], rng: random.Random) -> Params:
     """The nearest point of the space: numbers moved in, foreign keys dropped, missing ones drawn.
 
-    A choice that is not there is drawn anew.
+    A value of another kind, or none of the choices, is drawn anew.
     """
 
     def value(dimension: Dimension) -> Param:
         given = params.get(dimension.key)
-        if given is None or (dimension.kind == "choice" and given not in dimension.choices):
+        if given is None or not dimension.has(given):
             return dimension.draw(rng)
         return dimension.fit(given)
 
@@ -236,7 +242,7 @@ def problems_of(recipe: Recipe, space: Space, params: Mapping[str, Param]) -> li
     for key, value in params.items():
         if key not in known:
             found.append(f"{key}: not in the search space")
-        elif known[key].kind == "choice" and value not in known[key].choices:
+        elif not known[key].has(value):
             found.append(f"{key}: {_said(value)} is none of {known[key].words()}")
         elif refused := _refused(recipe, key, value):
             found += [f"{key}: {problem}" for problem in refused]

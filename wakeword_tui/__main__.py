@@ -39,6 +39,7 @@ examples:
   wakeword-tui data check recordings             look a folder of recordings over
   wakeword-tui train my.toml --folds             train and test on five folds
   wakeword-tui train --resume 3                  go on where a run was stopped
+  wakeword-tui search recipes/search.toml        find the trade-off of misses and latency
   wakeword-tui mine radio.mp3                    queue what a detector wrongly fires on
   wakeword-tui COMMAND --help                    more about one command
 """

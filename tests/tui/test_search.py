@@ -139,6 +139,24 @@ def test_a_fork_is_checked_at_each_key_and_is_tried_next(home: Workspace) -> Non
     assert asked.user_attrs == {"parent": 23, "operation": "by hand"}
 
 
+def test_x_writes_the_study_into_a_folder(home: Workspace, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    (tmp_path / "file").touch()
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await opened(app, pilot)
+        await pilot.press("x")
+        await see(app, pilot, "export into the folder", "mel40-plots")
+        await pilot.press("ctrl+u", *"file/below", "enter")
+        await see(app, pilot, "cannot write")
+        await pilot.press("x", "enter")
+        await until(pilot, (tmp_path / "mel40-plots" / "mel40-hypervolume.svg").exists, 60)
+
+    play(home, story)
+    sheet = (tmp_path / "mel40-plots" / "mel40.csv").read_text().splitlines()
+    assert len(sheet) == 1 + TRIALS + 1
+
+
 def test_a_new_study_says_what_is_wrong_at_each_line(home: Workspace, tmp_path: Path) -> None:
     (tmp_path / "my.toml").write_text(dump(RECIPE))
 

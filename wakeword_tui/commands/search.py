@@ -11,7 +11,7 @@ from engine.events import Emit
 from engine.jobs import Control
 from engine.recipe import Recipe
 from engine.recipe_file import dump
-from engine.runs import Workspace, write_atomic
+from engine.runs import Workspace, disk_error, write_atomic
 from engine.trials import StudyView, Trial
 from wakeword_tui.commands.arguments import (
     Verbs,
@@ -189,16 +189,25 @@ def _recipe(home: Workspace, args: argparse.Namespace) -> int:
 
 
 def _export(home: Workspace, args: argparse.Namespace) -> int:
-    """Write the trials as CSV and the Pareto front as PNG and SVG."""
-    from wakeword_tui.plots import draw_study
-
-    found = _view(home, args.study, args.storage)
-    args.out.mkdir(parents=True, exist_ok=True)
-    sheet = args.out / f"{found.name}.csv"
-    write_atomic(sheet, _csv(found).encode())
-    for path in [sheet, *draw_study(found, args.out)]:
+    for path in export_study(_view(home, args.study, args.storage), args.out):
         say(str(path))
     return 0
+
+
+def export_study(found: StudyView, folder: Path) -> list[Path]:
+    """Write the trials as CSV, and the Pareto front and the hypervolume as PNG and SVG.
+
+    Raises DataError where the disk refuses, or matplotlib is missing.
+    """
+    from wakeword_tui.plots import draw_study
+
+    sheet = folder / f"{found.name}.csv"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(sheet, _csv(found).encode())
+        return [sheet, *draw_study(found, folder)]
+    except OSError as error:
+        raise disk_error(folder, error) from error
 
 
 def _csv(found: StudyView) -> str:

@@ -17,8 +17,9 @@ from engine.recipe import Recipe
 from engine.recipe_file import load
 from engine.trials import StudyView, Trial
 from wakeword_tui import trade, verbs
+from wakeword_tui.commands.search import export_study
 from wakeword_tui.draft import Draft
-from wakeword_tui.screens.dialogs import Pick
+from wakeword_tui.screens.dialogs import Ask, Pick
 from wakeword_tui.screens.fields import Field, Fields
 from wakeword_tui.screens.page import Page
 from wakeword_tui.screens.train import loss_plot
@@ -337,7 +338,12 @@ class SearchScreen(Page):
         if view is None or not view.trials:
             self.notify("there is nothing to export yet", timeout=3)
             return
+        folder = await self.app.push_screen_wait(
+            Ask("export into the folder", f"{view.name}-plots")
+        )
+        if folder is None:
+            return
         with self.house.complaining():
-            paths = await asyncio.to_thread(verbs.export_study, self.desk.workspace, view)
-            self.notify(f"wrote {', '.join(path.name for path in paths)} to {paths[0].parent}",
-                        timeout=8, markup=False)  # fmt: skip
+            written = await asyncio.to_thread(export_study, view, Path(folder).expanduser())
+            names = ", ".join(path.name for path in written)
+            self.notify(f"wrote {names}", timeout=8, markup=False)
