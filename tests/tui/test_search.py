@@ -140,7 +140,6 @@ def test_a_fork_is_checked_at_each_key_and_is_tried_next(home: Workspace) -> Non
 
 
 def test_x_writes_the_study_into_a_folder(home: Workspace, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     (tmp_path / "file").touch()
 
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
