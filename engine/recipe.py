@@ -335,8 +335,8 @@ class Search(Section):
     """Every so many trials one is a fork: of the Pareto front, changed a little, from its weights;
     0 never."""
     stop_after: Annotated[int, Field(ge=0)] = 10
-    """Once so many trials are complete, one that is worse than their median at the same epoch, from
-    the second on, is stopped; 0 never."""
+    """Once so many complete trials take no more arithmetic, a trial that is worse at the same epoch
+    than their median, from the second on, is stopped; 0 never."""
 
 
 class Recipe(Section):

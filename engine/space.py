@@ -257,11 +257,15 @@ def full_recipe(recipe: Recipe, params: Mapping[str, Param]) -> Recipe:
 
 
 def trial_recipe(recipe: Recipe, params: Mapping[str, Param], name: str) -> Recipe:
-    """The recipe of a trial: shorter where the search says so, and reported on validation."""
+    """The recipe of a trial: shorter where the search says so, and reported on validation.
+
+    Its few epochs are not averaged: the first of them have learnt next to nothing.
+    """
     search, train = recipe.search, recipe.train
     changes: dict[str, Any] = {
         "train.epochs": search.epochs or train.epochs,
         "train.steps_per_epoch": search.steps_per_epoch or train.steps_per_epoch,
+        "train.average_best": 1,
         "evaluate.split": "validation",
         "name": name,
         "search": {},
