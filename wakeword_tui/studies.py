@@ -28,7 +28,7 @@ class Found:
 
 
 class Studies:
-    """The study in front. SQLite is read in a thread of the screen's, never by its event loop."""
+    """The study in front. SQLite is read in a thread, and neither screen nor quitting waits for it."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
@@ -66,8 +66,11 @@ class Studies:
         self._stamp = stamp
         return True
 
-    def read(self) -> None:
-        """Read the studies and the one in front; takes its time."""
+    def look(self) -> None:
+        """Read the studies and the one in front, in a thread."""
+        threading.Thread(target=self._read, name="studies", daemon=True).start()
+
+    def _read(self) -> None:
         with self._reading:
             name, names = self.name, tuple(verbs.studies(self.workspace))
             try:

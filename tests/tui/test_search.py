@@ -1,6 +1,8 @@
 """Search: a made study on the screen, what its keys ask for, and a real one from end to end."""
 
 import shutil
+import sqlite3
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ from engine.events import Emit, JobStarted, TrialFinished, TrialStarted
 from engine.jobs import Control
 from engine.recipe_file import dump
 from engine.runs import Workspace
+from engine.study import BUSY_S, Study
 from engine.study import view as study_view
 from engine.trials import Trial
 from tests.tiny import tiny_recipe
@@ -131,8 +134,6 @@ def test_a_fork_is_checked_at_each_key_and_is_tried_next(home: Workspace) -> Non
         await see(app, pilot, "the fork of 23 is", within_s=30)
 
     play(home, story)
-    from engine.study import Study
-
     with Study.opened(home, "mel40", None) as study:
         asked = study.study.get_trials(deepcopy=False)[-1]
     assert asked.system_attrs["fixed_params"]["model.width"] == 0.5
@@ -264,6 +265,22 @@ def test_a_study_that_cannot_be_read_says_so(home: Workspace) -> None:
         await see(app, pilot, "the study's database", "opens another study", within_s=30)
 
     play(home, story)
+
+
+def test_neither_the_screen_nor_quitting_waits_for_a_locked_database(home: Workspace) -> None:
+    locked = sqlite3.connect(home.studies / "mel40.db")
+    locked.execute("BEGIN EXCLUSIVE")
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("3")
+        await see(app, pilot, "reading …")
+        await pilot.press("question_mark")
+        await see(app, pilot, "List of studies")
+
+    began = time.monotonic()
+    play(home, story)
+    locked.close()
+    assert time.monotonic() - began < BUSY_S / 2
 
 
 def test_the_front_is_stairs_and_the_chosen_trial_stands_on_top() -> None:

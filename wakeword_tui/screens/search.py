@@ -94,7 +94,7 @@ class SearchScreen(Page):
         studies, searching = self.desk.studies, self._searching
         store = searching.store if searching else None
         if studies.due((store.trial, store.outcome) if store else None):
-            self._read()
+            studies.look()
         view = studies.view
         self.set_class(not (view and view.trials), "-empty")
         if self._was_live != (searching is not None):
@@ -108,10 +108,6 @@ class SearchScreen(Page):
             self.query_one("#empty", Lines).show(*told)
         if store is not None:
             self._paint_live(store)
-
-    @work(thread=True, group="study")
-    def _read(self) -> None:
-        self.desk.studies.read()
 
     @property
     def _searching(self) -> Searching | None:
@@ -321,7 +317,12 @@ class SearchScreen(Page):
     async def action_train(self) -> None:
         """Put the trial's recipe into Setup, at full length, and train it."""
         found = self._trial()
-        if found is None or not await self.house.edits_may_go():
+        if found is None:
+            return
+        if self.desk.training() is not None:
+            self.notify("a job is running: s stops it first", timeout=4)
+            return
+        if not await self.house.edits_may_go():
             return
         view, trial = found
         with self.house.complaining():
