@@ -14,6 +14,7 @@ from engine.runs import Workspace
 from engine.space import space_of
 from engine.trials import StudyView
 from wakeword_tui import verbs
+from wakeword_tui.draft import Draft
 
 LOOK_EVERY_S = 1.0
 
@@ -28,7 +29,7 @@ class Found:
 
 
 class Studies:
-    """The study in front. SQLite is read in a thread, and neither screen nor quitting waits for it."""
+    """The study in front. SQLite is read in a thread that neither screen nor quitting waits for."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
@@ -90,10 +91,9 @@ def trials_problems(texts: Mapping[str, str]) -> dict[str, str]:
     return {} if text.isdecimal() and int(text) > 0 else {"trials": "a whole number above 0"}
 
 
-def begin_problems(names: Sequence[str], texts: Mapping[str, str]) -> dict[str, str]:
+def begin_problems(names: Sequence[str], draft: Draft, texts: Mapping[str, str]) -> dict[str, str]:
     """What is wrong with a new study, by the line it is wrong in."""
     wrong, name = trials_problems(texts), texts["name"].strip()
-    path = Path(texts["recipe"].strip()).expanduser()
     try:
         override(Recipe(), {"name": name})
         if name in names:
@@ -101,13 +101,27 @@ def begin_problems(names: Sequence[str], texts: Mapping[str, str]) -> dict[str, 
     except RecipeError as error:
         wrong["name"] = error.problems[0].removeprefix("name: ")
     try:
-        if path.is_file():
-            space_of(load(path))
-        else:
-            wrong["recipe"] = "there is no such file"
+        data = begin_recipe(texts["recipe"], draft).data
+        if not (data.manifest or data.sources):
+            wrong["recipe"] = "it names no data, and Setup does not either"
     except RecipeError as error:
         wrong["recipe"] = error.problems[0] if error.problems else error.message
     return wrong
+
+
+def begin_recipe(text: str, draft: Draft) -> Recipe:
+    """The recipe of a new study from its path: as edited, if Setup has it open.
+
+    Where it names no data, it takes that of Setup. Raises RecipeError, also for a bad space.
+    """
+    path = Path(text.strip()).expanduser()
+    if not path.is_file():
+        raise RecipeError("there is no such file")
+    here = draft.path is not None and path.resolve() == draft.path.resolve()
+    recipe = draft.recipe if here else load(path)
+    space_of(recipe)
+    named = recipe.data.manifest or recipe.data.sources
+    return recipe if named else recipe.model_copy(update={"data": draft.recipe.data})
 
 
 def _changed(path: Path) -> tuple[str, int]:

@@ -13,7 +13,8 @@ from textual.widgets import Input
 
 from engine.events import Emit, JobStarted, TrialFinished, TrialStarted
 from engine.jobs import Control
-from engine.recipe_file import dump
+from engine.recipe import Recipe
+from engine.recipe_file import dump, override
 from engine.runs import Workspace
 from engine.study import BUSY_S, Study
 from engine.study import view as study_view
@@ -25,8 +26,9 @@ from tests.tui.scripted import stepped, validated, write_run
 from tests.tui.studying import RECIPE, made_view, write_study
 from wakeword_tui import trade
 from wakeword_tui.app import WakewordApp
+from wakeword_tui.draft import Draft
 from wakeword_tui.store import Store
-from wakeword_tui.studies import begin_problems
+from wakeword_tui.studies import begin_problems, begin_recipe
 from wakeword_tui.verbs import Searching
 from wakeword_tui.widgets.trials import TrialTable
 
@@ -158,7 +160,7 @@ def test_x_writes_the_study_into_a_folder(home: Workspace, tmp_path: Path) -> No
 
 
 def test_a_new_study_says_what_is_wrong_at_each_line(home: Workspace, tmp_path: Path) -> None:
-    (tmp_path / "my.toml").write_text(dump(RECIPE))
+    (tmp_path / "my.toml").write_text(dump(override(RECIPE, {"data.manifest": "/clips"})))
 
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await opened(app, pilot)
@@ -179,10 +181,24 @@ def test_what_is_wrong_with_a_new_study(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text('[search.space]\n"train.lr" = { low = 0.1, high = 0.01 }\n')
     texts = {"recipe": str(recipe), "trials": "5", "name": "a b"}
-    assert begin_problems([], texts) == {
+    assert begin_problems([], Draft(), texts) == {
         "recipe": "search.space.train.lr: low 0.1 is not below high 0.01",
         "name": "string should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]{0,40}$', not 'a b'",
     }
+
+
+def test_a_new_study_takes_what_stands_in_setup(tmp_path: Path) -> None:
+    recipe, data = tmp_path / "recipe.toml", tmp_path / "clips"
+    recipe.write_text('[search.space]\n"train.lr" = { low = 0.001, high = 0.01 }\n')
+    texts = {"recipe": str(recipe), "trials": "5", "name": "a"}
+    assert "names no data" in begin_problems([], Draft(), texts)["recipe"]
+    other = Draft(saved=override(Recipe(), {"data.manifest": str(data), "train.seed": 4}))
+    assert begin_problems([], other, texts) == {}
+    begun = begin_recipe(str(recipe), other)
+    assert (begun.data.manifest, begun.train.seed) == (data, 0)
+    edited = Draft.open(recipe)
+    edited.set("train.seed", "5")
+    assert begin_recipe(str(recipe), edited).train.seed == 5
 
 
 def two_trials(emit: Emit, control: Control) -> None:

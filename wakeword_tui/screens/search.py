@@ -14,7 +14,6 @@ from textual.events import Resize
 from textual.widget import Widget
 
 from engine.recipe import Recipe
-from engine.recipe_file import load
 from engine.trials import StudyView, Trial
 from wakeword_tui import trade, verbs
 from wakeword_tui.commands.search import export_study
@@ -24,7 +23,7 @@ from wakeword_tui.screens.fields import Field, Fields
 from wakeword_tui.screens.page import Page
 from wakeword_tui.screens.train import loss_plot
 from wakeword_tui.store import Store
-from wakeword_tui.studies import begin_problems, trials_problems
+from wakeword_tui.studies import begin_problems, begin_recipe, trials_problems
 from wakeword_tui.verbs import Searching
 from wakeword_tui.widgets.chart import Chart
 from wakeword_tui.widgets.panels import Lines
@@ -258,11 +257,11 @@ class SearchScreen(Page):
             Field("trials", str(recipe.search.trials)),
             Field("name", recipe.name),
         ]
-        check = partial(begin_problems, found.names if found else ())
+        check = partial(begin_problems, found.names if found else (), draft)
         texts = await self.app.push_screen_wait(Fields("new study", fields, check))
         if texts is not None:
             with self.house.complaining():
-                recipe = load(Path(texts["recipe"]).expanduser())
+                recipe = begin_recipe(texts["recipe"], draft)
                 self._begin(recipe, texts["name"], int(texts["trials"]))
 
     def _begin(self, recipe: Recipe | None, name: str, trials: int) -> None:
