@@ -15,6 +15,8 @@ from engine.study import Outcome, Study
 from engine.trials import Param, Point, front, hypervolume
 
 RECIPE = load(Path(__file__).parents[2] / "recipes" / "search.toml")
+SPACE = space_of(RECIPE)
+DIMENSIONS = {dimension.key: dimension for dimension in SPACE}
 REFERENCE = (0.6, 12e6)
 BEST = {
     "train.lr": math.log(5e-3),
@@ -37,9 +39,8 @@ def analytic(params: Mapping[str, Param]) -> Point:
     macs = 1.2e6 * width**2 * (1 if depthwise else 2.5) * mels / 40 * window / 1500
     capacity = width * (1 if depthwise else 1.2) * (mels / 40) ** 0.3
     missed = 0.02 + 0.12 / capacity + 0.02 * abs(window - 1500) / 300
-    space = {dimension.key: dimension for dimension in space_of(RECIPE)}
     for key, best in BEST.items():
-        dimension, value = space[key], float(params[key])
+        dimension, value = DIMENSIONS[key], float(params[key])
         low, high = dimension.low, dimension.high
         if dimension.log:
             value, low, high = math.log(value), math.log(low), math.log(high)
@@ -57,8 +58,8 @@ def covered(points: list[Point]) -> float:
 
 def by_chance(seed: int, trials: int) -> float:
     """What random search covers."""
-    rng, space = random.Random(seed), space_of(RECIPE)
-    drawn = [suggest(space, lambda dimension: dimension.draw(rng)) for _ in range(trials)]
+    rng = random.Random(seed)
+    drawn = [suggest(SPACE, lambda dimension: dimension.draw(rng)) for _ in range(trials)]
     return covered([analytic(params) for params in drawn])
 
 
