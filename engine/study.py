@@ -30,7 +30,17 @@ from engine.recipe import Recipe
 from engine.recipe_file import dump, loads
 from engine.runs import Workspace, write_atomic
 from engine.space import Dimension, Params, clamp, mutate, problems_of, space_of, suggest
-from engine.trials import Param, Point, StudyView, Trial, TrialState, front_of, growth
+from engine.trials import (
+    Param,
+    Point,
+    Quality,
+    StudyView,
+    Trial,
+    TrialState,
+    front_of,
+    growth,
+    minimised,
+)
 
 BUSY_S = 60
 BEAT_S = 30
@@ -87,11 +97,17 @@ class Asked:
         self.asking.set_user_attr(key, value)
 
 
+_QUIET = threading.RLock()
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence Optuna: that ask and heartbeat go together is experimental, and it says so."""
+    """Silence Optuna: that ask and heartbeat go together is experimental, and it says so.
+
+    What is warned of is the whole process's to say: one thread at a time may change it.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with warnings.catch_warnings():
+    with _QUIET, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
@@ -381,18 +397,22 @@ def view(workspace: Workspace, name: str, storage: str | None = None) -> StudyVi
             trials=trials,
             front=front_of(trials, search.quality),
             hypervolume=growth(trials, search.quality),
-            importance=_importance(study.study, trials),
+            importance=_importance(study.study, trials, search.quality),
         )
 
 
-def _importance(study: optuna.Study, trials: tuple[Trial, ...]) -> dict[str, float]:
-    """What share of the differences in quality each key explains (PED-ANOVA)."""
+def _importance(
+    study: optuna.Study, trials: tuple[Trial, ...], quality: Quality
+) -> dict[str, float]:
+    """How much each key has to do with a good quality, as a share (PED-ANOVA, low is good)."""
     qualities = {trial.values[0] for trial in trials if trial.values}
     complete = sum(trial.values is not None for trial in trials)
     if complete < LEAST_FOR_IMPORTANCE or len(qualities) < 2:
         return {}
     with _quiet():
-        return get_param_importances(study, target=lambda trial: trial.values[0])
+        return get_param_importances(
+            study, target=lambda trial: minimised((trial.values[0], trial.values[1]), quality)[0]
+        )
 
 
 def recipe_of(workspace: Workspace, name: str, storage: str | None = None) -> Recipe:
