@@ -146,6 +146,26 @@ def test_a_fork_by_hand_is_tried_next_and_checked(home: Workspace) -> None:
     assert by_hand.params == {**first.params, "model.width": 1.5}
 
 
+def test_nsga2_gets_a_key_that_no_person_entered(home: Workspace) -> None:
+    begun(home, 2, sampler="nsga2")
+    with Study.opened(home, NAME, None) as study:
+        first = study.ask()
+        assert first is not None
+        finish(study, first)
+    entered = {"model.width": 1.5, "train.batch_size": 9}
+    fork(home, NAME, 0, entered)
+    go_on(home)
+    params = tried(home)[1].params
+    assert {key: params[key] for key in entered} == entered
+
+
+def test_a_name_that_no_run_can_have_is_refused(home: Workspace) -> None:
+    for name in ("a/b", "x" * 40):
+        with pytest.raises(RecipeError, match="name: string should"):
+            create(home, name, made_recipe(), 2)
+    assert not home.studies.exists()
+
+
 def test_a_fork_by_hand_survives_a_kill_while_it_is_taken_up(home: Workspace) -> None:
     begun(home, 3)
     with Study.opened(home, NAME, None) as study:
