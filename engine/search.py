@@ -56,11 +56,11 @@ def search(
     Raises Stopped, after a checkpoint of the trial under way, when told to stop.
     """
     if recipe is not None:
-        device_of(recipe)
         create(workspace, name, recipe, trials or recipe.search.trials, storage)
     elif trials is not None:
         want(workspace, name, trials, storage)
     with Study.opened(workspace, name, storage) as study:
+        device_of(study.recipe)
         for asked in study.left(workspace):
             _Attempt(study, asked, workspace, emit, control).go()
         control.tick()

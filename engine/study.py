@@ -8,7 +8,7 @@ process was killed in between.
 import random
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -27,7 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from engine.errors import DataError, RecipeError
 from engine.recipe import Recipe
-from engine.recipe_file import dump, loads
+from engine.recipe_file import dump, loads, override
 from engine.runs import Workspace, write_atomic
 from engine.space import Dimension, Params, clamp, mutate, problems_of, space_of, suggest
 from engine.trials import (
@@ -254,11 +254,16 @@ class Study:
         params = {trial.number: trial.params for trial in trials}
         fork = mutate(self.space, [params[number] for number in numbers], rng)
         attrs = {"parent": numbers[fork.parent], "operation": fork.operation}
-        self.study.enqueue_trial(self._free(fork.params, rng), user_attrs=attrs)
+        self.study.enqueue_trial(self.free(fork.params, rng), user_attrs=attrs)
 
-    def _free(self, params: Params, rng: random.Random) -> Params:
-        """Leave a key to NSGA-II, which takes only what it helped to propose for a parent."""
-        free = rng.choice(sorted(params)) if self.recipe.search.sampler == "nsga2" else None
+    def free(self, params: Params, rng: random.Random, wanted: Iterable[str] = ()) -> Params:
+        """Leave a key to NSGA-II, which takes only what it helped to propose for a parent.
+
+        Not one that a person `wanted`, unless that is all of them.
+        """
+        if self.recipe.search.sampler != "nsga2":
+            return params
+        free = rng.choice(sorted(params.keys() - set(wanted)) or sorted(params))
         return {key: value for key, value in params.items() if key != free}
 
     def tell(self, asked: Asked, state: TrialState, outcome: Outcome) -> None:
@@ -343,9 +348,10 @@ def create(
 ) -> None:
     """Make a study, or join one of the same space in a shared database.
 
-    Raises DataError where one of that name is there already, and RecipeError for a bad space.
+    Raises DataError where one of that name is there already, and RecipeError for a bad space or a
+    name that its runs cannot have.
     """
-    space_of(recipe)
+    space_of(override(recipe, {"name": f"{name}-t0000"}))
     file, url = workspace.studies / f"{name}.toml", _url(workspace, name, storage)
     if file.exists():
         message = f"there is a study {name!r} already"
@@ -441,4 +447,4 @@ def fork(
         rng = random.Random(f"{parent} {sorted(changes.items())}")
         params = clamp(study.space, {**trials[parent].params, **changes}, rng)
         attrs = {"parent": parent, "operation": "by hand"}
-        study.study.enqueue_trial(study._free(params, rng), user_attrs=attrs)
+        study.study.enqueue_trial(study.free(params, rng, changes), user_attrs=attrs)

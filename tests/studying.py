@@ -59,6 +59,9 @@ def go_on(workspace: Workspace, storage: str | None = None, slow_s: float = 0.0)
             asked_.keep("run", f"of {workspace.root.name}")
             time.sleep(slow_s)
             finish(study, asked_)
+            if slow_s:
+                sys.stdout.write(f"{asked_.number}\n")
+                sys.stdout.flush()
 
 
 def tried(workspace: Workspace, storage: str | None = None) -> tuple[Trial, ...]:

@@ -94,8 +94,8 @@ def draw_study(found: StudyView, folder: Path) -> list[Path]:
 def pareto(found: StudyView) -> "Figure":
     """Every complete trial by latency and quality, forks apart, and the stairs of the front."""
     measured = found.latency == "measured"
-    x = "Time of a hop on one CPU thread, ms" if measured else "MACs of a window"
-    frr = "FRR at the FAH target on validation, in noise and rooms too, %"
+    x = "Time of a hop on one CPU thread, ms" if measured else "MACs of a window, millions"
+    frr = "FRR on validation, noise and rooms too, %"
     figure, axes = _figure(x, "pAUC on validation" if found.quality == "pauc" else frr)
     complete = [trial for trial in found.trials if trial.values and trial.feasible]
     for forked, label, mark in ((False, "proposed", "o"), (True, "forked", "^")):
@@ -105,7 +105,6 @@ def pareto(found: StudyView) -> "Figure":
     best = [_place(trial, found) for trial in found.trials if trial.number in found.front]
     if best:
         axes.step(*zip(*sorted(best), strict=True), where="post", color="black", label="front")
-        axes.set_xscale("log")
     for trial in (trial for trial in found.trials if trial.number in found.front):
         axes.annotate(str(trial.number), _place(trial, found), fontsize=8)
     axes.set_title(f"{found.name}: {len(complete)} complete of {len(found.trials)} trials")
@@ -115,6 +114,7 @@ def pareto(found: StudyView) -> "Figure":
 
 def _place(trial: Trial, found: StudyView) -> tuple[float, float]:
     quality, latency = trial.values or (0.0, 0.0)
+    latency = latency if found.latency == "measured" else latency / 1e6
     return latency, quality if found.quality == "pauc" else 100 * quality
 
 
