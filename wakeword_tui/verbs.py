@@ -221,15 +221,17 @@ def fork_check(workspace: Workspace, name: str) -> Callable[[Mapping[str, str]],
 
 
 def fork_params(texts: Mapping[str, str]) -> dict[str, "Param"]:
-    """The values of a fork; the sampler chooses for a key that is left empty."""
+    """The values that were typed; an empty line is left as the parent has it, or to chance."""
     return {key: parse(key, text) for key, text in texts.items() if text.strip()}
 
 
-def fork_trial(workspace: Workspace, name: str, parent: int, params: Mapping[str, "Param"]) -> None:
+def fork_trial(workspace: Workspace, name: str, parent: "Trial", texts: Mapping[str, str]) -> None:
     """Have a study try a changed trial next. Raises RecipeError for values outside its space."""
     from engine.study import fork
 
-    fork(workspace, name, parent, params)
+    typed = fork_params(texts).items()
+    changes = {key: value for key, value in typed if parent.params.get(key) != value}
+    fork(workspace, name, parent.number, changes)
 
 
 def full_recipe(workspace: Workspace, name: str, trial: "Trial") -> Recipe:

@@ -183,7 +183,7 @@ def test_what_is_wrong_with_a_new_study(tmp_path: Path) -> None:
     texts = {"recipe": str(recipe), "trials": "5", "name": "a b"}
     assert begin_problems([], Draft(), texts) == {
         "recipe": "search.space.train.lr: low 0.1 is not below high 0.01",
-        "name": "string should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]{0,40}$', not 'a b'",
+        "name": "letters, digits, dots and dashes, at most 35",
     }
 
 

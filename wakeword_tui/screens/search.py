@@ -297,17 +297,14 @@ class SearchScreen(Page):
         view, trial = found
         with self.house.complaining():
             check = await asyncio.to_thread(verbs.fork_check, self.desk.workspace, view.name)
-            fields = [
-                Field(key, trade.exact(trial, key), words) for key, words in view.space.items()
-            ]
+            space = view.space.items()
+            fields = [Field(key, trade.exact(trial, key), words) for key, words in space]
             question = f"fork trial {trial.number}"
             texts = await self.app.push_screen_wait(Fields(question, fields, check))
             if texts is None:
                 return
-            name, params = view.name, verbs.fork_params(texts)
-            await asyncio.to_thread(
-                verbs.fork_trial, self.desk.workspace, name, trial.number, params
-            )
+            fork = partial(verbs.fork_trial, self.desk.workspace, view.name, trial)
+            await asyncio.to_thread(fork, texts)
             then = "" if self._searching else ": s goes on with the study"
             self.notify(f"the fork of {trial.number} is the next trial{then}", timeout=4)
             self.desk.studies.look_again()
