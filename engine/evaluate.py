@@ -280,6 +280,7 @@ def make_report(
         features_ms=features_ms(checkpoint),
         checkpoint_sha256=sha256(checkpoint_path),
         operating_point=checkpoint.threshold(),
+        split=recipe.evaluate.split,
         validation=validation,
         test=measured(scored, checkpoint, [row[0] for row in validation.sweep]),
         warnings=exceeded(recipe.targets, size, latency["p95"]),
@@ -310,7 +311,8 @@ def evaluate(
         settings = Data(manifest=data.absolute(), wakeword=recipe.data.wakeword)
     emit(PhaseChanged("pack"))
     packed = pack(read(settings), workspace.cache, emit=emit, control=control)
-    chosen = select(packed, settings, "test") if data is None else everything(packed, settings)
+    split = recipe.evaluate.split
+    chosen = select(packed, settings, split) if data is None else everything(packed, settings)
     heard = Heard(packed, chosen, recipe)
     with tempfile.TemporaryDirectory() as folder:
         onnx_path = Path(folder) / "model.onnx"

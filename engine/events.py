@@ -115,6 +115,33 @@ class Reported(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class TrialStarted(Event):
+    """A study tries a recipe: `params` are what it changes, by dotted key; `trials` are wanted."""
+
+    study: str
+    number: int
+    run: str
+    params: dict[str, float | int | str | bool]
+    trials: int
+    parent: int | None = None
+    operation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFinished(Event):
+    """A trial is complete, stopped early or failed; `why` says the latter two in a sentence."""
+
+    study: str
+    number: int
+    run: str
+    state: str
+    quality: float | None
+    latency: float | None
+    why: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Mining(Event):
     """How far a recording has been mined; `speed` is in times real time, since the job began."""
 

@@ -5,9 +5,9 @@ there. A field that nothing reads fails a test.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -275,6 +275,9 @@ class Evaluate(Section):
     """Range of false alarms per hour over which the DET area is taken."""
     latency_runs: Annotated[int, Field(ge=20, le=100000)] = 200
     """Hops timed on the exported model, after a warm-up."""
+    split: Literal["test", "validation"] = "test"
+    """What the report is of. A search takes validation, so that its many trials, of which the best
+    is chosen, leave the test split closed."""
 
 
 class Targets(Section):
@@ -286,6 +289,60 @@ class Targets(Section):
     """Most kilobytes of activations as INT8, with the frames of a window."""
     latency_ms: Annotated[float, Field(gt=0)] | None = None
     """Longest time of one hop on one CPU thread of this machine (p95), in ms."""
+
+
+Value = bool | int | float | str
+
+
+class Range(Section):
+    """What a key may be in a search: from `low` to `high`, or one of `choices`."""
+
+    low: int | float | None = None
+    high: int | float | None = None
+    log: bool = False
+    choices: Annotated[tuple[Value, ...], Field(strict=False)] = ()
+    when: dict[str, Value] = {}
+
+
+def _flat(tables: Any, path: str = "") -> Any:
+    """Name ranges by dotted key: TOML reads `train.lr = ...` as a table in a table."""
+    if not isinstance(tables, dict):
+        return tables
+    flat = dict[str, Any]()
+    for key, value in tables.items():
+        inner = isinstance(value, dict) and value and not value.keys() & Range.model_fields.keys()
+        flat |= _flat(value, f"{path}{key}.") if inner else {f"{path}{key}": value}
+    return flat
+
+
+class Search(Section):
+    """What a study tries, and how it is led."""
+
+    space: Annotated[dict[str, Range], BeforeValidator(_flat)] = {}
+    """Keys that are tried: `"train.lr" = { low = 1e-3, high = 1e-2, log = true }`, or with choices;
+    `when = { "loss.kind" = "focal" }` tries a key only where an earlier one has that value."""
+    sampler: Literal["tpe", "nsga2"] = "tpe"
+    """tpe learns from every trial (Bergstra et al. 2011); nsga2 breeds generations of them."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seeds what is tried."""
+    trials: Annotated[int, Field(ge=1, le=100000)] = 60
+    """Trials of a study."""
+    quality: Literal["pauc", "frr"] = "pauc"
+    """First objective, on validation: pAUC of the clean words, or FRR at the FAH target over the
+    words clean, in noise and in rooms."""
+    latency: Literal["measured", "macs"] = "measured"
+    """Second objective: median time of a hop of the exported model on one CPU thread, or the
+    multiply-accumulates of a window, which are the same everywhere."""
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    """Epochs of a trial; else train.epochs, which the chosen one is trained for."""
+    steps_per_epoch: Annotated[int, Field(ge=1)] | None = None
+    """Steps in an epoch of a trial; else train.steps_per_epoch."""
+    fork_every: Annotated[int, Field(ge=0)] = 5
+    """Every so many trials one is a fork: of the Pareto front, changed a little, from its weights;
+    0 never."""
+    stop_after: Annotated[int, Field(ge=0)] = 10
+    """Once so many complete trials take no more arithmetic, a trial that is worse at the same epoch
+    than their median, from the second on, is stopped; 0 never."""
 
 
 class Recipe(Section):
@@ -302,3 +359,4 @@ class Recipe(Section):
     detector: DetectorSettings = DetectorSettings()
     evaluate: Evaluate = Evaluate()
     targets: Targets = Targets()
+    search: Search = Search()

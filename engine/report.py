@@ -311,6 +311,9 @@ class Report:
     operating_point: OperatingPoint
     validation: Measured
     test: Measured
+    """Of the split that the recipe asked for."""
+    split: str = field(default_factory=lambda: "test")
+    """test; validation for the trial of a search, which leaves the test split closed."""
     warnings: list[str] = field(default_factory=list)
     """Targets that the student exceeds, a sentence each."""
     hard_negatives: int = field(default_factory=int)

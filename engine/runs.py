@@ -4,6 +4,7 @@ workspace/
   lock                    pid of the process whose job holds the GPU
   runs/001-name/          recipe.toml events.jsonl report.json outcomes.npz checkpoints/ export/
                           mined/
+  studies/                name.toml, name.db: what a search has tried
   cache/<sha256>/         packed clips
   queue.db                finds to decide on (queue_store)
 """
@@ -235,6 +236,11 @@ class Workspace:
     def cache(self) -> Path:
         """Folder of packed clips."""
         return self.root / "cache"
+
+    @property
+    def studies(self) -> Path:
+        """Folder of studies."""
+        return self.root / "studies"
 
     @property
     def queue(self) -> Path:

@@ -86,7 +86,7 @@ def train(
             message = "the data changed since the checkpoint: the hard negatives are found anew"
             emit(Warned(message, "start a new run for one that can be repeated"))
         _Loop(trainer, run, emit, control).go()
-    test = Heard(packed, select(packed, recipe.data, "test"), recipe)
+    test = Heard(packed, select(packed, recipe.data, recipe.evaluate.split), recipe)
     _test(run, test, used(packed, recipe.data), emit=emit, control=control)
 
 

@@ -19,7 +19,7 @@ PLAIN = [
     "errors", "recipe", "recipe_file", "events", "bus", "runs", "jobs", "audio", "sound",
     "manifest", "acoustics", "phonetics", "sentences", "espeak_helper", "espeak", "synth", "words",
     "queue_file", "queue_store", "dataset", "mined", "health", "detector", "metrics", "report",
-    "cohorts", "compare",
+    "cohorts", "compare", "trials", "space", "study",
 ]  # fmt: skip
 TORCH = [
     "features", "rooms", "pitch", "augment", "batches", "ahead", "models", "quantize", "losses",
@@ -34,6 +34,7 @@ VERBS = [
     "pretrain",
     "train",
     "preview",
+    "search",
     "finder",
     "mine",
     "mine_run",
@@ -53,6 +54,8 @@ ONLY_IMPORTER = {
     "onnxscript": "engine/onnx_graph.py",
     "onnxruntime": "engine/scorer.py",
     "matplotlib": "wakeword_tui/plots.py",
+    "optuna": "engine/study.py",
+    "sqlalchemy": "engine/study.py",
     "pynvml": "wakeword_tui/meter.py",
     "sqlite3": "engine/queue_file.py",
 }

@@ -22,13 +22,14 @@ from wakeword_tui.commands import (
     mine,
     recipes,
     runs,
+    search,
     train,
 )
 from wakeword_tui.commands.arguments import add_workspace, workspace
 from wakeword_tui.commands.output import note
 from wakeword_tui.commands.progress import Interrupted
 
-FAMILIES = (demo, data, train, evaluate, compare, mine, recipes, runs, machine)
+FAMILIES = (demo, data, train, search, evaluate, compare, mine, recipes, runs, machine)
 BUG = 70
 EXAMPLES = """\
 examples:
@@ -38,6 +39,7 @@ examples:
   wakeword-tui data check recordings             look a folder of recordings over
   wakeword-tui train my.toml --folds             train and test on five folds
   wakeword-tui train --resume 3                  go on where a run was stopped
+  wakeword-tui search recipes/search.toml        find the trade-off of misses and latency
   wakeword-tui mine radio.mp3                    queue what a detector wrongly fires on
   wakeword-tui COMMAND --help                    more about one command
 """

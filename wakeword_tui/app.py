@@ -180,7 +180,7 @@ class WakewordApp(App[int]):
 
     def _tick(self) -> None:
         take_turns(self.desk.jobs)
-        if self.desk.live is not None and not self.desk.live.drain():
+        if self.desk.live is not None and not self.desk.drain(self.desk.live):
             self._ended(self.desk.live)
         if self.desk.health is not None and not self.desk.health.drain():
             self._looked_over(self.desk.health)
@@ -199,8 +199,7 @@ class WakewordApp(App[int]):
         """Tell once how a job ended."""
         self.desk.live = None
         self.refresh_bindings()
-        name = live.run.name if live.run else live.job.name
-        failed = live.store.failed
+        name, failed = live.name, live.store.failed
         if self.leaving:
             self.exit(0)
         elif failed is not None:
@@ -305,10 +304,11 @@ class WakewordApp(App[int]):
                 )
         for run in self.desk.runs():
             yield SystemCommand(
-                f"Open run {run.name}", "train", partial(self._open_in_train, run.name)
+                f"Open run {run.name}", "train", partial(self.open_in_train, run.name)
             )
 
-    def _open_in_train(self, name: str) -> None:
+    def open_in_train(self, name: str) -> None:
+        """Show a run, and go there."""
         self.switch_mode("train")
         self.open_run(name)
 

@@ -17,7 +17,8 @@ from wakeword_tui.meter import Meter
 from wakeword_tui.mining import Miner
 from wakeword_tui.numbers import brief, duration, percent
 from wakeword_tui.store import Entry, Level, Store
-from wakeword_tui.verbs import Live
+from wakeword_tui.studies import Studies
+from wakeword_tui.verbs import Live, Searching
 
 if TYPE_CHECKING:
     from engine.health import Health, SplitHealth
@@ -40,6 +41,7 @@ class Desk:
         self.timing: Live | None = None
         self.timed: tuple[Recipe, Pace] | None = None
         self.miner = Miner(self.jobs, lambda: self.queue)
+        self.studies = Studies(workspace)
         self.meter = Meter()
         self.notes: list[Entry] = []
         self._reports: dict[Path, tuple[int, dict[str, Any] | None]] = {}
@@ -55,6 +57,21 @@ class Desk:
     def follow(self, live: Live) -> None:
         """Put a job that has begun in front."""
         self.live, self.store, self.shown = live, live.store, live.run
+
+    def drain(self, live: Live) -> bool:
+        """Take in what the job did; whoever looks at a study's trial goes on to the next with it.
+
+        False once it has ended.
+        """
+        looked_at = self.store is live.store
+        alive = live.drain()
+        if looked_at:
+            self.follow(live)
+        return alive
+
+    def searching(self) -> Searching | None:
+        """The study that runs, if there is one."""
+        return self.live if isinstance(self.live, Searching) and self.live.job.alive else None
 
     def note(self, level: Level, text: str, detail: str = "") -> None:
         """Write a line of the app's own to the log."""
@@ -122,6 +139,8 @@ class Desk:
         done, total, _ = store.done()
         share = f" {done * 100 // total} %" if total else ""
         word = job.name if job.state is State.RUNNING else job.state.value
+        if store.trial is not None:
+            word += f" #{store.trial.number}"
         sign = (f"{sign_of(job.state, finished=False)} ", "$now")
         parts = [Content.assemble(sign, f"{word}{share}")]
         eta_s = store.eta_s(time.time())

@@ -1,5 +1,7 @@
 """Draft: the recipe in the Setup form, changed field by field, right or wrong."""
 
+import json
+import re
 import types
 import typing
 from dataclasses import dataclass, field
@@ -107,11 +109,17 @@ def show(value: Any) -> str:
             return repr(value).removesuffix(".0")
         case tuple():
             return ", ".join(show(item) for item in value)
+        case dict():
+            tables = {key: table.model_dump(exclude_defaults=True) for key, table in value.items()}
+            text = json.dumps(tables, separators=(", ", " = ")) if tables else ""
+            return re.sub(r'"(\w+)" =', r"\1 =", text)
     return str(value)
 
 
 def parse(path: str, text: str) -> Any:
-    """A field's value from what was typed; lists are separated by commas."""
+    """A field's value from what was typed; lists are separated by commas, a table is TOML."""
+    if typing.get_origin(annotation(path)) is dict:
+        text = text or "{}"
     if typing.get_origin(annotation(path)) is tuple:
         items = [item.strip() for item in text.split(",") if item.strip()]
         text = f"[{', '.join(map(_toml_item, items))}]"
@@ -168,6 +176,8 @@ def _plain(kind: Any) -> str:
     """A type in plain words."""
     if typing.get_origin(kind) is Literal:
         return ""
+    if typing.get_origin(kind) is dict:
+        return "table"
     if typing.get_origin(kind) is tuple:
         return "paths" if Path in typing.get_args(kind) else "numbers"
     if typing.get_origin(kind) is types.UnionType:

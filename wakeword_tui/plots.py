@@ -1,4 +1,4 @@
-"""Curves as files, PNG and SVG: the DET curve, score histograms, and the training.
+"""Curves as files, PNG and SVG: the DET curve, score histograms, the training, and a study.
 
 The only importer of matplotlib (extra `plots`), and only once something is drawn. Figures are made
 without pyplot: no window, no global state.
@@ -15,6 +15,7 @@ from engine.errors import DataError
 from engine.events import Stepped, Validated
 from engine.report import CLEAN, HALVES, Report
 from engine.runs import Run, read_events
+from engine.trials import StudyView, Trial
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,6 +79,50 @@ def training(run: Run) -> "Figure":
     right.plot([e.step for e in checks], [100 * e.frr for e in checks], "o-", color="tab:orange")
     right.set_ylabel("FRR at the FAH target on validation, %", color="tab:orange")
     right.set_ylim(0, 100)
+    return figure
+
+
+def draw_study(found: StudyView, folder: Path) -> list[Path]:
+    """Draw the Pareto front of a study, and its hypervolume over the trials."""
+    figures = [("front", pareto(found)), ("hypervolume", grown(found))]
+    folder.mkdir(parents=True, exist_ok=True)
+    return [
+        path for name, figure in figures for path in _save(figure, folder / f"{found.name}-{name}")
+    ]
+
+
+def pareto(found: StudyView) -> "Figure":
+    """Every complete trial by latency and quality, forks apart, and the stairs of the front."""
+    measured = found.latency == "measured"
+    x = "Time of a hop on one CPU thread, ms" if measured else "MACs of a window, millions"
+    frr = "FRR on validation, noise and rooms too, %"
+    figure, axes = _figure(x, "pAUC on validation" if found.quality == "pauc" else frr)
+    complete = [trial for trial in found.trials if trial.values and trial.feasible]
+    for forked, label, mark in ((False, "proposed", "o"), (True, "forked", "^")):
+        points = [_place(t, found) for t in complete if (t.parent is not None) == forked]
+        if points:
+            axes.plot(*zip(*points, strict=True), mark, alpha=0.6, label=label)
+    best = [_place(trial, found) for trial in found.trials if trial.number in found.front]
+    if best:
+        axes.step(*zip(*sorted(best), strict=True), where="post", color="black", label="front")
+    for trial in (trial for trial in found.trials if trial.number in found.front):
+        axes.annotate(str(trial.number), _place(trial, found), fontsize=8)
+    axes.set_title(f"{found.name}: {len(complete)} complete of {len(found.trials)} trials")
+    axes.legend()
+    return figure
+
+
+def _place(trial: Trial, found: StudyView) -> tuple[float, float]:
+    quality, latency = trial.values or (0.0, 0.0)
+    latency = latency if found.latency == "measured" else latency / 1e6
+    return latency, quality if found.quality == "pauc" else 100 * quality
+
+
+def grown(found: StudyView) -> "Figure":
+    """The hypervolume after each finished trial."""
+    figure, axes = _figure("Finished trials", "Hypervolume, share")
+    axes.step(range(1, len(found.hypervolume) + 1), found.hypervolume, where="post")
+    axes.set_title(f"{found.name}: hypervolume")
     return figure
 
 

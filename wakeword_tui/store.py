@@ -24,6 +24,8 @@ from engine.events import (
     Record,
     Reported,
     Stepped,
+    TrialFinished,
+    TrialStarted,
     Validated,
     Warned,
     WordsLearned,
@@ -69,6 +71,8 @@ class Store:
     best: Validated | None = None
     checkpoint_s: float = 0.0
     reported: Reported | None = None
+    trial: TrialStarted | None = None
+    """The trial of a study that this is."""
     mining: Mining | None = None
     mined: list[Mined] = field(default_factory=list)
     failed: JobFailed | None = None
@@ -169,6 +173,17 @@ class Store:
         missed = f"test: missed {percent(event.frr)} ({span(event.frr_low, event.frr_high)})"
         alarms = f"{rate(event.fah)} false/h ({rate(event.fah_low)} to {rate(event.fah_high)})"
         self._note("info", "report", f"{missed}, {alarms}, threshold {small(event.threshold)}")
+
+    @_take.register
+    def _(self, event: TrialStarted) -> None:
+        self.trial = event
+        forked = f", {event.operation} of {event.parent}" if event.parent is not None else ""
+        self._note("info", "search", f"trial {event.number} of {event.study}{forked}: {event.run}")
+
+    @_take.register
+    def _(self, event: TrialFinished) -> None:
+        level: Level = "warn" if event.state == "failed" else "info"
+        self._note(level, "search", f"trial {event.number} {event.state}", event.why)
 
     @_take.register
     def _(self, event: Mining) -> None:

@@ -46,15 +46,15 @@ def test_the_ticker_outlives_a_moment_without_a_screen(workspace: Workspace) -> 
 
 def test_digits_and_brackets_change_screens(workspace: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
-        modes = ("train", "mine", "review", "bench", "log", "setup")
-        for digit, mode in zip("245891", modes, strict=True):
+        modes = ("train", "search", "mine", "review", "bench", "log", "setup")
+        for digit, mode in zip("2345891", modes, strict=True):
             await pilot.press(digit)
             assert app.current_mode == mode
         await pilot.press("left_square_bracket")
         assert app.current_mode == "log"
         await pilot.press("right_square_bracket")
         assert app.current_mode == "setup"
-        await pilot.press("3")
+        await pilot.press("6")
         assert app.current_mode == "setup"
 
     play(workspace, story)

@@ -11,7 +11,7 @@ from engine.cost import Cost
 from engine.errors import RecipeError
 from engine.events import Emit
 from engine.jobs import Control, Jobs, State
-from engine.recipe import Recipe
+from engine.recipe import Range, Recipe
 from engine.recipe_file import load
 from engine.runs import Workspace
 from tests.tui.play import LARGE, SMALL, play, screen, see
@@ -285,6 +285,7 @@ def test_a_training_waits_until_timing_has_stopped(workspace: Workspace) -> None
         ("data.manifest", "path"),
         ("data.sources", "paths"),
         ("name", "text"),
+        ("search.space", "table"),
     ],
 )
 def test_limits_in_words(path: str, words: str) -> None:
@@ -301,6 +302,19 @@ def test_lists_are_typed_with_commas(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert draft.recipe.evaluate.det_fah == (0.5, 10.0)
     draft.set("data.sources", "")
     assert draft.recipe.data.sources == ()
+
+
+def test_a_search_space_is_typed_as_toml() -> None:
+    draft = Draft()
+    draft.set("search.space", '{"train.lr" = {low = 0.001, high = 0.01, log = true}}')
+    assert draft.problems == ()
+    assert draft.recipe.search.space["train.lr"] == Range(low=0.001, high=0.01, log=True)
+    text = Draft(saved=draft.recipe).text("search.space")
+    assert text == '{"train.lr" = {low = 0.001, high = 0.01, log = true}}'
+    draft.set("search.space", "")
+    assert draft.recipe.search.space == {}
+    draft.set("search.space", "{")
+    assert draft.problem("search.space") == "input should be an object, not '{'"
 
 
 def test_nothing_is_lost_on_the_way_to_another_section(workspace: Workspace) -> None:

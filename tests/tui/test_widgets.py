@@ -8,7 +8,7 @@ from engine.runs import Workspace
 from tests.tui.scripted import stepped
 from wakeword_tui.numbers import brief, count, duration, rate, small
 from wakeword_tui.store import MOST_POINTS, Store
-from wakeword_tui.widgets.raster import GRID, Axis, Plot, Series, draw
+from wakeword_tui.widgets.raster import AXIS, EMPTY, GRID, Axis, Plot, Series, draw
 
 
 def lines(plot: Plot, width: int, height: int) -> list[str]:
@@ -25,6 +25,24 @@ def test_a_rising_line_as_braille() -> None:
         " └┬────────────┬",
         "  0           10",
     ]
+
+
+def test_axes_say_what_they_measure_and_a_tick_gives_way() -> None:
+    x, y = Axis(0, 10, label="ms a hop"), Axis(0.0, 1.0, label="pAUC")
+    assert lines(Plot([Series("", [10], [1.0], mark="●")], x, y), 20, 5) == [
+        "1┤pAUC┈┈┈┈┈┈┈┈┈┈┈┈┈●",
+        " │",
+        "0┤┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈",
+        " └┬─────────────────",
+        "  0         ms a hop",
+    ]
+
+
+def test_a_series_may_have_the_colour_of_another_place() -> None:
+    dots = Series("", [0], [0.0], mark="○", colour=3)
+    line = Series("", [5, 10], [1.0, 1.0], colour=2)
+    owners = draw(Plot([dots, line], Axis(0, 10), Axis(0.0, 1.0)), 16, 6).owners
+    assert {2, 3} <= set(owners.ravel().tolist()) <= {2, 3, AXIS, EMPTY, GRID}
 
 
 def test_a_mark_a_whisker_and_the_legend() -> None:

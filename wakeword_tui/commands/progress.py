@@ -21,6 +21,8 @@ from engine.events import (
     QueueTaken,
     Record,
     Stepped,
+    TrialFinished,
+    TrialStarted,
     Validated,
     Warned,
     WordsLearned,
@@ -243,9 +245,32 @@ def told(event: Event) -> str:
             return f"from the queue: {event.hard_negatives} negatives, {event.wakewords} wake words"
         case Mined():
             return f"{event.path}: {event.hours:.2f} h mined, {event.found} found"
+        case TrialStarted():
+            return started(event)
+        case TrialFinished():
+            return finished(event)
         case Warned():
             return f"warning: {event.message}" + (f"\n  hint: {event.hint}" if event.hint else "")
     return ""
+
+
+def started(event: TrialStarted) -> str:
+    """Say what a trial tries."""
+    tried = "  ".join(f"{key}={_short(value)}" for key, value in event.params.items())
+    forked = "" if event.parent is None else f", {event.operation} of {event.parent}"
+    return f"trial {event.number} of {event.trials}{forked}: {tried}"
+
+
+def _short(value: float | int | str | bool) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def finished(event: TrialFinished) -> str:
+    """Say what came of a trial."""
+    if event.quality is None or event.latency is None:
+        return f"trial {event.number} {event.state}: {event.why}"
+    values = f"quality {event.quality:.4f}, latency {event.latency:g}"
+    return f"trial {event.number} {event.state}: {values}, {duration(event.seconds)}"
 
 
 def validated(event: Validated) -> str:

@@ -20,7 +20,7 @@ SYNTHETIC = (
 
 def render(report: Report, tested: str = "") -> str:
     """Render a report; `tested` says on what, if it was not the run's own fold."""
-    point, tested = report.operating_point, tested or f"Test of fold {report.fold}, opened once"
+    point, tested = report.operating_point, tested or _tested(report)
     blocks = [
         f"{tested}; threshold {point.threshold:.4f} frozen on "
         f"validation for FAH <= {point.target_fah:g}",
@@ -32,6 +32,12 @@ def render(report: Report, tested: str = "") -> str:
         *(f"{_label('over target')}{sentence}" for sentence in report.warnings),
     ]
     return "\n".join(blocks)
+
+
+def _tested(report: Report) -> str:
+    if report.split == "validation":
+        return f"Validation of fold {report.fold} again, for a search; its test is closed"
+    return f"Test of fold {report.fold}, opened once"
 
 
 def render_measured(measured: Measured, target_fah: float) -> str:

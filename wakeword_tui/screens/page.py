@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 TABS = (
     ("1", "Setup"),
     ("2", "Train"),
+    ("3", "Search"),
     ("4", "Mine"),
     ("5", "Review"),
     ("8", "Bench"),

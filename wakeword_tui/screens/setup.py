@@ -104,6 +104,9 @@ class SetupScreen(Page):
     def paint(self) -> None:
         """Show the state of the draft around the form."""
         draft = self.desk.draft
+        if self.query_one(Form).draft is not draft:  # Search put it there
+            self.show_section()
+            self._cost_soon()
         sections_menu = self.query_one("#sections", Menu)
         name = draft.path.name if draft.path else "unsaved"
         sections_menu.border_title = f"{name} *" if draft.changed else name

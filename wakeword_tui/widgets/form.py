@@ -98,7 +98,12 @@ class Form(Container):
         place = f"◂ {options.index(text) + 1} of {len(options)} ▸" if text in options else ""
         hint = place or limits(path)
         room = VALUE_CELLS
-        if text and hint in ("path", "paths", "text"):  # these may be long, and need no limits
+        if text and hint in (
+            "path",
+            "paths",
+            "text",
+            "table",
+        ):  # these may be long, and need no limits
             room, hint = max(room, self.menu.size.width - NAME_CELLS - 3), ""
         shown = text if len(text) <= room else f"…{text[1 - room :]}"
         return Content.assemble(

@@ -30,23 +30,31 @@ class Axis:
     low: float
     high: float
     log: bool = False
+    label: str = ""
+    """What is measured, with its unit; drawn where the axis ends."""
 
     @classmethod
     def around(
-        cls, values: ArrayLike, *, log: bool = False, low: float | None = None, pad: float = 0.05
+        cls,
+        values: ArrayLike,
+        *,
+        log: bool = False,
+        low: float | None = None,
+        pad: float = 0.05,
+        label: str = "",
     ) -> "Axis":
         """The axis that shows all `values` with a little room; `low` pins the lower end."""
         known = np.asarray(values, dtype=np.float64)
         known = known[np.isfinite(known) & (known > 0 if log else True)]
         if known.size == 0:
-            return cls(0.1 if log else 0.0, 1.0, log)
+            return cls(0.1 if log else 0.0, 1.0, log, label)
         bottom, top = float(known.min()), float(known.max())
         if log:
             room = max(top / bottom, 1.2) ** pad
-            return cls(bottom / room, top * room, log)
+            return cls(bottom / room, top * room, log, label)
         bottom = bottom if low is None else low
         room = (top - bottom or abs(top) or 1.0) * pad
-        return cls(bottom - room if low is None else low, top + room, log)
+        return cls(bottom - room if low is None else low, top + room, log, label)
 
     def place(self, values: ArrayLike) -> Floats:
         """Where values fall between the ends, 0 to 1; not a number where they cannot."""
@@ -96,6 +104,8 @@ class Series:
     high: ArrayLike | None = None
     right: bool = False
     """Whether the values belong to the axis on the right."""
+    colour: int | None = None
+    """The colour of another place in the list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +165,7 @@ def draw(plot: Plot, width: int, height: int) -> Picture:
         picture.characters[:rows, left : left + columns],
         picture.owners[:rows, left : left + columns],
     )
+    inside.write(0, 0, plot.y.label, AXIS)
     _draw_curves(inside, plot)
     _draw_marks(inside, plot)
     _draw_legend(inside, plot)
@@ -195,11 +206,14 @@ def _draw_frame(
         picture.write(row, 0, f"{label:>{left - 1}}┤", AXIS)
         picture.write(row, left, "┈" * columns, GRID)
     picture.write(rows, left - 1, "└" + "─" * columns, AXIS)
+    end = left + columns - len(plot.x.label)
+    picture.write(rows + 1, end, plot.x.label, AXIS)
+    end -= bool(plot.x.label)
     free = 0
     for value, label in _labels(plot.x.ticks(max(2, columns // 10))):
         column = left + round(float(plot.x.place(value)) * (columns - 1))
         start = min(max(column - len(label) // 2, left - 1), left + columns - len(label))
-        if start >= free:
+        if start >= free and start + len(label) <= end:
             picture.write(rows, column, "┬", AXIS)
             picture.write(rows + 1, start, label, AXIS)
             free = start + len(label) + 1
@@ -220,7 +234,14 @@ def _draw_curves(picture: Picture, plot: Plot) -> None:
     if bits.any():
         drawn = bits > 0
         picture.characters[drawn] = [chr(0x2800 + int(bit)) for bit in bits[drawn]]
-        picture.owners[drawn] = cells.sum(axis=(2, 4)).argmax(axis=0)[drawn]
+        owners = np.array([_owner(plot, number) for number in range(len(plot.series))])
+        picture.owners[drawn] = owners[cells.sum(axis=(2, 4)).argmax(axis=0)[drawn]]
+
+
+def _owner(plot: Plot, number: int) -> int:
+    """The colour of a series."""
+    colour = plot.series[number].colour
+    return number if colour is None else colour
 
 
 def _dots_of(
@@ -277,7 +298,7 @@ def _draw_marks(picture: Picture, plot: Plot) -> None:
         if series.mark:
             x, y = _dots_of(plot, series, series.ys, (rows * 4, columns * 2))
             picture.characters[y // 4, x // 2] = series.mark
-            picture.owners[y // 4, x // 2] = number
+            picture.owners[y // 4, x // 2] = _owner(plot, number)
 
 
 def _draw_legend(picture: Picture, plot: Plot) -> None:
@@ -286,4 +307,4 @@ def _draw_legend(picture: Picture, plot: Plot) -> None:
         text = f" {series.mark or '━'} {series.label}"
         column -= len(text)
         if series.label and column > 0:
-            picture.write(0, column, text, number)
+            picture.write(0, column, text, _owner(plot, number))
