@@ -60,6 +60,7 @@ class Student:
     file_kb: float
     ram_kb: float
     latency_ms: dict[str, float]
+    """p50 and p95 of a hop; of the one that was only rounded it is that of the other."""
     validation: Side
     test: Side
     flips: tuple[Flip, ...] = ()

@@ -26,7 +26,7 @@ def compare_int8(
 ) -> Int8:
     """Hold a run's INT8 student, and the one that was only rounded, against the float one.
 
-    Their graphs are written into `folder`, beside those of the float student.
+    Their graphs are written into `folder`, where those of the float student are already.
     """
     emit(PhaseChanged("compare"))
     tuned, point = load(run.int8), load(run.best).threshold()
@@ -37,15 +37,17 @@ def compare_int8(
         checkpoint = replace(load(path), operating_point=frozen)
         suffix = "" if name == FLOAT else f"-{path.stem}"
         whole, alone = folder / f"model{suffix}.onnx", folder / f"student{suffix}.onnx"
-        write_onnx(checkpoint, whole)
-        write_student(checkpoint, alone)
+        if name == TUNED:
+            write_onnx(checkpoint, whole)
+        if name != FLOAT:
+            write_student(checkpoint, alone)
         scorer = scorer_of(alone)
         scored = {split: score_split(scorer, audio, control) for split, audio in heard.items()}
         reference = reference or scored
         students[name] = Student(
             file_kb=alone.stat().st_size / 1024,
             ram_kb=_ram_kb(checkpoint),
-            latency_ms=latency_ms(Exported(whole), checkpoint),
+            latency_ms=latency_ms(Exported(whole), checkpoint) if whole.exists() else {},
             validation=_side(reference["validation"], scored["validation"], checkpoint),
             test=_side(reference["test"], scored["test"], checkpoint),
             flips=tuple(

@@ -320,3 +320,8 @@ class Recipe(Section):
     detector: DetectorSettings = DetectorSettings()
     evaluate: Evaluate = Evaluate()
     targets: Targets = Targets()
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the whole run, those of the fine-tuning as INT8 among them."""
+        return self.train.epochs + (self.quantize.epochs if self.quantize.enabled else 0)

@@ -66,8 +66,7 @@ def train(
     # Sums over other numbers of threads round differently: a resume keeps what it began with.
     torch.set_num_threads(state["threads"] or threads_of(recipe))
     begun = state["position"]["step"]
-    epochs = recipe.train.epochs + recipe.quantize.enabled * recipe.quantize.epochs
-    total = epochs * recipe.train.steps_per_epoch
+    total = recipe.epochs * recipe.train.steps_per_epoch
     emit(JobStarted("train", run.name, describe(device), total, begun))
     if recipe.targets != Targets():
         _warn(exceeded(recipe.targets, cost(recipe)), emit)
