@@ -18,6 +18,7 @@ from engine.audio import SAMPLE_RATE, seconds
 from engine.cohorts import CONDITIONS
 from engine.cost import FLOAT_BYTES, Cost, cost, exceeded
 from engine.dataset import Pack, PackedClip, Selection, packed_already, read, require, select
+from engine.device import describe, device_of, memory_errors, threads_of
 from engine.errors import DataError, WakewordError
 from engine.evaluate import TAIL_S, Heard
 from engine.events import Emit, PhaseChanged
@@ -30,7 +31,6 @@ from engine.recipe import Recipe
 from engine.recipe_file import override
 from engine.runs import Workspace
 from engine.scorer import Scorer
-from engine.train import describe, device_of, memory_errors, threads_of
 from engine.trainer import Trainer
 
 TIMING_S = 2.0

@@ -1,12 +1,7 @@
 """The training verb: packs, trains, validates each epoch, tests once; resumes exactly."""
 
 import math
-import os
-import resource
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -17,7 +12,8 @@ from engine.checkpoint import Checkpoint, load, save
 from engine.cohorts import CONDITIONS
 from engine.cost import cost, exceeded
 from engine.dataset import pack, read, require, select
-from engine.errors import DeviceError, RecipeError
+from engine.device import describe, device_of, memory_errors, memory_mb, threads_of
+from engine.errors import RecipeError
 from engine.evaluate import Heard, Scored, make_report, measured, score_split
 from engine.events import (
     CheckpointSaved,
@@ -189,7 +185,7 @@ class _Loop:
                 lr=trainer.learning_rate(),
                 clips_per_s=pace * train.batch_size,
                 snr_db=mean_snr_db(trainer.recipe.augment, heard, train.epochs),
-                memory_mb=_memory_mb(trainer.device),
+                memory_mb=memory_mb(trainer.device),
                 eta_s=(trainer.total_steps - position.step) / max(pace, 1e-6),
             )
         )
@@ -350,47 +346,3 @@ def resume_log(run: Run) -> EventLog:
     """Open a run's event file cut back to its last checkpoint: what came later happens again."""
     keep = load(run.last).event_number if run.last.exists() else 0
     return EventLog(run.events, keep=keep)
-
-
-def device_of(recipe: Recipe) -> torch.device:
-    """The device a recipe trains on. Raises DeviceError where it asks for a GPU in vain."""
-    wanted = recipe.train.device
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise DeviceError(
-            "there is no GPU that torch can use", 'set train.device = "cpu", or see doctor'
-        )
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def threads_of(recipe: Recipe) -> int:
-    """CPU threads that a recipe trains with."""
-    return recipe.train.threads or os.cpu_count() or 1
-
-
-def describe(device: torch.device) -> str:
-    """Name a device for a person."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu, {torch.get_num_threads()} threads"
-
-
-def _memory_mb(device: torch.device) -> float:
-    """Memory in use: of the GPU, or the largest this process has had."""
-    if device.type == "cuda":
-        return torch.cuda.memory_reserved(device) / 2**20
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux kilobytes
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
-@contextmanager
-def memory_errors(recipe: Recipe) -> Iterator[None]:
-    """Turn running out of memory into a sentence that names a batch size."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if type(error) is RuntimeError and "can't allocate memory" not in str(error):
-            raise
-        raise DeviceError(
-            f"out of memory with train.batch_size = {recipe.train.batch_size}",
-            f"try --set train.batch_size={max(2, recipe.train.batch_size // 2)}",
-        ) from error

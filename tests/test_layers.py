@@ -22,8 +22,8 @@ PLAIN = [
     "flips", "cohorts", "compare",
 ]  # fmt: skip
 TORCH = [
-    "features", "rooms", "pitch", "augment", "batches", "ahead", "models", "quantize", "losses",
-    "checkpoint", "onnx_graph",
+    "device", "features", "rooms", "pitch", "augment", "batches", "ahead", "models", "quantize",
+    "losses", "checkpoint", "onnx_graph",
 ]  # fmt: skip
 VERBS = [
     "scorer",
