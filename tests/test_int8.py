@@ -1,5 +1,6 @@
 """Runs that end as INT8: in one go, resumed, alone from a float run; and what a report tells."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -14,7 +15,7 @@ from tiny import Fuse, Trained, ignore, tiny_recipe
 
 from engine.checkpoint import load
 from engine.errors import CheckpointError, RecipeError
-from engine.evaluate import Scored
+from engine.evaluate import Scored, evaluate
 from engine.events import PhaseChanged, Stepped, Validated
 from engine.flips import FLOAT, ROUNDED, TUNED, Flip, Int8
 from engine.int8 import flips
@@ -23,6 +24,7 @@ from engine.metrics import StreamScores
 from engine.report import ClipScore, Report
 from engine.runs import Workspace, read_events
 from engine.train import train
+from wakeword_tui.commands.evaluate import with_int8
 
 QUANTISED = {"train.epochs": 1, "quantize.enabled": True, "train.checkpoint_every_s": 0.01}
 
@@ -147,3 +149,15 @@ def test_flips_are_detections_of_one_student_alone() -> None:
         Flip("test", "", pytest.approx(9.5), False),
         Flip("test", "ann/1.wav", 0.0, True),
     ]
+
+
+def test_an_int8_checkpoint_is_evaluated_like_any(tuned: Trained) -> None:
+    report = evaluate(tuned.run.int8, None, tuned.home, emit=ignore, control=Control())
+    told = Int8.of(json.loads(tuned.run.report.read_text())["int8"])
+    assert report.operating_point.threshold == told.own_threshold
+
+
+def test_testing_again_keeps_the_int8_student_of_the_same_checkpoint(tuned: Trained) -> None:
+    own = Report.from_json(tuned.run.report.read_text())
+    assert with_int8(replace(own, int8={}), tuned.run) == own
+    assert with_int8(replace(own, int8={}, checkpoint_sha256="moved"), tuned.run).int8 == {}
