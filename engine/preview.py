@@ -18,6 +18,7 @@ from engine.audio import SAMPLE_RATE, seconds
 from engine.cohorts import CONDITIONS
 from engine.cost import FLOAT_BYTES, Cost, cost, exceeded
 from engine.dataset import Pack, PackedClip, Selection, packed_already, read, require, select
+from engine.device import describe, device_of, memory_errors, threads_of
 from engine.errors import DataError, WakewordError
 from engine.evaluate import TAIL_S, Heard
 from engine.events import Emit, PhaseChanged
@@ -31,7 +32,6 @@ from engine.recipe import Recipe
 from engine.recipe_file import override
 from engine.runs import Workspace
 from engine.scorer import Scorer
-from engine.train import describe, device_of, memory_errors, threads_of
 from engine.trainer import Trainer
 
 TIMING_S = 2.0
@@ -72,7 +72,7 @@ class Pace:
     def training_s(self, recipe: Recipe, audio: Audio) -> float:
         """Seconds that all of a training will take."""
         train = recipe.train
-        clips = train.epochs * train.steps_per_epoch * train.batch_size
+        clips = recipe.epochs * train.steps_per_epoch * train.batch_size
         return clips / self.clips_per_s + audio.scored_s / self.scored_per_s
 
 
@@ -129,7 +129,7 @@ def run_mb(recipe: Recipe, size: Cost) -> float:
     best.ckpt, model.onnx and student.onnx hold the weights once each. The bank is `(F, N)`: cosines
     and sines of 257 bins over a frame of 400 samples.
     """
-    kept = min(recipe.train.average_best, recipe.train.epochs)
+    kept = min(recipe.train.average_best, recipe.epochs)
     bank = ConvLogMel(LogMel(recipe.features)).bank.numel()
     return (7 + kept) * size.float_kb / 1024 + FLOAT_BYTES * bank / 2**20
 
@@ -210,7 +210,7 @@ def _scored_s(recipe: Recipe, pack: Pack, splits: dict[Split, Selection]) -> flo
         around_s = Heard(pack, chosen, recipe).lead_s + TAIL_S
         return _seconds([*clips, *chosen.speech, *chosen.noise]) + around_s * len(clips)
 
-    train, epochs = splits["train"], recipe.train.epochs
+    train, epochs = splits["train"], max(recipe.epochs, 1)
     negatives_s = _seconds([*train.negatives, *train.speech, *train.noise])
     searched_s = min(HOURS_PER_EPOCH * 3600, negatives_s) if recipe.train.hard_share else 0.0
     validations = epochs + (recipe.train.average_best > 1 and epochs > 1)

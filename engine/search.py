@@ -15,6 +15,7 @@ import torch
 from engine.checkpoint import Checkpoint, load, save
 from engine.cohorts import CONDITIONS
 from engine.cost import Cost, cost
+from engine.device import device_of
 from engine.errors import CheckpointError, DeviceError, RecipeError, WakewordError
 from engine.events import (
     Emit,
@@ -32,7 +33,7 @@ from engine.recipe_file import dump, override
 from engine.runs import EventLog, Run, Workspace, read_events
 from engine.space import trial_recipe
 from engine.study import Asked, Outcome, Study, create, want
-from engine.train import device_of, resume_log, train
+from engine.train import resume_log, train
 from engine.trials import Quality, TrialState, minimised
 
 WORDS_HEARD = sum(condition.positive for condition in CONDITIONS)

@@ -1,12 +1,7 @@
 """The training verb: packs, trains, validates each epoch, tests once; resumes exactly."""
 
 import math
-import os
-import resource
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -17,7 +12,8 @@ from engine.checkpoint import Checkpoint, load, save
 from engine.cohorts import CONDITIONS
 from engine.cost import cost, exceeded
 from engine.dataset import pack, read, require, select
-from engine.errors import DeviceError, RecipeError
+from engine.device import describe, device_of, memory_errors, memory_mb, threads_of
+from engine.errors import RecipeError
 from engine.evaluate import Heard, Scored, make_report, measured, score_split
 from engine.events import (
     CheckpointSaved,
@@ -30,6 +26,7 @@ from engine.events import (
     Warned,
 )
 from engine.features import grid
+from engine.int8 import compare_int8
 from engine.jobs import Control, Stopped
 from engine.metrics import MOST, choose_operating_point, tail_threshold
 from engine.mined import take, used, with_cuts
@@ -66,7 +63,7 @@ def train(
     # Sums over other numbers of threads round differently: a resume keeps what it began with.
     torch.set_num_threads(state["threads"] or threads_of(recipe))
     begun = state["position"]["step"]
-    total = recipe.train.epochs * recipe.train.steps_per_epoch
+    total = recipe.epochs * recipe.train.steps_per_epoch
     emit(JobStarted("train", run.name, describe(device), total, begun))
     if recipe.targets != Targets():
         _warn(exceeded(recipe.targets, cost(recipe)), emit)
@@ -86,8 +83,12 @@ def train(
             message = "the data changed since the checkpoint: the hard negatives are found anew"
             emit(Warned(message, "start a new run for one that can be repeated"))
         _Loop(trainer, run, emit, control).go()
-    test = Heard(packed, select(packed, recipe.data, recipe.evaluate.split), recipe)
-    _test(run, test, used(packed, recipe.data), emit=emit, control=control)
+    validation, test = (
+        Heard(packed, select(packed, recipe.data, split), recipe)
+        for split in ("validation", recipe.evaluate.split)
+    )
+    finds = used(packed, recipe.data)
+    _test(run, validation, test, finds, emit=emit, control=control)
 
 
 def _start(
@@ -113,20 +114,38 @@ class _Loop:
         trainer = self.trainer
         if not self.run.last.exists():
             self.save()
-        self.emit(PhaseChanged("train"))
         try:
-            while trainer.epoch_ended() or trainer.position.step < trainer.total_steps:
-                self.control.tick()
-                if trainer.epoch_ended():
-                    self._after_epoch()
-                else:
-                    self.losses.append(trainer.step())
-                    self._after_step()
-            self._try_average()
+            self._train()
+            if trainer.recipe.quantize.enabled and not trainer.quantising:
+                self.emit(PhaseChanged("calibrate"))
+                trainer.quantise(load(self.run.best).weights)
+                self.save()
+                self._train()
         except Stopped:
             if self._finite():
                 self.save()
             raise
+
+    def _train(self) -> None:
+        """Train, float or as INT8, and validate each epoch; average the best."""
+        trainer = self.trainer
+        self.emit(PhaseChanged("train"))
+        while trainer.epoch_ended() or trainer.position.step < trainer.total_steps:
+            self.control.tick()
+            if trainer.epoch_ended():
+                self._after_epoch()
+            else:
+                self.losses.append(trainer.step())
+                self._after_step()
+        self._try_average()
+
+    def _ship(self, shipped: Checkpoint, result: Measured) -> None:
+        """Write the best weights so far, of the float student or the INT8 one."""
+        run, trainer = self.run, self.trainer
+        measured = replace(shipped, validation=result.to_json())
+        save(run.int8 if trainer.quantising else run.best, measured)
+        if trainer.quantising and trainer.position.step == trainer.first_step:
+            save(run.rounded, measured)
 
     def _after_step(self) -> None:
         """Show and save now and then, but nothing that has not been found finite."""
@@ -177,7 +196,7 @@ class _Loop:
                 lr=trainer.learning_rate(),
                 clips_per_s=pace * train.batch_size,
                 snr_db=mean_snr_db(trainer.recipe.augment, heard, train.epochs),
-                memory_mb=_memory_mb(trainer.device),
+                memory_mb=memory_mb(trainer.device),
                 eta_s=(trainer.total_steps - position.step) / max(pace, 1e-6),
             )
         )
@@ -209,7 +228,7 @@ class _Loop:
         shipped, result = self._measure(self.trainer.averaged, scored)
         best = self.trainer.keep(_rank(result, self.trainer.recipe))
         if best:
-            save(self.run.best, replace(shipped, validation=result.to_json()))
+            self._ship(shipped, result)
         self.emit(_validated(self.trainer, result, shipped.threshold().threshold, best=best))
 
     def _measure(self, model: nn.Module, scored: Scored) -> tuple[Checkpoint, Measured]:
@@ -238,7 +257,7 @@ class _Loop:
         shipped, result = self._measure(mean, scored)
         best = _rank(result, trainer.recipe) <= trainer.kept[-1].rank
         if best:
-            save(self.run.best, replace(shipped, validation=result.to_json()))
+            self._ship(shipped, result)
         event = _validated(trainer, result, shipped.threshold().threshold, best=best)
         self.emit(replace(event, averaged=count))
 
@@ -287,8 +306,16 @@ def _validated(trainer: Trainer, result: Measured, threshold: float, *, best: bo
     )
 
 
-def _test(run: Run, test: Heard, finds: tuple[int, int], *, emit: Emit, control: Control) -> None:
-    """Measure the best checkpoint on the test set and write the report last.
+def _test(
+    run: Run,
+    validation: Heard,
+    test: Heard,
+    finds: tuple[int, int],
+    *,
+    emit: Emit,
+    control: Control,
+) -> None:
+    """Measure the best checkpoints on the test set and write the report last.
 
     `finds` are the hard negatives and wake words that came from the queue.
     """
@@ -298,6 +325,9 @@ def _test(run: Run, test: Heard, finds: tuple[int, int], *, emit: Emit, control:
     )
     outcomes.write(run.outcomes)
     report = replace(report, hard_negatives=finds[0], mined_positives=finds[1])
+    if run.recipe().quantize.enabled:
+        held = compare_int8(run, validation, test, run.export, emit=emit, control=control)
+        report = replace(report, int8=held.to_plain())
     write_atomic(run.report, report.to_json().encode())
     _warn(exceeded(run.recipe().targets, p95_ms=report.latency_ms["p95"]), emit)
     emit(reported(run.name, report))
@@ -327,48 +357,3 @@ def resume_log(run: Run) -> EventLog:
     """Open a run's event file cut back to its last checkpoint: what came later happens again."""
     keep = load(run.last).event_number if run.last.exists() else 0
     return EventLog(run.events, keep=keep)
-
-
-def device_of(recipe: Recipe) -> torch.device:
-    """The device a recipe trains on. Raises DeviceError where it asks for a GPU in vain."""
-    wanted = recipe.train.device
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise DeviceError(
-            "there is no GPU that torch can use", 'set train.device = "cpu", or see doctor'
-        )
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def threads_of(recipe: Recipe) -> int:
-    """CPU threads that a recipe trains with: as it says, or one for each core it may run on."""
-    pinned = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 0
-    return recipe.train.threads or pinned or os.cpu_count() or 1
-
-
-def describe(device: torch.device) -> str:
-    """Name a device for a person."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu, {torch.get_num_threads()} threads"
-
-
-def _memory_mb(device: torch.device) -> float:
-    """Memory in use: of the GPU, or the largest this process has had."""
-    if device.type == "cuda":
-        return torch.cuda.memory_reserved(device) / 2**20
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux kilobytes
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
-@contextmanager
-def memory_errors(recipe: Recipe) -> Iterator[None]:
-    """Turn running out of memory into a sentence that names a batch size."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if type(error) is RuntimeError and "can't allocate memory" not in str(error):
-            raise
-        raise DeviceError(
-            f"out of memory with train.batch_size = {recipe.train.batch_size}",
-            f"try --set train.batch_size={max(2, recipe.train.batch_size // 2)}",
-        ) from error

@@ -19,17 +19,18 @@ PLAIN = [
     "errors", "recipe", "recipe_file", "events", "bus", "runs", "jobs", "audio", "sound",
     "manifest", "acoustics", "phonetics", "sentences", "espeak_helper", "espeak", "synth", "words",
     "queue_file", "queue_store", "dataset", "mined", "health", "detector", "metrics", "report",
-    "cohorts", "compare", "trials", "space", "study",
+    "flips", "cohorts", "compare", "trials", "space", "study",
 ]  # fmt: skip
 TORCH = [
-    "features", "rooms", "pitch", "augment", "batches", "ahead", "models", "quantize", "losses",
-    "checkpoint", "onnx_graph",
+    "device", "features", "rooms", "pitch", "augment", "batches", "ahead", "models", "quantize",
+    "losses", "checkpoint", "onnx_graph",
 ]  # fmt: skip
 VERBS = [
     "scorer",
     "hard",
     "cost",
     "evaluate",
+    "int8",
     "trainer",
     "pretrain",
     "train",

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from engine import audio
 from engine.checkpoint import Checkpoint, load, save
+from engine.device import threads_of
 from engine.errors import CheckpointError, DeviceError, RecipeError
 from engine.events import (
     CheckpointSaved,
@@ -36,7 +37,7 @@ from engine.recipe import Recipe
 from engine.recipe_file import override
 from engine.report import Report
 from engine.runs import EventLog, Run, Workspace, read_events
-from engine.train import resume_log, threads_of, train
+from engine.train import resume_log, train
 
 EAGER = {"train.checkpoint_every_s": 0.01}  # nearly every step is a place to resume from
 

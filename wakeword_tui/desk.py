@@ -110,7 +110,7 @@ class Desk:
     def epochs(self) -> int:
         """Epochs of the run in front, 0 if its recipe cannot be read."""
         recipe = self.recipe()
-        return recipe.train.epochs if recipe else 0
+        return recipe.epochs if recipe else 0
 
     @property
     def queue(self) -> "QueueStore":

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.device import device_of, threads_of
 from engine.preview import WORD, synthetic
 from engine.recipe_file import load
-from engine.train import device_of, threads_of
 from engine.trainer import Trainer
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "tinyconv.toml"

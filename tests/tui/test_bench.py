@@ -8,6 +8,7 @@ from textual.pilot import Pilot
 from engine.report import NEGATIVES
 from engine.runs import Workspace
 from tests.test_compare import negative, outcomes, words
+from tests.test_rounded import told
 from tests.tui.play import LARGE, SMALL, play, same_as_file, screen, see
 from tests.tui.scripted import CLIPS, WRONG, report, write_run
 from wakeword_tui.app import WakewordApp
@@ -251,3 +252,14 @@ def test_one_run_alone_has_nothing_to_be_compared_with(workspace: Workspace) -> 
         await see(app, pilot, "a comparison takes two runs")
 
     play(workspace, story)
+
+
+def test_a_run_with_an_int8_student_shows_it_beside_the_float_one(workspace: Workspace) -> None:
+    run = workspace.find("1")
+    run.report.write_text(json.dumps(run.report_json() | {"int8": told().to_plain()}))
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("8")
+        await see(app, pilot, "float and INT8, test", "int8 rounded", "int8: test stream at 1:02")
+
+    play(workspace, story, LARGE)

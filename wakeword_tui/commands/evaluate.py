@@ -1,6 +1,7 @@
 """`evaluate`: test a checkpoint again, on its own test split or on somebody else's data."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,8 @@ def _test(args: argparse.Namespace, home: Workspace) -> int:
         return evaluate(checkpoint, data, home, emit=emit, control=control, outcomes_path=kept)
 
     report = perform(home, "evaluate", verb)
+    if run is not None and data is None:
+        report = with_int8(report, run)
     tested = f"Test on all of {args.data}" if data else f"Test of fold {report.fold}, taken again"
     show(report, _tested_on(checkpoint, data), args.json, tested)
     if args.out:
@@ -74,6 +77,13 @@ def _test(args: argparse.Namespace, home: Workspace) -> int:
         for path in draw(report, run if data is None else None, args.plots):
             note(f"drew {path}")
     return 0
+
+
+def with_int8(report: "Report", run: Run) -> "Report":
+    """A report with the INT8 student of the run's own one, if that is of the same checkpoint."""
+    own = run.report_json() or {}
+    same = own.get("checkpoint_sha256") == report.checkpoint_sha256
+    return replace(report, int8=own.get("int8", {})) if same else report
 
 
 def outcomes_of(run: Run, checkpoint: Path) -> Path | None:

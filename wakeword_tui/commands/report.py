@@ -4,10 +4,12 @@ from collections.abc import Iterator, Sequence
 
 from engine import dataset
 from engine.errors import DataError
+from engine.flips import Int8
 from engine.metrics import hours_to_prove, proved_fah
 from engine.recipe import Data
 from engine.report import NEGATIVES, Measured, Report, Share, pool
 from engine.runs import Run
+from wakeword_tui import rounded
 from wakeword_tui.commands.output import say, table
 from wakeword_tui.numbers import percent, rate, span
 
@@ -30,6 +32,7 @@ def render(report: Report, tested: str = "") -> str:
         _model(report),
         *([_taken(report)] if report.hard_negatives or report.mined_positives else []),
         *(f"{_label('over target')}{sentence}" for sentence in report.warnings),
+        *([_int8(Int8.of(report.int8))] if report.int8 else []),
     ]
     return "\n".join(blocks)
 
@@ -103,6 +106,15 @@ def _taken(report: Report) -> str:
         f"{_label('from the queue')}{report.hard_negatives} hard negatives and "
         f"{report.mined_positives} wake words were trained on"
     )
+
+
+def _int8(told: Int8) -> str:
+    """Float against INT8: what each student takes, how it does, and what differs."""
+    tables = [table(rounded.COSTS, rounded.costs(told))]
+    for split in ("validation", "test"):
+        header = (f"on {split}", *rounded.SPLIT)
+        tables.append(table(header, rounded.measures(told, split)))
+    return "\n" + "\n\n".join([*tables, "\n".join(rounded.sentences(told))])
 
 
 def _worst(groups: dict[str, Share]) -> dict[str, Share]:

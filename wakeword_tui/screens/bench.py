@@ -11,8 +11,9 @@ from textual.content import Content
 from textual.widget import Widget
 
 from engine.compare import Comparison
+from engine.flips import Int8
 from engine.runs import Run
-from wakeword_tui import verbs
+from wakeword_tui import rounded, verbs
 from wakeword_tui.commands.output import table
 from wakeword_tui.numbers import brief, percent, rate, span
 from wakeword_tui.operating import PER_DAY, Answer, answer, nearest_step
@@ -50,7 +51,7 @@ class BenchScreen(Page):
     """Runs with a report; one wish, its threshold, and what that threshold does."""
 
     TITLE = "Bench"
-    PANELS = "#reports, #question, #det, #groups, #paired"
+    PANELS = "#reports, #question, #det, #groups, #int8, #paired"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "wish(-1)", "Fewer false wakes", key_display="←", id="bench.fewer"),
         Binding("right", "wish(1)", "More", key_display="→", id="bench.more"),
@@ -70,6 +71,7 @@ class BenchScreen(Page):
             Menu("groups", id="groups"),
             id="lower",
         )
+        yield Lines("float and INT8, test", id="int8")
         yield Menu(id="paired")
 
     def on_mount(self) -> None:
@@ -112,6 +114,9 @@ class BenchScreen(Page):
             return
         self._seen = report
         self._report = report if report["test"].get("sweep") else None
+        told = report.get("int8")
+        self.set_class(bool(told), "-int8")
+        self.query_one("#int8", Lines).show(*(int8_lines(Int8.of(told)) if told else ()))
         if self._report is None:
             self._show_nothing()
         else:
@@ -285,6 +290,14 @@ def cost_lines(report: Mapping[str, Any]) -> Iterable[Line]:
     latency = report["latency_ms"]
     size = f"{brief(report['parameters'])} parameters  {brief(report['macs'])} MACs"
     yield (f"{size}  p50 {latency['p50']:.2f}  p95 {latency['p95']:.2f} ms", "$dim")
+
+
+def int8_lines(told: Int8) -> Iterable[Line]:
+    """The float student and the INT8 ones, a line each."""
+    head, *lines = table(rounded.BRIEF, rounded.briefly(told)).splitlines()
+    yield head, "$now"
+    yield from lines
+    yield from ((sentence, "$dim") for sentence in rounded.sentences(told))
 
 
 def share_lines(test: Mapping[str, Any], width: int) -> Iterable[tuple[str, Content]]:

@@ -1,0 +1,57 @@
+"""Where torch computes: the device of a recipe, its threads, its memory, and running out of it."""
+
+import os
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from engine.errors import DeviceError
+from engine.recipe import Recipe
+
+
+def device_of(recipe: Recipe) -> torch.device:
+    """The device a recipe trains on. Raises DeviceError where it asks for a GPU in vain."""
+    wanted = recipe.train.device
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise DeviceError(
+            "there is no GPU that torch can use", 'set train.device = "cpu", or see doctor'
+        )
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def threads_of(recipe: Recipe) -> int:
+    """CPU threads that a recipe trains with: as it says, or one for each core it may run on."""
+    pinned = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 0
+    return recipe.train.threads or pinned or os.cpu_count() or 1
+
+
+def describe(device: torch.device) -> str:
+    """Name a device for a person."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} threads"
+
+
+def memory_mb(device: torch.device) -> float:
+    """Memory in use: of the GPU, or the largest this process has had."""
+    if device.type == "cuda":
+        return torch.cuda.memory_reserved(device) / 2**20
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux kilobytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+@contextmanager
+def memory_errors(recipe: Recipe) -> Iterator[None]:
+    """Turn running out of memory into a sentence that names a batch size."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if type(error) is RuntimeError and "can't allocate memory" not in str(error):
+            raise
+        raise DeviceError(
+            f"out of memory with train.batch_size = {recipe.train.batch_size}",
+            f"try --set train.batch_size={max(2, recipe.train.batch_size // 2)}",
+        ) from error
