@@ -30,7 +30,7 @@ class JobStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class PhaseChanged(Event):
-    """The job goes on to its next part: pack, train, validate, average, test, export."""
+    """The job goes on to its next part: pack, train, validate, average, test, export, compare."""
 
     phase: str
 
@@ -134,6 +134,22 @@ class QueueTaken(Event):
 
     hard_negatives: int
     wakewords: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExportWritten(Event):
+    """An export is on the disk, was run over the validation split, and did as the checkpoint.
+
+    `flips` are decisions of the student in it that differ, of `windows` that were scored.
+    """
+
+    run: str
+    kind: str
+    folder: str
+    kilobytes: float
+    windows: int
+    largest_difference: float
+    flips: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ PLAIN = [
     "errors", "recipe", "recipe_file", "events", "bus", "runs", "jobs", "audio", "sound",
     "manifest", "acoustics", "phonetics", "sentences", "espeak_helper", "espeak", "synth", "words",
     "queue_file", "queue_store", "dataset", "mined", "health", "detector", "metrics", "report",
-    "cohorts", "compare",
+    "cohorts", "compare", "export_folder",
 ]  # fmt: skip
 TORCH = [
     "features", "rooms", "pitch", "augment", "batches", "ahead", "models", "quantize", "losses",
@@ -32,6 +32,9 @@ VERBS = [
     "evaluate",
     "trainer",
     "train",
+    "agree",
+    "export_manifest",
+    "export",
     "preview",
     "finder",
     "mine",
