@@ -9,8 +9,8 @@ from typing import Literal, Protocol, cast
 import numpy as np
 
 from engine.audio import SAMPLE_RATE, Waveform
-from engine.detector import Detection, detect, vote_levels
 from engine.dataset import PackedClip
+from engine.detector import Detection, detect, vote_levels
 from engine.evaluate import TAIL_S, Heard
 from engine.events import Emit, Progressed
 from engine.features import Grid

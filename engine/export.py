@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
 
 from engine.agree import Agreement, agree
 from engine.checkpoint import Checkpoint, load, sha256
@@ -23,7 +22,7 @@ from engine.dataset import everything, pack, read, select
 from engine.errors import CheckpointError, DataError
 from engine.evaluate import EXPORT_TOLERANCE, Heard, report_of, score_split
 from engine.events import Emit, ExportWritten, PhaseChanged, Warned
-from engine.export_folder import HOP, MANIFEST, STUDENT, WINDOW, Told, seal
+from engine.export_folder import HOP, MANIFEST, STUDENT, WINDOW, Kind, Told, seal
 from engine.export_folder import read as read_export
 from engine.export_manifest import (
     EXAMPLE,
@@ -44,7 +43,6 @@ from engine.report import Report
 from engine.runs import Run, Workspace, disk_error, write_atomic
 from engine.scorer import Exported, ExportedHops, Scorer, checkpoint_of, scorer_of
 
-Kind = Literal["onnx", "onnx-int8"]
 WINDOWS_MOST_S = 360.0
 """Of the streams, what the window graph hears: it makes each frame anew for every window."""
 FLIPS_LEAST, FLIPS_SHARE = 2, 0.02

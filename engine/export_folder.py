@@ -7,11 +7,12 @@ it: a changed byte anywhere is noticed before anything is run.
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from engine.errors import CheckpointError
 from engine.runs import write_atomic
 
+Kind = Literal["onnx", "onnx-int8"]
 VERSION = 1
 MANIFEST = "manifest.json"
 STUDENT, WINDOW, HOP = "student.onnx", "model.onnx", "stream.onnx"

@@ -18,6 +18,7 @@ from wakeword_tui.commands import (
     data,
     demo,
     evaluate,
+    export,
     machine,
     mine,
     recipes,
@@ -28,7 +29,7 @@ from wakeword_tui.commands.arguments import add_workspace, workspace
 from wakeword_tui.commands.output import note
 from wakeword_tui.commands.progress import Interrupted
 
-FAMILIES = (demo, data, train, evaluate, compare, mine, recipes, runs, machine)
+FAMILIES = (demo, data, train, evaluate, compare, mine, export, recipes, runs, machine)
 BUG = 70
 EXAMPLES = """\
 examples:
@@ -39,6 +40,7 @@ examples:
   wakeword-tui train my.toml --folds             train and test on five folds
   wakeword-tui train --resume 3                  go on where a run was stopped
   wakeword-tui mine radio.mp3                    queue what a detector wrongly fires on
+  wakeword-tui export 3                          a folder that detects by itself
   wakeword-tui COMMAND --help                    more about one command
 """
 
