@@ -21,7 +21,7 @@ from engine import audio, export_folder
 from engine.agree import Agreement, Flip
 from engine.audio import Waveform
 from engine.checkpoint import load, save
-from engine.detector import Detector
+from engine.detector import Detector, vote_levels
 from engine.errors import CheckpointError, DataError
 from engine.evaluate import evaluate
 from engine.events import Event, ExportWritten, Warned
@@ -115,12 +115,13 @@ def test_the_example_hears_in_ten_minutes_what_the_app_hears(
 def test_the_example_smooths_and_votes_as_the_app_does(
     tiny_run: Trained, copied: Path, ten_minutes: Path
 ) -> None:
-    rules = DetectorSettings(smooth_hops=3, votes=2, of=4, hysteresis=0.04, refractory_s=0.7)
     scorer, sound = Scorer.of(load(tiny_run.run.best)), audio.read(ten_minutes)
-    threshold = float(np.quantile(scorer.score(sound), 0.95))
+    levels = vote_levels(scorer.score(sound), DetectorSettings(smooth_hops=3, votes=2, of=4))
+    threshold, dip = float(np.quantile(levels, 0.95)), float(levels.std() / 4)
+    rules = DetectorSettings(smooth_hops=3, votes=2, of=4, hysteresis=dip, refractory_s=0.7)
     told = export_folder.read(copied)
     known = {"threshold": threshold, **rules.model_dump(), "refractory_hops": 9}  # 0.7 s / 80 ms
-    known["rearm_below"] = max(threshold - 0.04, threshold / 2)
+    known["rearm_below"] = max(threshold - dip, threshold / 2)
     export_folder.seal(copied, told | {"detector": known})
     heard = in_app(scorer, rules, threshold, sound)
     assert len(heard) > 10
