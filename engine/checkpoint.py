@@ -18,6 +18,7 @@ from engine.errors import CheckpointError, RecipeError
 from engine.features import LogMel, restore
 from engine.metrics import OperatingPoint
 from engine.models import build
+from engine.quantize import quantised
 from engine.recipe import Data, Recipe
 from engine.recipe_file import dump, loads
 from engine.report import Measured
@@ -49,6 +50,8 @@ class Checkpoint:
     """Optimiser, position, hard negatives, thread count; absent in `best`."""
     validation: str = ""
     """The measurement that chose it, as JSON; in `best` only."""
+    quantised: bool = False
+    """Whether the weights are those of a quantised student, with the ranges of its activations."""
     version: int = VERSION
 
     def settings(self) -> Recipe:
@@ -62,6 +65,8 @@ class Checkpoint:
         """
         with torch.device("meta"):
             model = build(self.settings())
+            if self.quantised:
+                model = quantised(model, self.settings())
         load_weights(model, self.weights, assign=True)
         return model.eval()
 

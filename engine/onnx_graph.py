@@ -3,15 +3,21 @@
 In those with the front end inside the spectrum is a convolution with a cosine and a sine bank: the
 most portable form, and the fastest one in onnxruntime. All tell recipe, statistics and threshold in
 their metadata.
+
+Of a quantised checkpoint all are INT8 graphs: QuantizeLinear and DequantizeLinear around every
+layer that a runtime can run in integers, with weights stored as int8; the front end stays float.
 """
 
 import logging
 import math
 import warnings
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 import torch
+from onnx import numpy_helper
 from torch import Tensor, nn
 
 from engine.checkpoint import Checkpoint, describe
@@ -23,6 +29,15 @@ from engine.runs import write_atomic
 OPSET = 18
 MOST_WINDOWS = 4096
 MOST_FRAMES = 1 << 24
+MOVES = ("Reshape", "Slice", "Squeeze", "Unsqueeze")
+"""Operators that give values of their first input as they are."""
+
+# torch has no shape rule for its rounding, without which a model of any batch is not exported.
+_SHAPES = torch.library.Library("aten", "IMPL", "Meta")  # type: ignore[no-untyped-call]
+_SHAPES.impl(  # type: ignore[no-untyped-call]
+    "fake_quantize_per_tensor_affine_cachemask",
+    lambda x, *_: (torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)),
+)
 
 
 class ConvLogMel(nn.Module):
@@ -196,11 +211,76 @@ def _write(
     write_atomic(path, graph.SerializeToString())
 
 
-def _stripped(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Remove the stack traces that the exporter leaves at every node."""
-    for node in graph.graph.node:
+def _stripped(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Remove the stack traces that the exporter leaves at every node; round what is constant."""
+    graph = model.graph
+    for node in graph.node:
         node.ClearField("metadata_props")
         node.doc_string = ""
-    graph.graph.ClearField("value_info")
-    onnx.checker.check_model(graph)
-    return graph
+    graph.ClearField("value_info")
+    _round_constants(graph)
+    onnx.checker.check_model(model)
+    return model
+
+
+def _round_constants(graph: onnx.GraphProto) -> None:
+    """Store rounded weights as int8, and the biases beside them as int32.
+
+    The step of a bias is that of the layer's input times that of its weight (Jacob et al. 2018).
+    """
+    constants = {c.name: numpy_helper.to_array(c) for c in graph.initializer}
+    makers = {name: node for node in graph.node for name in node.output}
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if node.op_type == "QuantizeLinear" and node.input[0] in constants:
+            weight, sizes = constants[node.input[0]], constants[node.input[1]]
+            integers = np.rint(weight * (1 / sizes).reshape(-1, *[1] * (weight.ndim - 1)))
+            _store(graph, node.output[0], integers.clip(-128, 127).astype(np.int8))
+            continue
+        if node.op_type in ("Conv", "Gemm") and (steps := _bias_sizes(node, constants, makers)):
+            nodes.append(_round_bias(graph, node, constants[node.input[2]], steps[0]))
+        nodes.append(node)
+    used = {name for node in nodes for name in node.input}
+    kept = [constant for constant in graph.initializer if constant.name in used]
+    for field, left in ((graph.node, nodes), (graph.initializer, kept)):
+        copies = [type(one).FromString(one.SerializeToString()) for one in left]
+        del field[:]
+        field.extend(copies)
+
+
+def _bias_sizes(
+    node: onnx.NodeProto,
+    constants: dict[str, np.ndarray[Any, Any]],
+    makers: dict[str, onnx.NodeProto],
+) -> list[np.ndarray[Any, Any]]:
+    """The steps `(C,)` of a layer's bias; nothing where input or weight is not rounded."""
+    if len(node.input) < 3 or node.input[2] not in constants:
+        return []
+    sizes = []
+    for name in node.input[:2]:
+        maker = makers.get(name)
+        while maker is not None and maker.op_type in MOVES:
+            maker = makers.get(maker.input[0])
+        if maker is None or maker.op_type != "DequantizeLinear":
+            return []
+        sizes.append(constants[maker.input[1]])
+    return [sizes[0] * sizes[1]]
+
+
+def _round_bias(
+    graph: onnx.GraphProto,
+    node: onnx.NodeProto,
+    bias: np.ndarray[Any, Any],
+    sizes: np.ndarray[Any, Any],
+) -> onnx.NodeProto:
+    """Give a layer its bias from int32; the node that does so goes before it."""
+    name = node.input[2]
+    node.input[2] = f"{name}_rounded"
+    _store(graph, f"{name}_int32", np.rint(bias / sizes).astype(np.int32))
+    _store(graph, f"{name}_sizes", sizes.astype(np.float32))
+    taken = [f"{name}_int32", f"{name}_sizes"]
+    return onnx.helper.make_node("DequantizeLinear", taken, [node.input[2]], axis=0)
+
+
+def _store(graph: onnx.GraphProto, name: str, values: np.ndarray[Any, Any]) -> None:
+    graph.initializer.append(numpy_helper.from_array(values, name))

@@ -43,11 +43,13 @@ class SqueezeExcite(nn.Module):
         inner = max(8, channels // 4)
         self.down = nn.Conv2d(channels, inner, 1)
         self.up = nn.Conv2d(inner, channels, 1)
+        self.gate = nn.Hardsigmoid()
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale each channel by a number in [0, 1]."""
         weights = self.up(torch.relu(self.down(x.mean(dim=(2, 3), keepdim=True))))
-        return x * nn.functional.hardsigmoid(weights)
+        scaled: Tensor = x * self.gate(weights)
+        return scaled
 
 
 class InvertedResidual(nn.Module):
