@@ -8,8 +8,8 @@ plain (no torch)   errors recipe recipe_file events bus runs jobs audio sound ma
                    dataset mined health detector metrics report cohorts compare export_folder
 torch              features rooms pitch augment batches ahead models quantize losses checkpoint
                    onnx_graph
-verbs              scorer hard cost evaluate trainer train agree export_manifest export preview
-                   finder mine mine_run
+verbs              scorer hard cost evaluate trainer train agree round_off export_manifest export
+                   preview finder mine mine_run
 """
 
 import importlib.abc

@@ -37,9 +37,11 @@ from engine.export_manifest import (
     write_golden,
 )
 from engine.jobs import Control
+from engine.manifest import Split
 from engine.onnx_graph import write_hop, write_onnx, write_student
 from engine.recipe import Data
 from engine.report import Report
+from engine.round_off import round_off
 from engine.runs import Run, Workspace, disk_error, write_atomic
 from engine.scorer import Exported, ExportedHops, Scorer, checkpoint_of, scorer_of
 
@@ -60,15 +62,16 @@ def export(
     folder = (out or run.export / kind).absolute()
     _refuse_in_the_way(folder)
     report, checkpoint = _report(run), load(run.best)
-    heard = _validation(checkpoint, workspace, emit, control)
+    heard = _heard(checkpoint, workspace, emit, control)
     with _beside(folder) as made:
         emit(PhaseChanged("export"))
-        _write_files(checkpoint, kind, made, control)
+        shipped = _shipped(checkpoint, kind, heard["train"], control)
+        _write_files(shipped, kind, made, control)
         emit(PhaseChanged("compare"))
-        found = _compared(checkpoint, made, heard, emit, control)
-        proof = _proof(checkpoint, kind, made, found)
+        found = _compared(checkpoint, made, heard["validation"], emit, control)
+        proof = _proof(shipped, kind, made, found)
         named = {"kind": kind, "run": {"name": run.name, "checkpoint_sha256": sha256(run.best)}}
-        told = seal(made, {**named, **about(checkpoint, report), **hearing(checkpoint), **proof})
+        told = seal(made, {**named, **about(shipped, report), **hearing(shipped), **proof})
         if wrong := _wrong(found, kind):
             aside = _move(made, folder.with_name(f"{folder.name}.rejected"))
             raise CheckpointError(wrong, f"it is kept to look at in {aside}")
@@ -84,13 +87,24 @@ def _report(run: Run) -> Report:
     return Report.from_json(json.dumps(tables))
 
 
-def _validation(
+def _heard(
     checkpoint: Checkpoint, workspace: Workspace, emit: Emit, control: Control
-) -> Heard:
+) -> dict[Split, Heard]:
+    """The splits that an export may hear: the test stays closed."""
     recipe = checkpoint.settings()
     emit(PhaseChanged("pack"))
     packed = pack(read(recipe.data), workspace.cache, emit=emit, control=control)
-    return Heard(packed, select(packed, recipe.data, "validation"), recipe)
+    splits: tuple[Split, ...] = ("train", "validation")
+    return {split: Heard(packed, select(packed, recipe.data, split), recipe) for split in splits}
+
+
+def _shipped(checkpoint: Checkpoint, kind: Kind, train: Heard, control: Control) -> Checkpoint:
+    """The checkpoint whose graphs are written: as it is, or rounded off to INT8 where it is not."""
+    if kind == "onnx-int8":
+        return checkpoint if checkpoint.quantised else round_off(checkpoint, train, control=control)
+    if checkpoint.quantised:
+        raise CheckpointError("the run was trained for INT8", "export it --to onnx-int8")
+    return checkpoint
 
 
 def _write_files(checkpoint: Checkpoint, kind: Kind, folder: Path, control: Control) -> None:

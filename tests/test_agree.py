@@ -12,14 +12,20 @@ from engine.dataset import pack, read, select
 from engine.evaluate import Heard
 from engine.events import Event, Progressed
 from engine.jobs import Control
+from engine.manifest import Split
 from engine.scorer import Scorer
+
+
+def heard_of(trained: Trained, split: Split) -> Heard:
+    """A split of a tiny run as it is measured."""
+    recipe = trained.recipe
+    packed = pack(read(recipe.data), trained.home.cache, emit=ignore, control=Control())
+    return Heard(packed, select(packed, recipe.data, split), recipe)
 
 
 @pytest.fixture(scope="module")
 def heard(tiny_run: Trained) -> Heard:
-    recipe = tiny_run.recipe
-    packed = pack(read(recipe.data), tiny_run.home.cache, emit=ignore, control=Control())
-    return Heard(packed, select(packed, recipe.data, "validation"), recipe)
+    return heard_of(tiny_run, "validation")
 
 
 def moved(scorer: Scorer, logits: float) -> Scorer:

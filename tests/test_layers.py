@@ -33,6 +33,7 @@ VERBS = [
     "trainer",
     "train",
     "agree",
+    "round_off",
     "export_manifest",
     "export",
     "preview",

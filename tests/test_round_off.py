@@ -1,0 +1,69 @@
+"""INT8 without training: the ranges come from the training split, and the graphs still detect."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_agree import heard_of
+from tiny import Trained, hiss, ignore
+
+from engine import export_folder
+from engine.checkpoint import Checkpoint, load
+from engine.errors import CheckpointError
+from engine.export import _shipped, export
+from engine.jobs import Control
+from engine.onnx_graph import write_hop
+from engine.round_off import round_off
+from engine.scorer import ExportedHops, Scorer, scorer_of
+
+
+@pytest.fixture(scope="module")
+def rounded(tiny_run: Trained) -> Checkpoint:
+    train = heard_of(tiny_run, "train")
+    return round_off(load(tiny_run.run.best), train, control=Control())
+
+
+def test_the_same_data_give_the_same_int8(tiny_run: Trained, rounded: Checkpoint) -> None:
+    again = round_off(load(tiny_run.run.best), heard_of(tiny_run, "train"), control=Control())
+    assert again.quantised
+    assert all(torch.equal(again.weights[name], value) for name, value in rounded.weights.items())
+
+
+def test_it_scores_nearly_as_the_float_student_does(tiny_run: Trained, rounded: Checkpoint) -> None:
+    sound = hiss(12, 1, 0.05)
+    near = pytest.approx(Scorer.of(load(tiny_run.run.best)).score(sound), abs=0.1)
+    assert Scorer.of(rounded).score(sound) == near
+
+
+def test_hop_by_hop_it_scores_as_the_whole_stream(rounded: Checkpoint, tmp_path: Path) -> None:
+    """A sum that falls between two steps may round either way."""
+    sound = hiss(8, 2, 0.05)
+    write_hop(rounded, tmp_path / "stream.onnx")
+    scores = ExportedHops(tmp_path / "stream.onnx").push(sound)
+    assert scores == pytest.approx(Scorer.of(rounded).score(sound), abs=0.06)
+
+
+def test_a_float_run_is_exported_as_int8(
+    tiny_run: Trained, rounded: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its few words lie close to the threshold: how many may flip is not what is tested here."""
+    monkeypatch.setattr("engine.export.FLIPS_LEAST", 1000)
+    out = tmp_path / "int8"
+    done = export(tiny_run.run, "onnx-int8", out, tiny_run.home, emit=ignore, control=Control())
+    told, golden = export_folder.read(out), np.load(out / "golden.npz")
+    assert (told["kind"], done.kind) == ("onnx-int8", "onnx-int8")
+    assert 0 < told["compared"]["student.onnx"]["largest_difference"] < 0.2
+    assert told["detector"]["threshold"] == load(tiny_run.run.best).threshold().threshold
+    near = pytest.approx(golden["scores"], abs=told["golden"]["tolerance"])
+    assert scorer_of(out).score(golden["waveform"]) == near
+    assert ExportedHops(out / "stream.onnx").push(golden["waveform"]) == near
+
+
+def test_a_run_that_was_trained_for_int8_is_not_exported_as_float(
+    tiny_run: Trained, rounded: Checkpoint
+) -> None:
+    train, quiet = heard_of(tiny_run, "train"), Control()
+    assert _shipped(rounded, "onnx-int8", train, quiet) is rounded
+    with pytest.raises(CheckpointError, match="was trained for INT8"):
+        _shipped(rounded, "onnx", train, quiet)
