@@ -61,17 +61,18 @@ def export(
     """
     folder = (out or run.export / kind).absolute()
     _refuse_in_the_way(folder)
-    report, checkpoint = _report(run), load(run.best)
+    tables, checkpoint = _report(run), load(run.best)
     heard = _heard(checkpoint, workspace, emit, control)
     with _beside(folder) as made:
         emit(PhaseChanged("export"))
-        shipped = _shipped(checkpoint, kind, heard["train"], control)
+        shipped = _shipped(run, checkpoint, kind, heard["train"], control)
         _write_files(shipped, kind, made, control)
         emit(PhaseChanged("compare"))
         found = _compared(checkpoint, made, heard["validation"], emit, control)
-        proof = _proof(shipped, kind, made, found)
-        named = {"kind": kind, "run": {"name": run.name, "checkpoint_sha256": sha256(run.best)}}
-        told = seal(made, {**named, **about(shipped, report), **hearing(shipped), **proof})
+        known = {"kind": kind, "run": {"name": run.name, "checkpoint_sha256": sha256(run.best)}}
+        known["validation"] = json.loads(checkpoint.validation or "null")
+        known |= about(shipped, tables) | hearing(shipped) | _proof(shipped, kind, made, found)
+        told = seal(made, known)
         if wrong := _wrong(found, kind):
             aside = _move(made, folder.with_name(f"{folder.name}.rejected"))
             raise CheckpointError(wrong, f"it is kept to look at in {aside}")
@@ -79,12 +80,12 @@ def export(
     return _tell(run, kind, folder, told, found[STUDENT], emit)
 
 
-def _report(run: Run) -> Report:
+def _report(run: Run) -> Told:
     tables = run.report_json()
     if tables is None or not run.best.exists():
         hint = f"wakeword-tui train --resume {run.number}"
         raise DataError(f"{run.name} has no report: it is not finished", hint)
-    return Report.from_json(json.dumps(tables))
+    return tables
 
 
 def _heard(
@@ -98,13 +99,18 @@ def _heard(
     return {split: Heard(packed, select(packed, recipe.data, split), recipe) for split in splits}
 
 
-def _shipped(checkpoint: Checkpoint, kind: Kind, train: Heard, control: Control) -> Checkpoint:
-    """The checkpoint whose graphs are written: as it is, or rounded off to INT8 where it is not."""
-    if kind == "onnx-int8":
-        return checkpoint if checkpoint.quantised else round_off(checkpoint, train, control=control)
-    if checkpoint.quantised:
-        raise CheckpointError("the run was trained for INT8", "export it --to onnx-int8")
-    return checkpoint
+def _shipped(
+    run: Run, checkpoint: Checkpoint, kind: Kind, train: Heard, control: Control
+) -> Checkpoint:
+    """The checkpoint whose graphs are written: in float, fine-tuned as INT8, or rounded off.
+
+    All keep the threshold of the float one, for which the report tells what it does.
+    """
+    if kind == "onnx":
+        return checkpoint
+    if run.int8.exists():
+        return replace(load(run.int8), operating_point=checkpoint.operating_point)
+    return round_off(checkpoint, train, control=control)
 
 
 def _write_files(checkpoint: Checkpoint, kind: Kind, folder: Path, control: Control) -> None:
@@ -142,15 +148,14 @@ def _proof(checkpoint: Checkpoint, kind: Kind, folder: Path, found: dict[str, Ag
     return {
         "graphs": graphs(checkpoint),
         "compared": {
-            "with": "the checkpoint, over the validation split: its streams, wake words and other "
-            "words as they were recorded",
+            "with": "the float checkpoint, over the validation split: its streams, and its wake "
+            "words and other words as they were recorded",
             **{name: asdict(agreement) for name, agreement in found.items()},
         },
         "latency_ms": latency,
         "targets_exceeded": exceeded(recipe.targets, cost(recipe), latency["p95"]),
         "golden": {"file": GOLDEN, "tolerance": TOLERANCES[kind]},
         "verify": VERIFY,
-        "validation": json.loads(checkpoint.validation or "null"),
     }
 
 

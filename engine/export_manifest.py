@@ -1,7 +1,9 @@
 """What an export tells: how to hear with it, what to expect of it, and how to see that it works."""
 
 import io
+import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,9 @@ from engine.scorer import Scorer, first_hop, silence_samples
 
 EXAMPLE, FRONT_END, GOLDEN = "example.py", "frontend.npz", "golden.npz"
 GOLDEN_HOPS = 12
+MEASURES = (
+    "fah", "fah_low", "false_alarms", "hours", "frr", "frr_low", "frr_high", "missed", "clips",
+)  # fmt: skip
 TOLERANCES = {"onnx": 1e-3, "onnx-int8": 0.1}
 """How far a golden score may be off elsewhere; processors round INT8 sums in several ways."""
 STEPS = {
@@ -114,9 +119,11 @@ def graphs(checkpoint: Checkpoint) -> Told:
     return {WINDOW: window, STUDENT: student, HOP: hop}
 
 
-def about(checkpoint: Checkpoint, report: Report) -> Told:
-    """What was learnt, from what, and what it does on the test split."""
+def about(checkpoint: Checkpoint, tables: Told) -> Told:
+    """What was learnt, from what, and what it does on the test split, by the tables of a report."""
     point, recipe = checkpoint.threshold(), checkpoint.settings()
+    report = Report.from_json(json.dumps(tables))
+    int8 = tables.get("int8") if checkpoint.quantised else None
     return {
         "made_by": f"wakeword-tui {engine.__version__}",
         "wake_word": recipe.data.wakeword,
@@ -126,32 +133,30 @@ def about(checkpoint: Checkpoint, report: Report) -> Told:
             "macs": report.macs,
             "identity": identity(checkpoint),
         },
-        "expected": _expected(report, point.threshold),
+        "expected": _expected(report, point.threshold, int8),
         "provenance": checkpoint.provenance,
     }
 
 
-def _expected(report: Report, threshold: float) -> Told | None:
-    """Misses and false alarms of the checkpoint on its test split; None at another threshold."""
-    test = report.test
+def _expected(report: Report, threshold: float, int8: Told | None) -> Told | None:
+    """Misses and false alarms on the test split; None at a threshold that was not measured.
+
+    Of the student that was fine-tuned as INT8 where a report tells of it, else of the float one.
+    """
+    told, student = asdict(report.test), "the float student"
     if threshold != report.operating_point.threshold:
         try:
-            test = test.at(threshold)
+            told = asdict(report.test.at(threshold))
         except DataError:
             return None
+    elif int8:
+        told, student = int8["students"]["int8"]["test"], "the INT8 student"
+    high = told["fah_high"]
     return {
-        "measured_on": f"the test split of fold {report.fold}, unseen groups, with the checkpoint",
+        "measured_on": f"the test split of fold {report.fold}, unseen groups, with {student}",
         "target_fah": report.operating_point.target_fah,
-        "fah": test.fah,
-        "fah_low": test.fah_low,
-        "fah_high": test.fah_high if math.isfinite(test.fah_high) else None,
-        "false_alarms": test.false_alarms,
-        "hours": test.hours,
-        "frr": test.frr,
-        "frr_low": test.frr_low,
-        "frr_high": test.frr_high,
-        "missed": test.missed,
-        "clips": test.clips,
+        **{name: told[name] for name in MEASURES},
+        "fah_high": high if high is not None and math.isfinite(high) else None,
     }
 
 

@@ -185,6 +185,16 @@ class Run:
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
+    def int8(self) -> Path:
+        """The best checkpoint of the student as INT8."""
+        return self.path / "checkpoints" / "int8.ckpt"
+
+    @property
+    def rounded(self) -> Path:
+        """The student as INT8 before it was fine-tuned."""
+        return self.path / "checkpoints" / "rounded.ckpt"
+
+    @property
     def best(self) -> Path:
         """The checkpoint that is shipped."""
         return self.path / "checkpoints" / "best.ckpt"

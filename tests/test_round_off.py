@@ -1,5 +1,6 @@
 """INT8 without training: the ranges come from the training split, and the graphs still detect."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,13 @@ from test_agree import heard_of
 from tiny import Trained, hiss, ignore
 
 from engine import export_folder
-from engine.checkpoint import Checkpoint, load
-from engine.errors import CheckpointError
+from engine.checkpoint import Checkpoint, load, save
 from engine.export import _shipped, export
+from engine.export_manifest import MEASURES, about
 from engine.jobs import Control
 from engine.onnx_graph import write_hop
 from engine.round_off import round_off
+from engine.runs import Run
 from engine.scorer import ExportedHops, Scorer, scorer_of
 
 
@@ -60,10 +62,28 @@ def test_a_float_run_is_exported_as_int8(
     assert ExportedHops(out / "stream.onnx").push(golden["waveform"]) == near
 
 
-def test_a_run_that_was_trained_for_int8_is_not_exported_as_float(
+def test_a_student_that_was_fine_tuned_as_int8_is_taken_at_the_threshold_of_the_run(
+    tiny_run: Trained, rounded: Checkpoint, tmp_path: Path
+) -> None:
+    run, train, quiet = Run(tmp_path), heard_of(tiny_run, "train"), Control()
+    run.int8.parent.mkdir()
+    save(run.int8, replace(rounded, operating_point={"threshold": 0.9, "target_fah": 1.0}))
+    best = load(tiny_run.run.best)
+    shipped = _shipped(run, best, "onnx-int8", train, quiet)
+    assert shipped.quantised
+    assert shipped.operating_point == best.operating_point
+    assert _shipped(run, best, "onnx", train, quiet) is best
+
+
+def test_what_to_expect_of_int8_is_what_its_own_test_showed(
     tiny_run: Trained, rounded: Checkpoint
 ) -> None:
-    train, quiet = heard_of(tiny_run, "train"), Control()
-    assert _shipped(rounded, "onnx-int8", train, quiet) is rounded
-    with pytest.raises(CheckpointError, match="was trained for INT8"):
-        _shipped(rounded, "onnx", train, quiet)
+    tables = tiny_run.run.report_json()
+    assert tables is not None
+    side = dict.fromkeys(MEASURES, 0.25) | {"fah_high": None}
+    tables["int8"] = {"students": {"int8": {"test": side}}}
+    expected = [about(one, tables)["expected"] for one in (rounded, load(tiny_run.run.best))]
+    assert expected[0]["frr"] == 0.25
+    assert expected[1]["frr"] == tables["test"]["frr"]
+    moved = replace(rounded, operating_point={"threshold": 0.123, "target_fah": 1.0})
+    assert about(moved, tables)["expected"] is None
