@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from engine.checkpoint import Checkpoint, describe
 from engine.features import Grid, LogMel, grid
 from engine.models import Staged, slide, slides
-from engine.quantize import fuse
+from engine.quantize import Frozen, fuse
 from engine.runs import write_atomic
 
 OPSET = 18
@@ -109,6 +109,25 @@ class Hop(nn.Module):
         self.front, self.model, self.grid = ConvLogMel(features), model, features.grid
         shares_work = slides(model, self.grid.hop_frames)
         self.stages = model.stages() if isinstance(model, Staged) and shares_work else []
+        self.again = nn.ModuleList(self._roundings())
+
+    @torch.no_grad()
+    def _roundings(self) -> list[nn.Module]:
+        """What rounded the input of each stage, if anything did.
+
+        Joined with what was kept it is rounded again, to itself, so that a runtime sees integers.
+        """
+        found, given = list[nn.Module](), list[tuple[Tensor, nn.Module]]()
+        frozen = [module for module in self.model.modules() if isinstance(module, Frozen)]
+        hooks = [f.register_forward_hook(lambda f, _, y: given.append((y, f.exit))) for f in frozen]
+        x = torch.zeros(1, len(self.front.features.mean), self.grid.window_frames)
+        for stage, _, _ in self.stages:
+            exits = [rounding for y, rounding in given if y.data_ptr() == x.data_ptr()]
+            found.append(exits[0] if exits else nn.Identity())
+            x = stage(x)
+        for hook in hooks:
+            hook.remove()
+        return found
 
     def start(self) -> dict[str, Tensor]:
         """What is kept before the first hop, by name."""
@@ -121,7 +140,7 @@ class Hop(nn.Module):
         if not self.stages:
             kept["frames"] = x[..., lattice.hop_frames :]
         for number, (stage, kernel, stride) in enumerate(self.stages):
-            unused = (x.shape[-1] - kernel) % stride
+            unused = (x.shape[-1] - kernel) % stride  # at the window's end: the next hop's
             kept[f"stage{number}"] = x.new_zeros(*x.shape[:-1], kernel - stride + unused)
             x = stage(x)
         return kept
@@ -139,8 +158,8 @@ class Hop(nn.Module):
         energies = self.front.energies(joined(hop))
         energies = joined(energies) if self.grid.warmup_frames else energies
         x = self.front.features.normalise(energies)
-        for stage, _, _ in self.stages:
-            x = stage(joined(x))
+        for (stage, _, _), again in zip(self.stages, self.again, strict=True):
+            x = stage(again(joined(x)))
         logit = x[:, 0, 0] if self.stages else self.model(joined(x))
         return torch.sigmoid(logit), *keep
 

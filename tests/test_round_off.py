@@ -1,5 +1,6 @@
 """INT8 without training: the ranges come from the training split, and the graphs still detect."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from test_agree import heard_of
+from test_quantize import CONVOLUTIONS, optimised
 from tiny import Trained, hiss, ignore
 
 from engine import export_folder
@@ -44,6 +46,16 @@ def test_hop_by_hop_it_scores_as_the_whole_stream(rounded: Checkpoint, tmp_path:
     write_hop(rounded, tmp_path / "stream.onnx")
     scores = ExportedHops(tmp_path / "stream.onnx").push(sound)
     assert scores == pytest.approx(Scorer.of(rounded).score(sound), abs=0.06)
+
+
+def test_hop_by_hop_every_convolution_but_the_last_runs_in_integers(
+    rounded: Checkpoint, tmp_path: Path
+) -> None:
+    """Those of the front end and of the logit stay float."""
+    write_hop(rounded, tmp_path / "stream.onnx")
+    kinds = Counter(node.op_type for node in optimised(tmp_path / "stream.onnx").graph.node)
+    assert kinds["QLinearConv"] == CONVOLUTIONS["tinyconv"]
+    assert kinds["Conv"] + kinds["FusedConv"] == 2
 
 
 def test_a_float_run_is_exported_as_int8(
