@@ -5,11 +5,11 @@ list is also the order to read them in.
 
 plain (no torch)   errors recipe recipe_file events bus runs jobs audio sound manifest acoustics
                    phonetics sentences espeak_helper espeak synth words queue_file queue_store
-                   dataset mined health detector metrics report cohorts compare export_folder
+                   dataset mined health detector metrics report flips cohorts compare export_folder
 torch              features rooms pitch augment batches ahead models quantize losses checkpoint
                    onnx_graph
-verbs              scorer hard cost evaluate trainer train agree round_off export_manifest export
-                   preview finder mine mine_run
+verbs              scorer hard cost evaluate int8 trainer train agree round_off export_manifest
+                   export preview finder mine mine_run
 """
 
 import importlib.abc

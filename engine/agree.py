@@ -1,10 +1,10 @@
-"""Whether exported graphs do as a reference does: every window of a split, and what fires there."""
+"""Whether exported graphs do as a reference does: every window of validation, what fires there."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, Protocol, cast
+from typing import Protocol
 
 import numpy as np
 
@@ -14,12 +14,10 @@ from engine.detector import Detection, detect, vote_levels
 from engine.evaluate import TAIL_S, Heard
 from engine.events import Emit, Progressed
 from engine.features import Grid
+from engine.flips import Flip
 from engine.jobs import Control
 from engine.metrics import GRACE_S
 from engine.scorer import Scores, blocks
-
-STREAM = "stream"
-By = Literal["reference", "other"]
 
 
 class Hearing(Protocol):
@@ -32,17 +30,6 @@ class Hearing(Protocol):
 
     def push(self, block: Waveform) -> Scores:
         """Hear a block `(N,)`; give the scores `(K,)` of the windows that it completes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Flip:
-    """A detection that only the reference or only the other gives, on the stream or a clip."""
-
-    where: str
-    time_s: float
-    by: By
-    word: bool
-    """Whether the clip holds the wake word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +46,7 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """Audio that is heard from silence: the stream of a split, or one of its clips."""
+    """Audio that is heard from silence: the stream of a split, "", or one of its clips."""
 
     name: str
     word: bool
@@ -80,7 +67,7 @@ def agree(
     emit: Emit,
     control: Control,
 ) -> dict[str, Agreement]:
-    """Hold graphs against a reference on the streams and clips of a split, by name.
+    """Hold graphs against a reference on the streams and clips of validation, by name.
 
     Each comes with the most seconds of the stream that it hears, since not all are fast.
     """
@@ -102,14 +89,14 @@ def agree(
 
 
 def _most(item: _Item, most_s: float) -> float:
-    return most_s if item.name == STREAM else math.inf
+    return math.inf if item.name else most_s
 
 
 def _items(heard: Heard) -> list[_Item]:
     """The stream of a split, its wake words as they were recorded, and its other words."""
     chosen = heard.selection
     seconds = sum(clip.seconds for clip in (*chosen.speech, *chosen.noise))
-    items = [_Item(STREAM, False, seconds, heard.stream)]
+    items = [_Item("", False, seconds, heard.stream)]
     for clips, word in ((chosen.positives, True), (chosen.negatives, False)):
         for clip in clips:
             whole_s = heard.lead_s + clip.seconds + TAIL_S
@@ -160,7 +147,7 @@ def _agreement(pairs: Sequence[Pair], hop_s: float, fires: Fires) -> Agreement:
 
 def _flips(item: _Item, a: Sequence[Detection], b: Sequence[Detection]) -> Iterator[Flip]:
     """Detections without one of the other side within half a second."""
-    for by, mine, theirs in (("reference", a, b), ("other", b, a)):
+    for mine, theirs, lost in ((a, b, True), (b, a, False)):
         for found in mine:
             if all(abs(found.time_s - other.time_s) > GRACE_S for other in theirs):
-                yield Flip(item.name, found.time_s, cast(By, by), item.word)
+                yield Flip("validation", item.name, found.time_s, lost)

@@ -193,8 +193,8 @@ class Train(Section):
 
     seed: Annotated[int, Field(ge=0)] = 0
     """Seeds everything random in the run."""
-    epochs: Annotated[int, Field(ge=1, le=10000)] = 20
-    """Epochs; each ends with a validation."""
+    epochs: Annotated[int, Field(ge=0, le=10000)] = 20
+    """Epochs; each ends with a validation. 0 takes train.init as it is, to quantise it alone."""
     steps_per_epoch: Annotated[int, Field(ge=1, le=100000)] = 100
     """Optimiser steps in an epoch."""
     batch_size: Annotated[int, Field(ge=2, le=65536)] = 128
@@ -232,6 +232,29 @@ class Train(Section):
     """A checkpoint whose weights the training starts from."""
     checkpoint_every_s: Annotated[float, Field(gt=0, le=86400)] = 60.0
     """A checkpoint is written at least this often, in seconds, and at the end of each epoch."""
+
+    @model_validator(mode="after")
+    def _something_is_trained(self) -> "Train":
+        if self.epochs == 0 and self.init is None:
+            raise ValueError("epochs 0 takes a checkpoint as it is; name it in init")
+        return self
+
+
+class Quantize(Section):
+    """The student once more as INT8: rounded to 256 steps, and fine-tuned to make up for it."""
+
+    enabled: bool = False
+    """Follow the training by calibration and fine-tuning as INT8; both students are reported."""
+    calibration_batches: Annotated[int, Field(ge=1, le=10000)] = 16
+    """Batches that set the ranges of the activations first."""
+    positive_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of a calibration batch that holds the wake word: about what a device hears of it."""
+    epochs: Annotated[int, Field(ge=0, le=1000)] = 2
+    """Epochs of fine-tuning, of train.steps_per_epoch; 0 rounds and calibrates only."""
+    lr: Annotated[float, Field(gt=0, le=1)] = 3e-4
+    """Highest learning rate of the fine-tuning."""
+    freeze_norm_epochs: Annotated[int, Field(ge=0, le=1000)] = 1
+    """Epochs of fine-tuning after which the statistics of norms stay as they are."""
 
 
 class DetectorSettings(Section):
@@ -293,6 +316,7 @@ class Recipe(Section):
     augment: Augment = Augment()
     loss: Loss = Loss()
     train: Train = Train()
+    quantize: Quantize = Quantize()
     detector: DetectorSettings = DetectorSettings()
     evaluate: Evaluate = Evaluate()
     targets: Targets = Targets()

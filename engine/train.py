@@ -30,6 +30,7 @@ from engine.events import (
     Warned,
 )
 from engine.features import grid
+from engine.int8 import compare_int8
 from engine.jobs import Control, Stopped
 from engine.metrics import MOST, choose_operating_point, tail_threshold
 from engine.mined import take, used, with_cuts
@@ -65,7 +66,8 @@ def train(
     # Sums over other numbers of threads round differently: a resume keeps what it began with.
     torch.set_num_threads(state["threads"] or threads_of(recipe))
     begun = state["position"]["step"]
-    total = recipe.train.epochs * recipe.train.steps_per_epoch
+    epochs = recipe.train.epochs + recipe.quantize.enabled * recipe.quantize.epochs
+    total = epochs * recipe.train.steps_per_epoch
     emit(JobStarted("train", run.name, describe(device), total, begun))
     if recipe.targets != Targets():
         _warn(exceeded(recipe.targets, cost(recipe)), emit)
@@ -84,8 +86,12 @@ def train(
             message = "the data changed since the checkpoint: the hard negatives are found anew"
             emit(Warned(message, "start a new run for one that can be repeated"))
         _Loop(trainer, run, emit, control).go()
-    test = Heard(packed, select(packed, recipe.data, "test"), recipe)
-    _test(run, test, used(packed, recipe.data), emit=emit, control=control)
+    validation, test = (
+        Heard(packed, select(packed, recipe.data, split), recipe)
+        for split in ("validation", "test")
+    )
+    finds = used(packed, recipe.data)
+    _test(run, validation, test, finds, emit=emit, control=control)
 
 
 class _Loop:
@@ -102,20 +108,38 @@ class _Loop:
         trainer = self.trainer
         if not self.run.last.exists():
             self.save()
-        self.emit(PhaseChanged("train"))
         try:
-            while trainer.epoch_ended() or trainer.position.step < trainer.total_steps:
-                self.control.tick()
-                if trainer.epoch_ended():
-                    self._after_epoch()
-                else:
-                    self.losses.append(trainer.step())
-                    self._after_step()
-            self._try_average()
+            self._train()
+            if trainer.recipe.quantize.enabled and not trainer.quantising:
+                self.emit(PhaseChanged("calibrate"))
+                trainer.quantise(load(self.run.best).weights)
+                self.save()
+                self._train()
         except Stopped:
             if self._finite():
                 self.save()
             raise
+
+    def _train(self) -> None:
+        """Train, float or as INT8, and validate each epoch; average the best."""
+        trainer = self.trainer
+        self.emit(PhaseChanged("train"))
+        while trainer.epoch_ended() or trainer.position.step < trainer.total_steps:
+            self.control.tick()
+            if trainer.epoch_ended():
+                self._after_epoch()
+            else:
+                self.losses.append(trainer.step())
+                self._after_step()
+        self._try_average()
+
+    def _ship(self, shipped: Checkpoint, result: Measured) -> None:
+        """Write the best weights so far, of the float student or the INT8 one."""
+        run, trainer = self.run, self.trainer
+        measured = replace(shipped, validation=result.to_json())
+        save(run.int8 if trainer.quantising else run.best, measured)
+        if trainer.quantising and trainer.position.step == trainer.first_step:
+            save(run.rounded, measured)
 
     def _after_step(self) -> None:
         """Show and save now and then, but nothing that has not been found finite."""
@@ -198,7 +222,7 @@ class _Loop:
         shipped, result = self._measure(self.trainer.averaged, scored)
         best = self.trainer.keep(_rank(result, self.trainer.recipe))
         if best:
-            save(self.run.best, replace(shipped, validation=result.to_json()))
+            self._ship(shipped, result)
         self.emit(_validated(self.trainer, result, shipped.threshold().threshold, best=best))
 
     def _measure(self, model: nn.Module, scored: Scored) -> tuple[Checkpoint, Measured]:
@@ -227,7 +251,7 @@ class _Loop:
         shipped, result = self._measure(mean, scored)
         best = _rank(result, trainer.recipe) <= trainer.kept[-1].rank
         if best:
-            save(self.run.best, replace(shipped, validation=result.to_json()))
+            self._ship(shipped, result)
         event = _validated(trainer, result, shipped.threshold().threshold, best=best)
         self.emit(replace(event, averaged=count))
 
@@ -276,8 +300,16 @@ def _validated(trainer: Trainer, result: Measured, threshold: float, *, best: bo
     )
 
 
-def _test(run: Run, test: Heard, finds: tuple[int, int], *, emit: Emit, control: Control) -> None:
-    """Measure the best checkpoint on the test set and write the report last.
+def _test(
+    run: Run,
+    validation: Heard,
+    test: Heard,
+    finds: tuple[int, int],
+    *,
+    emit: Emit,
+    control: Control,
+) -> None:
+    """Measure the best checkpoints on the test set and write the report last.
 
     `finds` are the hard negatives and wake words that came from the queue.
     """
@@ -287,6 +319,9 @@ def _test(run: Run, test: Heard, finds: tuple[int, int], *, emit: Emit, control:
     )
     outcomes.write(run.outcomes)
     report = replace(report, hard_negatives=finds[0], mined_positives=finds[1])
+    if run.recipe().quantize.enabled:
+        held = compare_int8(run, validation, test, run.export, emit=emit, control=control)
+        report = replace(report, int8=held.to_plain())
     write_atomic(run.report, report.to_json().encode())
     _warn(exceeded(run.recipe().targets, p95_ms=report.latency_ms["p95"]), emit)
     emit(reported(run.name, report))

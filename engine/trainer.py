@@ -7,6 +7,7 @@ position, and where in the audio the model was fooled.
 
 import copy
 import math
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -27,10 +28,13 @@ from engine.hard import HardNegatives
 from engine.losses import loss
 from engine.metrics import OperatingPoint
 from engine.models import build, checkpoint_blocks
+from engine.quantize import calibrate, freeze_norms, quantised
 from engine.recipe import Recipe
-from engine.recipe_file import dump
+from engine.recipe_file import dump, override
 
 STATISTICS_WINDOWS = 512
+UNHEARD = -1
+"""Where a position was validated if what it starts from is to be measured first."""
 
 
 @dataclass(slots=True)
@@ -75,23 +79,52 @@ class Trainer:
         self.tracts = Tracts(self.features, recipe.features, recipe.augment)
         if recipe.train.init is not None and fresh:
             self._start_from(load(recipe.train.init))
-        self.averaged = _laid_out(build(recipe), device).eval()
-        self.averaged.load_state_dict(self.model.state_dict())
-        self._pairs = _pairs(self.averaged, self.model)
-        self.optimiser = _optimiser(self.model, recipe, device)
         # Small gradients vanish in float16: the loss is scaled up, and they down again.
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.train.precision == "float16")
         self.hard = HardNegatives(packed, self.train_set, recipe)
-        self.position = Position()
-        self.kept: list[Candidate] = []
+        self.position = Position(validated=0 if recipe.train.epochs else UNHEARD)
+        self.quantising = False
         self.provenance = _provenance(self.train_set)
-        if recipe.train.gradient_checkpointing:
+        self._begin()
+
+    def _begin(self) -> None:
+        """Follow the student from here on: its moving average, its optimiser, its best weights."""
+        self.averaged = copy.deepcopy(self.model).eval()
+        self._pairs = _pairs(self.averaged, self.model)
+        self.optimiser = _optimiser(self.model, self.recipe, self.device)
+        self.kept: list[Candidate] = []
+        if self.recipe.train.gradient_checkpointing:
             checkpoint_blocks(self.model)
-        if recipe.train.compile:
+        if self.recipe.train.compile:
             torch._dynamo.config.suppress_errors = True  # no compiler: the student runs as it is
             self.model.compile()
 
+    def quantise(self, weights: dict[str, Tensor] | None = None) -> None:
+        """Go on with the student as INT8: from float `weights`, calibrated, or before `restore`."""
+        model = build(self.recipe)
+        if weights is not None:
+            load_weights(model, weights)
+        self.model = _laid_out(quantised(model, self.recipe), self.device)
+        self.quantising = True
+        if weights is not None:
+            calibrate(self.model, self._mix())
+            self.position.validated = UNHEARD
+        self._begin()
+
+    def _mix(self) -> Iterator[Tensor]:
+        """Frames `(B, M, T)` of batches with as much of the wake word as a device hears."""
+        settings, batches = self.recipe.quantize, copy.copy(self.batches)
+        share = {"train.positive_share": settings.positive_share}
+        batches.recipe = override(self.recipe, share)
+        for number in range(settings.calibration_batches):
+            waveform, _ = batches.draw(self.recipe.train.epochs, self.first_step + number)
+            yield self.features(waveform)
+
     def _start_from(self, checkpoint: Checkpoint) -> None:
+        if checkpoint.quantised:
+            raise CheckpointError(
+                f"{self.recipe.train.init} is INT8 already", "start from the best.ckpt beside it"
+            )
         if not is_recipe_of(checkpoint, self.recipe):
             raise CheckpointError(
                 f"{self.recipe.train.init} has other features or another model than the recipe",
@@ -108,8 +141,15 @@ class Trainer:
 
     @property
     def total_steps(self) -> int:
-        """Steps of the whole run."""
-        return self.recipe.train.epochs * self.recipe.train.steps_per_epoch
+        """Where the float training ends, or, in the fine-tuning, the whole run."""
+        more = self.recipe.quantize.epochs if self.quantising else 0
+        return (self.recipe.train.epochs + more) * self.recipe.train.steps_per_epoch
+
+    @property
+    def first_step(self) -> int:
+        """Where the fine-tuning begins, or the float training."""
+        train = self.recipe.train
+        return train.epochs * train.steps_per_epoch if self.quantising else 0
 
     @property
     def epoch(self) -> int:
@@ -123,13 +163,15 @@ class Trainer:
 
     def learning_rate(self) -> float:
         """Linear warm-up, then a cosine down to zero (Loshchilov and Hutter 2017)."""
-        train, step = self.recipe.train, self.position.step
-        warm = max(1, round(train.warmup * self.total_steps))
+        train, first = self.recipe.train, self.first_step
+        step, steps = self.position.step - first, self.total_steps - first
+        warm = max(1, round(train.warmup * steps))
         if step < warm:
             factor = (step + 1) / warm
         else:
-            factor = 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, self.total_steps - warm)))
-        return train.lr * self.position.lr_scale * factor
+            factor = 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+        highest = self.recipe.quantize.lr if self.quantising else train.lr
+        return highest * self.position.lr_scale * factor
 
     def step(self) -> Tensor:
         """One optimiser step; gives the loss, a scalar that stays on the device."""
@@ -141,7 +183,10 @@ class Trainer:
         with torch.no_grad():
             frames = self._frames(waveform)
         self.model.train()
-        with _autocast(self.device, recipe.train.precision):
+        if self.quantising and self._norms_are_frozen():
+            freeze_norms(self.model)
+        # What is rounded to 256 steps has no bits to lose: the fine-tuning uses float32.
+        with _autocast(self.device, "float32" if self.quantising else recipe.train.precision):
             logits = self.model(frames)
         value = loss(logits, labels, recipe.loss)
         for group in self.optimiser.param_groups:
@@ -155,6 +200,10 @@ class Trainer:
         self._average()
         position.step += 1
         return value.detach()
+
+    def _norms_are_frozen(self) -> bool:
+        done = self.position.step - self.first_step
+        return done >= self.recipe.quantize.freeze_norm_epochs * self.recipe.train.steps_per_epoch
 
     def _frames(self, waveform: Tensor) -> Tensor:
         """Turn the waveforms of a step `(B, N)` into what the student sees of them `(B, M, T)`."""
@@ -179,7 +228,7 @@ class Trainer:
     @torch.no_grad()
     def _average(self) -> None:
         """Move the averaged weights; at the start they follow closely."""
-        steps = self.position.step
+        steps = self.position.step - self.first_step
         decay = min(self.recipe.train.ema_decay, (1 + steps) / (10 + steps))
         averages, weights, counts = self._pairs
         torch._foreach_lerp_(averages, weights, 1 - decay)
@@ -226,6 +275,7 @@ class Trainer:
             provenance=self.provenance,
             event_number=event_number,
             trainer=trainer,
+            quantised=self.quantising,
         )
 
     def shipped(self, model: nn.Module, point: OperatingPoint) -> Checkpoint:
@@ -237,6 +287,7 @@ class Trainer:
             operating_point=asdict(point),
             provenance=self.provenance,
             event_number=0,
+            quantised=self.quantising,
         )
 
     def restore(self, checkpoint: Checkpoint) -> bool:
@@ -245,6 +296,8 @@ class Trainer:
         They are places in the packed audio: in another pack something else would lie there.
         """
         state: dict[str, Any] = checkpoint.trainer or {}
+        if checkpoint.quantised and not self.quantising:
+            self.quantise()
         load_weights(self.model, checkpoint.weights)
         load_weights(self.averaged, checkpoint.ema or checkpoint.weights)
         self.features.mean.copy_(checkpoint.statistics["mean"])

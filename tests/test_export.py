@@ -18,7 +18,7 @@ import soundfile
 from tiny import Trained, hiss, ignore, padded, seconds, tone
 
 from engine import audio, export_folder
-from engine.agree import Agreement, Flip
+from engine.agree import Agreement
 from engine.audio import Waveform
 from engine.checkpoint import load, save
 from engine.detector import Detector, vote_levels
@@ -26,6 +26,7 @@ from engine.errors import CheckpointError, DataError
 from engine.evaluate import evaluate
 from engine.events import Event, ExportWritten, Warned
 from engine.export import _wrong, evaluate_export, export, most_flips
+from engine.flips import Flip
 from engine.jobs import Control
 from engine.recipe import DetectorSettings
 from engine.recipe_file import dump, override
@@ -293,7 +294,7 @@ def test_graphs_that_do_otherwise_are_kept_aside(
 
 
 def agreement(flips: int, difference: float = 0.2) -> Agreement:
-    flip = Flip("stream", 1.0, "other", word=False)
+    flip = Flip("validation", "", 1.0, lost=False)
     return Agreement(1000, 0.5, 300, 200, difference, (flip,) * flips)
 
 

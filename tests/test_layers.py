@@ -19,7 +19,7 @@ PLAIN = [
     "errors", "recipe", "recipe_file", "events", "bus", "runs", "jobs", "audio", "sound",
     "manifest", "acoustics", "phonetics", "sentences", "espeak_helper", "espeak", "synth", "words",
     "queue_file", "queue_store", "dataset", "mined", "health", "detector", "metrics", "report",
-    "cohorts", "compare", "export_folder",
+    "flips", "cohorts", "compare", "export_folder",
 ]  # fmt: skip
 TORCH = [
     "features", "rooms", "pitch", "augment", "batches", "ahead", "models", "quantize", "losses",
@@ -30,6 +30,7 @@ VERBS = [
     "hard",
     "cost",
     "evaluate",
+    "int8",
     "trainer",
     "train",
     "agree",
