@@ -70,7 +70,8 @@ def _parsed(path: Path) -> Told:
             message = f"{path} is of version {version}, this engine reads {VERSION}"
             raise CheckpointError(message, "update wakeword-tui, or export the run again with it")
         whole = told["sha256"] == _own_digest(told)
-        names = [str(name) for name in told["files"]]
+        used = [told[part]["file"] for part in ("features", "stream", "golden") if part in told]
+        names = [str(name) for name in (*told["files"], *used)]
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}", AGAIN) from error
     except (ValueError, KeyError, TypeError) as error:

@@ -230,6 +230,7 @@ def test_a_changed_manifest_is_noticed(copied: Path) -> None:
         ({"files": {"../beep/student.onnx": {}}}, "names '../beep/student.onnx'"),
         ({"files": {"/etc/passwd": {}}}, "names '/etc/passwd'"),
         ({"files": {"..": {}}}, r"names '\.\.'"),
+        ({"stream": {"file": "../stream.onnx"}}, r"names '\.\./stream\.onnx'"),
         ({"files": {"gone.bin": {"sha256": ""}}}, r"cannot read .*gone\.bin"),
         ({"model": {"identity": "another"}}, "of another model than the files beside it"),
     ],
