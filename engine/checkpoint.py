@@ -133,7 +133,18 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
         "statistics": json.dumps(numbers),
         "operating_point": json.dumps(checkpoint.operating_point),
         "provenance": json.dumps(checkpoint.provenance),
+        "identity": identity(checkpoint),
     }
+
+
+def identity(checkpoint: Checkpoint) -> str:
+    """The SHA-256 of what was learnt, the same in every file that is exported from it."""
+    digest = hashlib.sha256()
+    for numbers in (checkpoint.weights, checkpoint.statistics):
+        for name in sorted(numbers):
+            digest.update(name.encode())
+            digest.update(numbers[name].detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def described(told: dict[str, str]) -> Checkpoint:

@@ -268,30 +268,40 @@ def make_report(
 ) -> tuple[Report, Outcomes]:
     """Open the test set, once, at the frozen threshold; report, and tell what each clip became."""
     checkpoint = load(checkpoint_path)
-    recipe = checkpoint.settings()
     emit(PhaseChanged("test"))
     scored = score_split(Scorer.of(checkpoint), test, control)
     emit(PhaseChanged("export"))
     exported = export_and_compare(checkpoint, onnx_path, test)
+    report = report_of(checkpoint, sha256(checkpoint_path), scored, exported)
+    return report, _outcomes(checkpoint, scored, report.test)
+
+
+def report_of(checkpoint: Checkpoint, digest: str, scored: Scored, exported: Exported) -> Report:
+    """The report of scores at a checkpoint's frozen threshold; `digest` is its file's."""
+    recipe = checkpoint.settings()
     size, validation = cost(recipe), checkpoint.validated()
     latency = latency_ms(exported, checkpoint)
-    report = Report(
+    return Report(
         recipe_sha256=hashlib.sha256(checkpoint.recipe.encode()).hexdigest(),
         fold=recipe.data.fold,
         parameters=size.parameters,
         macs=size.macs,
         latency_ms=latency,
         features_ms=features_ms(checkpoint),
-        checkpoint_sha256=sha256(checkpoint_path),
+        checkpoint_sha256=digest,
         operating_point=checkpoint.threshold(),
         split=recipe.evaluate.split,
         validation=validation,
         test=measured(scored, checkpoint, [row[0] for row in validation.sweep]),
         warnings=exceeded(recipe.targets, size, latency["p95"]),
     )
+
+
+def _outcomes(checkpoint: Checkpoint, scored: Scored, test: Measured) -> Outcomes:
+    """What became of each clip."""
+    recipe, point = checkpoint.settings(), checkpoint.threshold()
     hop_s = grid(recipe.features).hop_s
-    point, rules = report.operating_point, recipe.detector
-    return report, Outcomes.of(scored.clips, report.test, point, rules, hop_s)
+    return Outcomes.of(scored.clips, test, point, recipe.detector, hop_s)
 
 
 def evaluate(

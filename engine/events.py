@@ -30,7 +30,7 @@ class JobStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class PhaseChanged(Event):
-    """The job goes on to its next part: pack, train, validate, average, calibrate, test, export."""
+    """The job goes on to its next part, as pack, words, train, validate, calibrate or test."""
 
     phase: str
 
@@ -169,6 +169,22 @@ class QueueTaken(Event):
 
     hard_negatives: int
     wakewords: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExportWritten(Event):
+    """An export is on the disk, was run over the validation split, and did as the checkpoint.
+
+    `flips` are decisions of the student in it that differ, of `windows` that were scored.
+    """
+
+    run: str
+    kind: str
+    folder: str
+    kilobytes: float
+    windows: int
+    largest_difference: float
+    flips: int
 
 
 @dataclass(frozen=True, slots=True)

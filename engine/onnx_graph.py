@@ -1,10 +1,10 @@
-"""Checkpoint -> ONNX graphs: the detector with its front end inside, and the student alone.
+"""Checkpoint -> ONNX graphs: a window of audio, the student alone, and one hop after another.
 
-In the first the spectrum is a convolution with a cosine and a sine bank: the most portable form,
-and the fastest one in onnxruntime. Both files tell recipe, statistics and threshold in their
-metadata.
+In those with the front end inside the spectrum is a convolution with a cosine and a sine bank: the
+most portable form, and the fastest one in onnxruntime. All tell recipe, statistics and threshold in
+their metadata.
 
-Of a quantised checkpoint both are INT8 graphs: QuantizeLinear and DequantizeLinear around every
+Of a quantised checkpoint all are INT8 graphs: QuantizeLinear and DequantizeLinear around every
 layer that a runtime can run in integers, with weights stored as int8; the front end stays float.
 """
 
@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from engine.checkpoint import Checkpoint, describe
 from engine.features import Grid, LogMel, grid
-from engine.models import slide, slides
-from engine.quantize import fuse
+from engine.models import Staged, slide, slides
+from engine.quantize import Frozen, fuse
 from engine.runs import write_atomic
 
 OPSET = 18
@@ -56,12 +56,16 @@ class ConvLogMel(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Turn `(B, N)` into `(B, M, T)`."""
+        return self.features.normalise(self.energies(waveform))
+
+    def energies(self, waveform: Tensor) -> Tensor:
+        """Turn `(B, N)` into the energies of the mel bands `(B, M, W + T)`."""
         step = self.features.grid.step_samples
         real, imaginary = nn.functional.conv1d(waveform[:, None], self.bank, stride=step).chunk(
             2, 1
         )
-        power = real * real + imaginary * imaginary
-        return self.features.normalise(self.features.filters.T @ power)
+        energies: Tensor = self.features.filters.T @ (real * real + imaginary * imaginary)
+        return energies
 
 
 class Window(nn.Module):
@@ -89,12 +93,84 @@ class Stream(nn.Module):
         return slide(self.model, frames[0], self.grid.window_frames, self.grid.hop_frames)
 
 
+class Hop(nn.Module):
+    """One hop of audio `(1, N)` and what was kept -> score `(1,)`, and what to keep.
+
+    samples    the part of a frame that began before the hop
+    energies   the warm-up of the next frames, where there is one
+    stage      of each convolution over time what its next output needs; or
+    frames     of a student without stages, the window less a hop
+
+    All of it is zeros at first; once a whole window has passed, none of them is left.
+    """
+
+    def __init__(self, features: LogMel, model: nn.Module) -> None:
+        super().__init__()
+        self.front, self.model, self.grid = ConvLogMel(features), model, features.grid
+        shares_work = slides(model, self.grid.hop_frames)
+        self.stages = model.stages() if isinstance(model, Staged) and shares_work else []
+        self.again = nn.ModuleList(self._roundings())
+
+    @torch.no_grad()
+    def _roundings(self) -> list[nn.Module]:
+        """What rounded the input of each stage, if anything did.
+
+        Joined with what was kept it is rounded again, to itself, so that a runtime sees integers.
+        """
+        found, given = list[nn.Module](), list[tuple[Tensor, nn.Module]]()
+        frozen = [module for module in self.model.modules() if isinstance(module, Frozen)]
+        hooks = [f.register_forward_hook(lambda f, _, y: given.append((y, f.exit))) for f in frozen]
+        x = torch.zeros(1, len(self.front.features.mean), self.grid.window_frames)
+        for stage, _, _ in self.stages:
+            exits = [rounding for y, rounding in given if y.data_ptr() == x.data_ptr()]
+            found.append(exits[0] if exits else nn.Identity())
+            x = stage(x)
+        for hook in hooks:
+            hook.remove()
+        return found
+
+    def start(self) -> dict[str, Tensor]:
+        """What is kept before the first hop, by name."""
+        lattice, features = self.grid, self.front.features
+        kept = {"samples": torch.zeros(1, lattice.frame_samples - lattice.step_samples)}
+        if lattice.warmup_frames:
+            mels = features.filters.shape[1]
+            kept["energies"] = torch.zeros(1, mels, lattice.warmup_frames)
+        x = torch.zeros(1, len(features.mean), lattice.window_frames)
+        if not self.stages:
+            kept["frames"] = x[..., lattice.hop_frames :]
+        for number, (stage, kernel, stride) in enumerate(self.stages):
+            unused = (x.shape[-1] - kernel) % stride  # at the window's end: the next hop's
+            kept[f"stage{number}"] = x.new_zeros(*x.shape[:-1], kernel - stride + unused)
+            x = stage(x)
+        return kept
+
+    def forward(self, hop: Tensor, *kept: Tensor) -> tuple[Tensor, ...]:
+        """Score the window that ends with the hop."""
+        keep, old = list[Tensor](), iter(kept)
+
+        def joined(new: Tensor) -> Tensor:
+            before = next(old)
+            whole = torch.cat([before, new], dim=-1)
+            keep.append(whole[..., whole.shape[-1] - before.shape[-1] :])
+            return whole
+
+        energies = self.front.energies(joined(hop))
+        energies = joined(energies) if self.grid.warmup_frames else energies
+        x = self.front.features.normalise(energies)
+        for (stage, _, _), again in zip(self.stages, self.again, strict=True):
+            x = stage(again(joined(x)))
+        logit = x[:, 0, 0] if self.stages else self.model(joined(x))
+        return torch.sigmoid(logit), *keep
+
+
 def write_onnx(checkpoint: Checkpoint, path: Path) -> None:
     """Write the whole detector: a window of audio `(B, N)` -> score `(B,)`."""
     window = Window(checkpoint.features(), fuse(checkpoint.model()))
     example = torch.zeros(2, window.front.features.grid.window_samples)
     batch = torch.export.Dim("batch", min=1, max=MOST_WINDOWS)
-    _write(window, example, ("waveform", "score"), {0: batch}, checkpoint, path)
+    names = ("waveform",), ("score",)
+    _write(window, (example,), names, ({0: batch},), checkpoint, path)
 
 
 def write_student(checkpoint: Checkpoint, path: Path) -> None:
@@ -104,36 +180,45 @@ def write_student(checkpoint: Checkpoint, path: Path) -> None:
     `(B, M, T)` of windows -> logits `(B,)` where they do not.
     """
     model, lattice = fuse(checkpoint.model()), grid(checkpoint.settings().features)
-    mels, names = len(checkpoint.statistics["mean"]), ("frames", "logits")
+    mels, names = len(checkpoint.statistics["mean"]), (("frames",), ("logits",))
     if slides(model, lattice.hop_frames):
         frames = torch.export.Dim("frames", min=lattice.window_frames, max=MOST_FRAMES)
         example = torch.zeros(1, mels, lattice.window_frames + 4 * lattice.hop_frames)
-        _write(Stream(model, lattice), example, names, {2: frames}, checkpoint, path)
+        _write(Stream(model, lattice), (example,), names, ({2: frames},), checkpoint, path)
     else:
         batch = torch.export.Dim("batch", min=1, max=MOST_WINDOWS)
         example = torch.zeros(2, mels, lattice.window_frames)
-        _write(model, example, names, {0: batch}, checkpoint, path)
+        _write(model, (example,), names, ({0: batch},), checkpoint, path)
+
+
+def write_hop(checkpoint: Checkpoint, path: Path) -> None:
+    """Write the detector hop by hop: a hop `(1, N)` and what is kept -> score `(1,)`, and that."""
+    model = Hop(checkpoint.features(), fuse(checkpoint.model()))
+    start = model.start()
+    names = ("hop", *start), ("score", *(f"{name}_kept" for name in start))
+    hop = torch.zeros(1, model.grid.hop_samples)
+    _write(model, (hop, *start.values()), names, None, checkpoint, path)
 
 
 def _write(
     model: nn.Module,
-    example: Tensor,
-    names: tuple[str, str],
-    dynamic: dict[int, torch.export.Dim],
+    examples: tuple[Tensor, ...],
+    names: tuple[tuple[str, ...], tuple[str, ...]],
+    dynamic: tuple[dict[int, torch.export.Dim], ...] | None,
     checkpoint: Checkpoint,
     path: Path,
 ) -> None:
-    """Write a graph of one input and one output that describes itself, without any traces."""
+    """Write a graph that describes itself, without any traces."""
     # It logs that torchvision is absent; redirecting the streams would silence other threads too.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             model.eval(),
-            (example,),
-            input_names=names[:1],
-            output_names=names[1:],
-            dynamic_shapes=(dynamic,),
+            examples,
+            input_names=names[0],
+            output_names=names[1],
+            dynamic_shapes=dynamic,
             opset_version=OPSET,
             dynamo=True,
             verbose=False,

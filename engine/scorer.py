@@ -24,11 +24,13 @@ from torch import Tensor, nn
 from engine.audio import SAMPLE_RATE, Waveform
 from engine.checkpoint import Checkpoint, described, load
 from engine.errors import CheckpointError
-from engine.features import LogMel
+from engine.export_folder import STUDENT, another_model, export_at, read
+from engine.features import Grid, LogMel
 from engine.models import slide
 from engine.quantize import fuse
 
 BLOCK_SAMPLES = 10 * SAMPLE_RATE
+AT_ONCE = 16
 Scores = npt.NDArray[np.float32]
 
 
@@ -114,19 +116,21 @@ def blocks(waveform: Waveform) -> Iterator[Waveform]:
 
 
 def scorer_of(path: Path) -> Scorer:
-    """The scorer of a checkpoint, or of the student.onnx of an export. Raises CheckpointError."""
+    """The scorer of a checkpoint, an export, or a student.onnx. Raises CheckpointError."""
+    folder = export_at(path)
+    if folder is not None and path.suffix != ".onnx":
+        path = folder / STUDENT
     if path.suffix != ".onnx":
         return Scorer.of(load(path))
-    session = _session(path)
-    checkpoint = described(session.get_modelmeta().custom_metadata_map)
-    (frames,) = session.get_inputs()
+    session, checkpoint = _graph(path)
+    frames = session.get_inputs()[0]
     if frames.name != "frames":
         raise CheckpointError(f"{path} takes single windows", "give the student.onnx beside it")
     features = checkpoint.features()
     shares_work = frames.shape[0] == 1
     hop = features.grid.hop_frames
-    student = ExportedStream(session, hop) if shares_work else ExportedStudent(session)
-    return Scorer(features, student)
+    model = ExportedStream(session, hop) if shares_work else ExportedStudent(session)
+    return Scorer(features, model)
 
 
 class ExportedStudent(nn.Module):
@@ -159,12 +163,94 @@ class Exported:
     """An exported window graph, waveform `(1, N)` -> score, on one thread of onnxruntime."""
 
     def __init__(self, path: Path) -> None:
-        self._session = _session(path)
+        self._session, checkpoint = _graph(path)
+        self.grid = checkpoint.features().grid
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the audio heard so far."""
+        self._samples = np.zeros(0, dtype=np.float32)
 
     def score(self, window: Waveform) -> float:
         """Score one window `(N,)`."""
         (score,) = self._session.run(None, {"waveform": window[None]})
         return float(score[0])
+
+    def push(self, block: Waveform) -> Scores:
+        """Hear a block `(N,)`; give the scores `(K,)` of the windows that it completes."""
+        window, hop = self.grid.window_samples, self.grid.hop_samples
+        self._samples = np.concatenate([self._samples, block])
+        count = (len(self._samples) - window) // hop + 1
+        if count < 1:
+            return np.zeros(0, dtype=np.float32)
+        windows = np.lib.stride_tricks.sliding_window_view(self._samples, window)[::hop]
+        parts = [self._run(windows[at : at + AT_ONCE]) for at in range(0, count, AT_ONCE)]
+        self._samples = self._samples[count * hop :]
+        return np.concatenate(parts)
+
+    def _run(self, windows: Waveform) -> Scores:
+        (scores,) = self._session.run(None, {"waveform": np.ascontiguousarray(windows)})
+        return np.asarray(scores, dtype=np.float32)
+
+
+class ExportedHops:
+    """An exported hop graph, which gets back what it gave to keep, on one thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._session, checkpoint = _graph(path)
+        self.grid = checkpoint.features().grid
+        self._hop, *self._kept = self._session.get_inputs()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the audio heard so far; silence before it ends where a hop does."""
+        self._samples = np.zeros(silence_samples(self.grid), dtype=np.float32)
+        self._state = [np.zeros(kept.shape, dtype=np.float32) for kept in self._kept]
+        self._hops = 0
+
+    def push(self, block: Waveform) -> Scores:
+        """Hear a block `(N,)`; give the scores `(K,)` of the windows that it completes."""
+        samples = np.concatenate([self._samples, block])
+        hop, found = self.grid.hop_samples, list[float]()
+        whole = len(samples) // hop * hop
+        for at in range(0, whole, hop):
+            given = [samples[None, at : at + hop], *self._state]
+            names = [put.name for put in (self._hop, *self._kept)]
+            score, *self._state = self._session.run(None, dict(zip(names, given, strict=True)))
+            self._hops += 1
+            if self._hops >= first_hop(self.grid):
+                found.append(score[0])
+        self._samples = samples[whole:]
+        return np.array(found, dtype=np.float32)
+
+
+def silence_samples(grid: Grid) -> int:
+    """Samples of silence before a stream with which its first window ends where a hop does."""
+    return -grid.window_samples % grid.hop_samples
+
+
+def first_hop(grid: Grid) -> int:
+    """The hop, counted from 1, that completes the first window."""
+    return -(-grid.window_samples // grid.hop_samples)
+
+
+def _graph(path: Path) -> tuple[onnxruntime.InferenceSession, Checkpoint]:
+    """Open a graph, and read what it tells of its checkpoint.
+
+    In an export every file must be as its manifest says, and the graph the one that it tells of.
+    """
+    folder = export_at(path)
+    told = read(folder) if folder is not None else None
+    session = _session(path)
+    metadata = session.get_modelmeta().custom_metadata_map
+    if folder and told and metadata.get("identity") != told["model"]["identity"]:
+        raise another_model(folder)
+    return session, described(metadata)
+
+
+def checkpoint_of(folder: Path) -> Checkpoint:
+    """What an export tells of its checkpoint: all but the weights. Raises CheckpointError."""
+    return _graph(folder / STUDENT)[1]
 
 
 def _session(path: Path) -> onnxruntime.InferenceSession:

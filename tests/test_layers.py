@@ -19,7 +19,7 @@ PLAIN = [
     "errors", "recipe", "recipe_file", "events", "bus", "runs", "jobs", "audio", "sound",
     "manifest", "acoustics", "phonetics", "sentences", "espeak_helper", "espeak", "synth", "words",
     "queue_file", "queue_store", "dataset", "mined", "health", "detector", "metrics", "report",
-    "flips", "cohorts", "compare", "trials", "space", "study",
+    "flips", "cohorts", "compare", "export_folder", "trials", "space", "study",
 ]  # fmt: skip
 TORCH = [
     "device", "features", "rooms", "pitch", "augment", "batches", "ahead", "models", "quantize",
@@ -34,6 +34,10 @@ VERBS = [
     "trainer",
     "pretrain",
     "train",
+    "agree",
+    "round_off",
+    "export_manifest",
+    "export",
     "preview",
     "search",
     "finder",

@@ -12,10 +12,10 @@ from engine.checkpoint import Checkpoint, described
 from engine.errors import CheckpointError
 from engine.features import LogMel, grid
 from engine.models import STUDENTS
-from engine.onnx_graph import ConvLogMel, write_onnx, write_student
+from engine.onnx_graph import ConvLogMel, write_hop, write_onnx, write_student
 from engine.recipe import Data, Features, Recipe
 from engine.recipe_file import override
-from engine.scorer import Exported, Scorer, scorer_of
+from engine.scorer import Exported, ExportedHops, Scorer, scorer_of
 
 
 @pytest.fixture(
@@ -36,6 +36,7 @@ def exported(
     checkpoint, path = made(recipe), tmp_path_factory.mktemp("onnx") / "model.onnx"
     write_onnx(checkpoint, path)
     write_student(checkpoint, path.with_name("student.onnx"))
+    write_hop(checkpoint, path.with_name("stream.onnx"))
     return checkpoint, path
 
 
@@ -62,7 +63,37 @@ def test_the_exported_student_streams_as_the_checkpoint_does(
     assert scores == pytest.approx(Scorer.of(checkpoint).score(stream), abs=1e-5)
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "student.onnx"])
+def test_hop_by_hop_the_scores_are_those_of_the_whole_stream(
+    exported: tuple[Checkpoint, Path],
+) -> None:
+    """In blocks of any size, with what each hop gave to keep."""
+    checkpoint, path = exported
+    stream = (0.1 * np.random.default_rng(1).standard_normal(80_000)).astype(np.float32)
+    expected, hops = (
+        Scorer.of(checkpoint).score(stream),
+        ExportedHops(path.with_name("stream.onnx")),
+    )
+    for cuts in ([], [7, 30_000, 61_111], [*range(333, 80_000, 333)]):
+        hops.reset()
+        scores = np.concatenate([hops.push(part) for part in np.split(stream, cuts)])
+        assert scores == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"hop_ms": 30}, {"frame_ms": 10}, {"window_ms": 1237, "normalise": "pcen"}, {"step_ms": 20}],
+)
+def test_hop_by_hop_on_any_grid(changes: dict[str, Any], tmp_path: Path) -> None:
+    """Hops that share no work, frames that do not overlap, windows that end between hops."""
+    keys = {f"features.{key}": value for key, value in changes.items()}
+    checkpoint = made(override(Recipe(), {"model.width": 0.25, **keys}))
+    write_hop(checkpoint, tmp_path / "stream.onnx")
+    stream = (0.1 * np.random.default_rng(1).standard_normal(60_000)).astype(np.float32)
+    scores = ExportedHops(tmp_path / "stream.onnx").push(stream)
+    assert scores == pytest.approx(Scorer.of(checkpoint).score(stream), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "student.onnx", "stream.onnx"])
 def test_an_exported_file_tells_its_recipe_and_threshold_but_no_path(
     exported: tuple[Checkpoint, Path], name: str
 ) -> None:
@@ -104,7 +135,7 @@ def test_a_file_that_is_no_exported_student_is_refused(
             scorer_of(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "student.onnx"])
+@pytest.mark.parametrize("name", ["model.onnx", "student.onnx", "stream.onnx"])
 def test_the_file_keeps_no_trace_of_the_machine_it_was_made_on(
     exported: tuple[Checkpoint, Path], name: str
 ) -> None:

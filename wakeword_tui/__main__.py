@@ -18,6 +18,7 @@ from wakeword_tui.commands import (
     data,
     demo,
     evaluate,
+    export,
     machine,
     mine,
     recipes,
@@ -29,7 +30,7 @@ from wakeword_tui.commands.arguments import add_workspace, workspace
 from wakeword_tui.commands.output import note
 from wakeword_tui.commands.progress import Interrupted
 
-FAMILIES = (demo, data, train, search, evaluate, compare, mine, recipes, runs, machine)
+FAMILIES = (demo, data, train, search, evaluate, compare, mine, export, recipes, runs, machine)
 BUG = 70
 EXAMPLES = """\
 examples:
@@ -41,6 +42,7 @@ examples:
   wakeword-tui train --resume 3                  go on where a run was stopped
   wakeword-tui search recipes/search.toml        find the trade-off of misses and latency
   wakeword-tui mine radio.mp3                    queue what a detector wrongly fires on
+  wakeword-tui export 3                          a folder that detects by itself
   wakeword-tui COMMAND --help                    more about one command
 """
 

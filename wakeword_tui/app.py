@@ -184,7 +184,7 @@ class WakewordApp(App[int]):
             self._ended(self.desk.live)
         if self.desk.health is not None and not self.desk.health.drain():
             self._looked_over(self.desk.health)
-        for told in self.desk.miner.drain():
+        for told in (*self.desk.miner.drain(), *self.desk.exporter.drain()):
             self.notify(told, timeout=8, markup=False)
         if not backed_up(self):
             self._paint()

@@ -13,6 +13,7 @@ from engine.jobs import Job, Jobs, State
 from engine.recipe import Data, Recipe
 from engine.runs import Run, Workspace
 from wakeword_tui.draft import Draft
+from wakeword_tui.exporting import Exporter
 from wakeword_tui.meter import Meter
 from wakeword_tui.mining import Miner
 from wakeword_tui.numbers import brief, duration, percent
@@ -42,6 +43,7 @@ class Desk:
         self.timed: tuple[Recipe, Pace] | None = None
         self.miner = Miner(self.jobs, lambda: self.queue)
         self.studies = Studies(workspace)
+        self.exporter = Exporter(self.jobs)
         self.meter = Meter()
         self.notes: list[Entry] = []
         self._reports: dict[Path, tuple[int, dict[str, Any] | None]] = {}
@@ -134,7 +136,7 @@ class Desk:
         """The right end of the top bar, in parts of falling importance."""
         job = self.training()
         if job is None or self.live is None:
-            return [*self._mining(), Content.assemble((lost_without_tmux(), "$warning"))]
+            return [*self._beside(), Content.assemble((lost_without_tmux(), "$warning"))]
         store = self.live.store
         done, total, _ = store.done()
         share = f" {done * 100 // total} %" if total else ""
@@ -151,7 +153,13 @@ class Desk:
             parts.append(Content(self.meter.text(on_gpu=on_gpu)))
         if store.phase == "train" and store.step is not None:
             parts.append(Content(f"{brief(store.step.clips_per_s)}/s"))  # clips
-        return [part for part in (*parts, *self._mining()) if part]
+        return [part for part in (*parts, *self._beside()) if part]
+
+    def _beside(self) -> list[Content]:
+        """What is done in the background, in parts of the top bar."""
+        exporting = self.exporter.status()
+        parts = [Content.assemble(("● ", "$now"), exporting)] if exporting else []
+        return [*parts, *self._mining()]
 
     def _mining(self) -> list[Content]:
         """What the miner does, as a part of the top bar."""

@@ -13,6 +13,7 @@ from typing import Literal
 from engine.events import (
     CheckpointSaved,
     Event,
+    ExportWritten,
     JobFailed,
     JobFinished,
     JobStarted,
@@ -75,6 +76,7 @@ class Store:
     """The trial of a study that this is."""
     mining: Mining | None = None
     mined: list[Mined] = field(default_factory=list)
+    exported: ExportWritten | None = None
     failed: JobFailed | None = None
     outcome: str = ""
     entries: deque[Entry] = field(default_factory=lambda: deque(maxlen=MOST_ENTRIES))
@@ -193,6 +195,11 @@ class Store:
     def _(self, event: Mined) -> None:
         self.mined.append(event)
         self._note("info", "mine", f"{event.path}: {event.hours:.2f} h, {event.found} found")
+
+    @_take.register
+    def _(self, event: ExportWritten) -> None:
+        self.exported = event
+        self._note("info", "export", f"{event.run} as {event.kind}: {event.folder}")
 
     @_take.register
     def _(self, event: QueueTaken) -> None:

@@ -24,6 +24,7 @@ from wakeword_tui.store import Store
 if TYPE_CHECKING:
     from engine.compare import Comparison
     from engine.cost import Cost
+    from engine.export_folder import Kind
     from engine.health import Health
     from engine.preview import Audio, Pace
     from engine.queue_store import QueueItem
@@ -302,6 +303,17 @@ def mine_run(jobs: Jobs, run: Run) -> Live:
         mine_split(run.best, "train", jobs.workspace, emit=emit, control=control)
 
     return Live(jobs.start("mine", verb, lane="background"), Store())
+
+
+def export_run(jobs: Jobs, run: Run, kind: "Kind", out: Path | None) -> Live:
+    """Export a run in the background, and hold the export against its checkpoint."""
+
+    def verb(emit: Emit, control: Control) -> None:
+        from engine.export import export
+
+        export(run, kind, out, jobs.workspace, emit=emit, control=control)
+
+    return Live(jobs.start("export", verb, lane="background"), Store())
 
 
 def compare_runs(a: Run, b: Run) -> "Comparison":

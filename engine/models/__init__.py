@@ -36,6 +36,14 @@ class Sliding(Protocol):
         """Score each window of `(B, M, T)` that starts a multiple of `stride` frames in."""
 
 
+@runtime_checkable
+class Staged(Sliding, Protocol):
+    """A sliding student that can go on from what its stages heard before, hop by hop."""
+
+    def stages(self) -> list[tuple[Callable[[Tensor], Tensor], int, int]]:
+        """What frames go through in turn, each with its kernel and stride over time."""
+
+
 def build(recipe: Recipe) -> nn.Module:
     """Make the student of a recipe, with fresh weights."""
     features = recipe.features

@@ -8,6 +8,8 @@ et al. 2017; "V2" here), with over 70 % fewer parameters. Temporal shape after C
 (TC-ResNet); the last depthwise convolution spans the window and learns where in it the word lies.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -79,11 +81,12 @@ class TinyConv(nn.Module):
         channels = _scale(channels, settings.width)
         self.stem = Stem(mels, planes, channels, kernel, stride)
         length = (window_frames - kernel) // stride + 1
-        blocks = []
+        blocks, self.spans = [], [(kernel, stride)]
         for out, kernel, stride in BLOCKS:
             wide = _scale(out, settings.width)
             blocks.append(Block(channels, wide, kernel, stride, depthwise=settings.depthwise))
             channels, length = wide, (length - kernel) // stride + 1
+            self.spans.append((kernel, stride))
         if length < 1:
             message = f"tinyconv sees nothing in a window of {window_frames} frames"
             raise RecipeError(message, hint="make features.window_ms longer")
@@ -92,6 +95,7 @@ class TinyConv(nn.Module):
         nn.init.constant_(self.pool.weight, 1.0 / length)
         self.drop = nn.Dropout(settings.dropout)
         self.head = nn.Conv1d(channels, 1, 1)
+        self.spans.append((length, 1))
 
     def embed(self, frames: Tensor) -> dict[str, Tensor]:
         """Give the stem's and every block's output, `(B, D, T')`."""
@@ -103,11 +107,20 @@ class TinyConv(nn.Module):
 
     def slide(self, frames: Tensor) -> Tensor:
         """Score every window of `(B, M, T)` that starts a multiple of `stride` frames in."""
-        x = self.stem(frames)
-        for block in self.blocks:
-            x = block(x)
+        x = frames
+        for stage, _, _ in self.stages():
+            x = stage(x)
+        return x[:, 0]
+
+    def stages(self) -> list[tuple[Callable[[Tensor], Tensor], int, int]]:
+        """What frames go through in turn, each with its kernel and stride over time."""
+        layers = (self.stem, *self.blocks, self._vote)
+        return [(layer, *span) for layer, span in zip(layers, self.spans, strict=True)]
+
+    def _vote(self, x: Tensor) -> Tensor:
+        """Weigh the window's channels `(B, C, T)` into logits `(B, 1, T')`."""
         logits: Tensor = self.head(self.drop(torch.relu(self.pool(x))))
-        return logits[:, 0]
+        return logits
 
     def forward(self, frames: Tensor) -> Tensor:
         """Score one window `(B, M, T)`."""

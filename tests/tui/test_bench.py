@@ -161,6 +161,35 @@ def test_exceeded_targets_are_seen(workspace: Workspace, size: tuple[int, int]) 
     play(workspace, story, size)
 
 
+def test_e_exports_the_run_and_says_how_it_ended(workspace: Workspace, tmp_path: Path) -> None:
+    """The run of the script has no checkpoint, which is what it ends with."""
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("8", "e")
+        await see(app, pilot, "001-alexa as", "ONNX, float32", "ONNX, INT8 weights")
+        await pilot.press("o")
+        await see(app, pilot, "into the folder", "export/onnx")
+        await pilot.press("enter")
+        await see(app, pilot, "● export", "has no report: it is not finished", within_s=60)
+        assert app.desk.exporter.live is None
+
+    workspace.find("1").best.unlink(missing_ok=True)
+    play(workspace, story)
+
+
+def test_escape_exports_nothing(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("8", "e")
+        await see(app, pilot, "ONNX, float32")
+        await pilot.press("o")
+        await see(app, pilot, "into the folder")
+        await pilot.press("escape")
+        await see(app, pilot, "threshold 0.7")
+        assert app.desk.exporter.live is None
+
+    play(workspace, story)
+
+
 def compared(workspace: Workspace) -> None:
     """Runs 001 and 003 with outcomes: 003 misses a third of what 001 misses in the reverb.
 

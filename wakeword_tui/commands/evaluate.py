@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from engine.errors import CheckpointError
 from engine.events import Emit
+from engine.export_folder import export_at, read
 from engine.jobs import Control
 from engine.recipe import Data
 from engine.runs import Run, Workspace, write_atomic
@@ -29,8 +30,9 @@ def add(verbs: Verbs) -> None:
         "evaluate 3 --data theirs/manifest.csv     on somebody else's clips and streams, whole",
         "evaluate --pool 3 4 5 6 7                 five folds as one table",
         "evaluate 3 --plots plots                  DET curve, scores and training as PNG and SVG",
+        "evaluate export --data theirs             an exported folder, where nothing was trained",
     )
-    parser.add_argument("target", nargs="?", metavar="RUN|CHECKPOINT", help="what is tested")
+    parser.add_argument("target", nargs="?", metavar="RUN|CHECKPOINT|EXPORT", help="what is tested")
     parser.add_argument("--data", type=Path, metavar="MANIFEST", help="a manifest or data folder")
     parser.add_argument("--pool", nargs="+", metavar="RUN", help="finished runs to pool instead")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw into this folder")
@@ -55,6 +57,9 @@ def run_evaluate(args: argparse.Namespace) -> int:
 def _test(args: argparse.Namespace, home: Workspace) -> int:
     from wakeword_tui.commands.report import show
 
+    folder = export_at(Path(args.target).absolute())
+    if folder is not None:
+        return _test_export(args, home, folder)
     checkpoint, run = find_checkpoint(home, args.target)
     data: Path | None = args.data and args.data.absolute()
 
@@ -69,14 +74,39 @@ def _test(args: argparse.Namespace, home: Workspace) -> int:
         report = with_int8(report, run)
     tested = f"Test on all of {args.data}" if data else f"Test of fold {report.fold}, taken again"
     show(report, _tested_on(checkpoint, data), args.json, tested)
+    _leave(args, report, run if data is None else None)
+    return 0
+
+
+def _test_export(args: argparse.Namespace, home: Workspace, folder: Path) -> int:
+    from wakeword_tui.commands.report import show
+
+    if args.data is None:
+        raise CheckpointError(
+            "an export does not know the data it was made from", "name some with --data MANIFEST"
+        )
+
+    def verb(emit: Emit, control: Control) -> "Report":
+        from engine.export import evaluate_export
+
+        return evaluate_export(folder, args.data, home, emit=emit, control=control)
+
+    report = perform(home, "evaluate", verb)
+    data = Data(manifest=args.data.absolute(), wakeword=read(folder)["wake_word"])
+    show(report, data, args.json, f"Export {args.target} on all of {args.data}")
+    _leave(args, report, None)
+    return 0
+
+
+def _leave(args: argparse.Namespace, report: "Report", run: Run | None) -> None:
+    """Write the report and the pictures that were asked for."""
     if args.out:
         write_atomic(args.out, report.to_json().encode())
     if args.plots:
         from wakeword_tui.plots import draw
 
-        for path in draw(report, run if data is None else None, args.plots):
+        for path in draw(report, run, args.plots):
             note(f"drew {path}")
-    return 0
 
 
 def with_int8(report: "Report", run: Run) -> "Report":

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from textual import on, work
@@ -11,6 +12,7 @@ from textual.content import Content
 from textual.widget import Widget
 
 from engine.compare import Comparison
+from engine.export_folder import Kind
 from engine.flips import Int8
 from engine.runs import Run
 from wakeword_tui import rounded, verbs
@@ -18,7 +20,7 @@ from wakeword_tui.commands.output import table
 from wakeword_tui.numbers import brief, percent, rate, span
 from wakeword_tui.operating import PER_DAY, Answer, answer, nearest_step
 from wakeword_tui.paired import HEADER, row, sentences
-from wakeword_tui.screens.dialogs import Pick
+from wakeword_tui.screens.dialogs import Ask, Choice, Pick
 from wakeword_tui.screens.page import Page
 from wakeword_tui.widgets.chart import Chart
 from wakeword_tui.widgets.menu import Menu
@@ -37,6 +39,11 @@ NO_SWEEP = (
     ("This report has no false alarms to weigh.", "bold"),
     "",
     "It was measured without streams, or by an older version.",
+)
+KINDS: dict[str, Kind] = {"o": "onnx", "8": "onnx-int8"}
+EXPORTS = (
+    ("o", "ONNX, float32"),
+    ("8", "ONNX, INT8 weights"),
 )
 VERDICT_STYLES = {"fewer": "$success", "more": "$error", "same": ""}
 NUMBERS_WIDTH, LONGEST_NAME, SHORTEST_BAR = 27, 20, 6
@@ -57,6 +64,7 @@ class BenchScreen(Page):
         Binding("right", "wish(1)", "More", key_display="→", id="bench.more"),
         Binding("c", "compare", "Compare", id="bench.compare"),
         Binding("m", "mine", "Mine these", id="bench.mine"),
+        Binding("e", "export", "Export", id="bench.export"),
     ]
 
     def body(self) -> Iterable[Widget]:
@@ -183,6 +191,22 @@ class BenchScreen(Page):
             self.desk.miner.start_run(run)
             self.house.action_go("mine")
 
+    @work(exclusive=True, group="export")
+    async def action_export(self) -> None:
+        """Write the run under the cursor as a folder that detects by itself."""
+        run = self._current()
+        if run is None or self.desk.exporter.live is not None:
+            self.notify("there is no run to export" if run is None else "an export runs", timeout=4)
+            return
+        kind = await self.app.push_screen_wait(Choice(f"{run.name} as", EXPORTS))
+        if kind is None:
+            return
+        name = KINDS[kind]
+        place = await self.app.push_screen_wait(Ask("into the folder", str(run.export / name)))
+        if place is not None:
+            self.desk.exporter.start(run, name, Path(place).expanduser())
+            self.notify(f"exporting {run.name}, then running it on validation …", timeout=4)
+
     @work(exclusive=True, group="compare")
     async def action_compare(self) -> None:
         """Hold the run under the cursor against another one, the baseline."""
@@ -286,7 +310,7 @@ def verdicts(given: Answer) -> Iterable[Line]:
 def cost_lines(report: Mapping[str, Any]) -> Iterable[Line]:
     """The targets that the model exceeds, and what it costs."""
     for warning in report.get("warnings", ()):
-        yield Content.assemble(("! ", "$warning"), warning)
+        yield Content.assemble(("! ", "$error"), warning)
     latency = report["latency_ms"]
     size = f"{brief(report['parameters'])} parameters  {brief(report['macs'])} MACs"
     yield (f"{size}  p50 {latency['p50']:.2f}  p95 {latency['p95']:.2f} ms", "$dim")
