@@ -8,16 +8,16 @@ A wake-word clip is heard after 2.3 s of real background of its own split, and 1
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from engine import acoustics
-from engine.audio import SAMPLE_RATE, Waveform
+from engine.audio import SAMPLE_RATE, Waveform, resample
 from engine.checkpoint import Checkpoint, load, sha256
 from engine.cohorts import (
     CONDITIONS,
@@ -40,7 +40,16 @@ from engine.errors import CheckpointError
 from engine.events import Emit, PhaseChanged
 from engine.features import grid
 from engine.jobs import Control
-from engine.metrics import GRACE_S, StreamScores, hops_within, peak_within
+from engine.metrics import (
+    GRACE_S,
+    MOST,
+    OperatingPoint,
+    StreamScores,
+    choose_operating_point,
+    hops_within,
+    peak_within,
+    tail_threshold,
+)
 from engine.onnx_graph import write_onnx, write_student
 from engine.recipe import Data, Recipe
 from engine.report import ClipScore, Measured, Report, measure
@@ -51,6 +60,7 @@ LEAD_S = 2.3
 VOTES_S = 0.8
 TAIL_S = 1.0
 CUT_S = 3.0
+SPEEDS = (0.9, 0.95, 1.05, 1.1)
 EXPORT_TOLERANCE = 1e-3
 INT8_TOLERANCE = 0.05
 """Of INT8 scores: a sum that falls between two steps may round either way."""
@@ -72,10 +82,10 @@ class Heard:
         # By the time of the word, windows have long been whole and have voted.
         self.lead_s = max(LEAD_S, grid(recipe.features).window_s + VOTES_S)
 
-    def stream(self) -> Iterator[Waveform]:
+    def stream(self, speed: float = 1.0) -> Iterator[Waveform]:
         """The split's speech, then its noise, as one stream, a clip `(N,)` at a time."""
         for clip in (*self.selection.speech, *self.selection.noise):
-            yield self.waveform(clip)
+            yield resample(self.waveform(clip), round(SAMPLE_RATE * speed))
 
     def clip(self, clip: PackedClip, condition: Condition = CONDITIONS[0]) -> Waveform:
         """A clip between its backgrounds, or in a condition's noise and room, `(N,)`."""
@@ -146,6 +156,17 @@ def score_split(scorer: Scorer, heard: Heard, control: Control | None = None) ->
     return Scored(tuple(clips), _streams(scores, heard, scorer))
 
 
+def other_hearings(
+    scorer: Scorer, heard: Heard, control: Control | None = None
+) -> tuple[StreamScores, ...]:
+    """Score the stream of a split played slower and faster: as other people might have said it."""
+    found: list[StreamScores] = []
+    for speed in SPEEDS:
+        scores = _score_stream(scorer, heard, control, speed)
+        found += [replace(s, seconds=s.seconds / speed) for s in _streams(scores, heard, scorer)]
+    return tuple(found)
+
+
 def _score_clips(scorer: Scorer, heard: Heard, control: Control | None) -> list[ClipScore]:
     """Score the wake words in every condition and the other words, with a step boundary at each."""
     selection = heard.selection
@@ -161,11 +182,13 @@ def _score_clips(scorer: Scorer, heard: Heard, control: Control | None) -> list[
     return clips
 
 
-def _score_stream(scorer: Scorer, heard: Heard, control: Control | None) -> Scores:
+def _score_stream(
+    scorer: Scorer, heard: Heard, control: Control | None, speed: float = 1.0
+) -> Scores:
     """Score the stream of a split, `(H,)`, with a step boundary at each of its clips."""
     scorer.reset()
     parts = [np.zeros(0, dtype=np.float32)]
-    for waveform in heard.stream():
+    for waveform in heard.stream(speed):
         if control is not None:
             control.tick()
         parts += [scorer.push(block) for block in blocks(waveform)]
@@ -211,6 +234,25 @@ def _streams(scores: Scores, heard: Heard, scorer: Scorer) -> tuple[StreamScores
     seconds = sum(clip.samples for clip in clips) / SAMPLE_RATE
     levels = vote_levels(scores, heard.recipe.detector)
     return (StreamScores(levels, seconds, scorer.grid.window_s),) if seconds else ()
+
+
+def operating_point(
+    streams: Sequence[StreamScores], recipe: Recipe, hearings: int = 1
+) -> OperatingPoint:
+    """The lowest threshold that keeps the target, or that of the tail of the peaks if higher."""
+    hop_s, rules, settings = grid(recipe.features).hop_s, recipe.detector, recipe.evaluate
+    target, peaks = settings.target_fah, hearings * settings.tail_peaks
+    point = choose_operating_point(streams, target, rules, hop_s)
+    tail = tail_threshold(streams, target, rules, hop_s, peaks)
+    return replace(point, threshold=max(point.threshold, min(tail, MOST)))
+
+
+def settled(scored: Scored, others: Sequence[StreamScores], recipe: Recipe) -> OperatingPoint:
+    """The operating point of all hearings of the streams, where the first one keeps its target."""
+    hop_s, target = grid(recipe.features).hop_s, recipe.evaluate.target_fah
+    point = operating_point((*scored.streams, *others), recipe, hearings=1 + len(others))
+    least = choose_operating_point(scored.streams, target, recipe.detector, hop_s)
+    return replace(point, threshold=max(point.threshold, least.threshold))
 
 
 def measured(

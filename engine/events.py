@@ -82,6 +82,8 @@ class Validated(Event):
     """FRR over the same words in the noise and the rooms of the split; absent in older runs."""
     averaged: int = 0
     """How many epochs the weights are the mean of; 0 for the epoch's own."""
+    hearings: int = 1
+    """At how many speeds the streams were heard for the threshold; more for what is shipped."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import torch
 from torch import nn
@@ -14,7 +14,16 @@ from engine.cost import cost, exceeded
 from engine.dataset import pack, read, require, select
 from engine.device import describe, device_of, memory_errors, memory_mb, threads_of
 from engine.errors import RecipeError
-from engine.evaluate import Heard, Scored, make_report, measured, score_split
+from engine.evaluate import (
+    Heard,
+    Scored,
+    make_report,
+    measured,
+    operating_point,
+    other_hearings,
+    score_split,
+    settled,
+)
 from engine.events import (
     CheckpointSaved,
     Emit,
@@ -25,10 +34,8 @@ from engine.events import (
     Validated,
     Warned,
 )
-from engine.features import grid
 from engine.int8 import compare_int8
 from engine.jobs import Control, Stopped
-from engine.metrics import MOST, choose_operating_point, tail_threshold
 from engine.mined import take, used, with_cuts
 from engine.pretrain import learned
 from engine.quantize import fuse
@@ -138,6 +145,7 @@ class _Loop:
                 self.losses.append(trainer.step())
                 self._after_step()
         self._try_average()
+        self._settle()
 
     def _ship(self, shipped: Checkpoint, result: Measured) -> None:
         """Write the best weights so far, of the float student or the INT8 one."""
@@ -233,14 +241,26 @@ class _Loop:
 
     def _measure(self, model: nn.Module, scored: Scored) -> tuple[Checkpoint, Measured]:
         """A student with the threshold that its scores choose, and its result there."""
-        recipe = self.trainer.recipe
-        hop_s, rules = grid(recipe.features).hop_s, recipe.detector
-        target = recipe.evaluate.target_fah
-        point = choose_operating_point(scored.streams, target, rules, hop_s)
-        tail = tail_threshold(scored.streams, target, rules, hop_s, recipe.evaluate.tail_peaks)
-        point = replace(point, threshold=max(point.threshold, min(tail, MOST)))
-        shipped = self.trainer.shipped(model, point)
+        shipped = self.trainer.shipped(model, operating_point(scored.streams, self.trainer.recipe))
         return shipped, measured(scored, shipped)
+
+    def _settle(self) -> None:
+        """Choose the shipped student's threshold on more hours: the streams at other speeds too.
+
+        The epochs need no more than to be told apart. What is shipped hangs on the highest of some
+        thirty peaks, and the same people slower and faster have five times as many.
+        """
+        trainer, run = self.trainer, self.run
+        self.emit(PhaseChanged("threshold"))
+        best = load(run.int8 if trainer.quantising else run.best)
+        scorer = Scorer.of(best, trainer.device)
+        scored = score_split(scorer, trainer.validation, self.control)
+        others = other_hearings(scorer, trainer.validation, self.control)
+        shipped = replace(best, operating_point=asdict(settled(scored, others, trainer.recipe)))
+        result = measured(scored, shipped)
+        self._ship(shipped, result)
+        event = _validated(trainer, result, shipped.threshold().threshold, best=True)
+        self.emit(replace(event, hearings=1 + len(others)))
 
     def _try_average(self) -> None:
         """Ship the mean of the best epochs' weights unless it does worse than all of them.

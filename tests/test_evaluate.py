@@ -7,9 +7,10 @@ from tiny import ignore, tiny_recipe
 
 from engine.cohorts import CONDITIONS, Condition
 from engine.dataset import Pack, pack, read, select
-from engine.evaluate import Heard, score_split
+from engine.evaluate import Heard, Scored, other_hearings, score_split, settled
 from engine.features import LogMel
 from engine.jobs import Control
+from engine.metrics import StreamScores
 from engine.models import build
 from engine.scorer import Scorer
 
@@ -90,3 +91,36 @@ def test_the_snr_is_that_of_the_word_and_not_of_its_clip(packed: Pack, tiny_data
     snr_db = 10 * np.log10(np.square(word).mean() / np.square(under).mean())
     assert snr_db == pytest.approx(5.0, abs=0.05)
     assert len(word) < 0.8 * len(sound)
+
+
+def test_a_stream_lasts_longer_the_slower_it_is_played(packed: Pack, tiny_data: Path) -> None:
+    """13 s at 0.9, 0.95, 1.05 and 1.1 of their speed."""
+    test = heard(packed, tiny_data, 1500)
+    torch.manual_seed(0)
+    scorer = Scorer(LogMel(test.recipe.features), build(test.recipe))
+    lengths = [stream.seconds for stream in other_hearings(scorer, test)]
+    assert lengths == pytest.approx([14.44, 13.68, 12.38, 11.82], abs=0.01)
+    counts = [(round(16_000 * s) - 23_920) // 1280 + 1 for s in lengths]
+    assert [len(stream.levels) for stream in other_hearings(scorer, test)] == counts
+
+
+@pytest.mark.parametrize(
+    ("others", "threshold"), [([], 0.6), ([[0.9, 0.1]], 0.6), ([[0.9, 0.8]], 0.7)]
+)
+def test_the_threshold_keeps_the_target_in_all_hearings(
+    tiny_data: Path, others: list[list[float]], threshold: float
+) -> None:
+    """An hour with peaks of 0.7 and 0.6 may have one alarm; a second with 0.9 and 0.8 has two more.
+
+    With 0.9 and 0.1, the two alarms of two hours are 0.9 and 0.7; with 0.9 and 0.8 those two.
+    """
+    recipe = tiny_recipe(tiny_data, {"evaluate.tail_peaks": 0, "detector.hysteresis": 0.0})
+
+    def hour(peaks: list[float]) -> StreamScores:
+        levels = np.zeros(45_000, dtype=np.float32)
+        levels[1000 : 1000 * len(peaks) + 1 : 1000] = peaks
+        return StreamScores(levels, 3600.0)
+
+    scored = Scored((), (hour([0.7, 0.6]),))
+    found = settled(scored, [hour(peaks) for peaks in others], recipe)
+    assert found.threshold == pytest.approx(threshold, abs=1e-4)

@@ -176,9 +176,10 @@ def test_a_run_ends_with_its_report_and_its_best_checkpoint(whole: Trained) -> N
 def test_a_run_validates_each_epoch_and_tests_once(whole: Trained) -> None:
     phases = [event.phase for event in whole.events if isinstance(event, PhaseChanged)]
     each = ["validate", "train"]
-    assert phases == ["pack", "train", *each, *each, "average", "test", "export"]
-    found = [(v.step, v.averaged) for v in whole.events if isinstance(v, Validated)]
-    assert found == [(5, 0), (10, 0), (10, 2)]
+    last = ["average", "threshold", "test", "export"]
+    assert phases == ["pack", "train", *each, *each, *last]
+    found = [(v.step, v.averaged, v.hearings) for v in whole.events if isinstance(v, Validated)]
+    assert found == [(5, 0, 1), (10, 0, 1), (10, 2, 1), (10, 0, 5)]
 
 
 def test_the_steps_tell_the_signal_to_noise_ratio_of_their_epoch(

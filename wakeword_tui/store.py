@@ -155,6 +155,7 @@ class Store:
         self.best = event if event.best else self.best
         missed = f"missed {percent(event.frr)} ({span(event.frr_low, event.frr_high)})"
         weights = f"mean of {event.averaged}" if event.averaged else f"epoch {event.epoch}"
+        weights = "shipped" if event.hearings > 1 else weights
         noisy = "" if event.frr_noisy is None else f", in noise {percent(event.frr_noisy)}"
         text = f"{weights} {missed}{noisy}"
         self._note("info", "valid", text + ("  best" if event.best else ""))

@@ -276,6 +276,7 @@ def finished(event: TrialFinished) -> str:
 def validated(event: Validated) -> str:
     """Say a validation in one line."""
     weights = f"mean of {event.averaged}" if event.averaged else f"epoch {event.epoch:>3}"
+    weights = "shipped  " if event.hearings > 1 else weights
     noisy = "" if event.frr_noisy is None else f", in noise and rooms {percent(event.frr_noisy)},"
     return (
         f"{weights}  FRR {percent(event.frr)} ({span(event.frr_low, event.frr_high)}){noisy} "
