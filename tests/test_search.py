@@ -38,7 +38,7 @@ SPACE = {
     "train.lr": {"low": 1e-3, "high": 1e-1, "log": True},
     "model.width": {"choices": [0.25, 0.5]},
 }
-SEED_OF_THE_HIGHER = 0
+SEED_OF_THE_HIGHER = 4
 CLI = [sys.executable, "-m", "wakeword_tui"]
 
 
@@ -204,7 +204,7 @@ def little_memory() -> Iterator[None]:
     ("key", "value", "why"),
     [
         ("train.batch_size", 65_536, "out of memory with train.batch_size = 65536"),
-        ("features.window_ms", 500, "tinyconv sees nothing in a window of 47 frames"),
+        ("features.window_ms", 500, "tinyconv sees nothing in a window of 48 frames"),
         ("augment.rt60_low_s", 1.0, "rt60_low_s 1.0 is above rt60_high_s 0.8"),
     ],
 )
