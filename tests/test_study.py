@@ -175,9 +175,8 @@ def test_a_fork_by_hand_survives_a_kill_while_it_is_taken_up(home: Workspace) ->
         assert first is not None
         finish(study, first)
     fork(home, NAME, 0, {"model.width": 1.5})
-    with Study.opened(home, NAME, None) as study:
-        with warnings.catch_warnings(action="ignore"):
-            study.study.ask()  # lost before its keys were drawn
+    with Study.opened(home, NAME, None) as study, warnings.catch_warnings(action="ignore"):
+        study.study.ask()  # lost before its keys were drawn
     go_on(home)
     trials = tried(home)
     assert [trial.operation for trial in trials] == ["", "by hand", ""]
