@@ -31,7 +31,8 @@ from engine.recipe import Recipe
 from engine.recipe_file import dump, override
 from engine.runs import EventLog, Run, Workspace, read_events
 from engine.space import trial_recipe
-from engine.study import Asked, Outcome, Study, create, want
+from engine.study import Asked, Outcome, Study, want
+from engine.study_file import create
 from engine.train import device_of, resume_log, train
 from engine.trials import Quality, TrialState, minimised
 
@@ -63,9 +64,10 @@ def search(
         device_of(study.recipe)
         for asked in study.left(workspace):
             _Attempt(study, asked, workspace, emit, control).go()
+        control.tick()
         while (next_ := study.ask()) is not None:
-            control.tick()
             _Attempt(study, next_, workspace, emit, control).go()
+            control.tick()
 
 
 class _Attempt:

@@ -11,7 +11,8 @@ from studying import NAME, finish, go_on, made_recipe, made_values, tried
 
 from engine.errors import DataError, RecipeError
 from engine.runs import Workspace
-from engine.study import Asked, Outcome, Study, create, fork, studies, view, want
+from engine.study import Asked, Outcome, Study, fork, view, want
+from engine.study_file import create, studies
 from engine.trials import Trial
 
 PROGRAM = [sys.executable, str(Path(__file__).with_name("studying.py"))]
