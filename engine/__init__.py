@@ -6,7 +6,7 @@ list is also the order to read them in.
 plain (no torch)   errors recipe recipe_file events bus runs jobs audio sound manifest acoustics
                    phonetics sentences espeak_helper espeak synth words queue_file queue_store
                    dataset mined health detector metrics report cohorts compare
-                   trials space study
+                   trials space study_file study
 torch              features rooms pitch augment batches ahead models quantize losses checkpoint
                    onnx_graph
 verbs              scorer hard cost evaluate trainer train preview search finder mine mine_run
