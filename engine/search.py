@@ -32,7 +32,8 @@ from engine.recipe import Recipe
 from engine.recipe_file import dump, override
 from engine.runs import EventLog, Run, Workspace, read_events
 from engine.space import trial_recipe
-from engine.study import Asked, Outcome, Study, create, want
+from engine.study import Asked, Outcome, Study, want
+from engine.study_file import create
 from engine.train import resume_log, train
 from engine.trials import Quality, TrialState, minimised
 
@@ -80,6 +81,7 @@ class _Attempt:
         self.outer, self.control = emit, _Watched(control)
         self.search = study.recipe.search
         self.size: Cost | None = None
+        self.epochs = 0
         self.curve: list[float] = []
         self.last: Validated | None = None
         self.best: Validated | None = None
@@ -138,6 +140,8 @@ class _Attempt:
             self.outer(event)
             self._hear(event)
 
+        recipe = run.recipe()
+        self.epochs = recipe.train.epochs
         for record in read_events(run.events):
             self._hear(record.event)
         asked, outcome = self.asked, "failed"
@@ -147,14 +151,8 @@ class _Attempt:
         try:
             if not run.finished():
                 resume = run.last.exists()
-                train(
-                    run.recipe(),
-                    run,
-                    self.workspace,
-                    emit=emit,
-                    control=self.control,
-                    resume=resume,
-                )
+                home, control = self.workspace, self.control
+                train(recipe, run, home, emit=emit, control=control, resume=resume)
             outcome = "done"
             self._complete(run, emit)
         except Stopped:
@@ -170,19 +168,19 @@ class _Attempt:
             log.append(JobFinished("train", outcome, time.monotonic() - self.began_s))
 
     def _hear(self, event: Event) -> None:
-        """Follow the validations; stop the trial once it is hopeless."""
+        """Follow the validations; stop the trial once it is hopeless, unless it is at its end."""
         if not isinstance(event, Validated):
             return
         self.last = event
         self.best = event if event.best else self.best
         if event.averaged:
             return
-        self.curve.append(
-            minimised((_quality(event, self.search.quality), 0), self.search.quality)[0]
-        )
+        quality = self.search.quality
+        self.curve.append(minimised((_quality(event, quality), 0), quality)[0])
         assert self.size is not None
         peers = self.study.curves(self.size.macs)
-        if why := hopeless(self.curve, peers, self.search.stop_after):
+        why = hopeless(self.curve, peers, self.search.stop_after)
+        if why and event.epoch < self.epochs:
             self.why = why
             self.control.stop()
 

@@ -1,4 +1,4 @@
-"""A study in its database: what to try next, and what came of it. The one importer of optuna.
+"""A study in its database: what to try next, and what came of it.
 
 The random numbers of a proposal come from the seed and how many trials were begun before it, so a
 study holds no random state: what is in the database decides what is tried next, however often the
@@ -7,29 +7,30 @@ process was killed in between.
 
 import random
 import threading
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import optuna
-from optuna.exceptions import StorageInternalError
 from optuna.importance import get_param_importances
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.trial import FrozenTrial
 from optuna.trial import Trial as Asking
 from optuna.trial import TrialState as Fate
-from sqlalchemy.exc import SQLAlchemyError
 
 from engine.errors import DataError, RecipeError
 from engine.recipe import Recipe
-from engine.recipe_file import dump, loads, override
-from engine.runs import Workspace, write_atomic
+from engine.recipe_file import loads
+from engine.runs import Workspace
 from engine.space import Dimension, Params, clamp, mutate, problems_of, space_of, suggest
+from engine.study_file import BEAT_S, load, quiet, reached, storage_of, unknown, url_of
+from engine.study_file import BUSY_S as BUSY_S  # what is asked of a study is found here
+from engine.study_file import create as create
+from engine.study_file import studies as studies
 from engine.trials import (
     Param,
     Point,
@@ -42,9 +43,6 @@ from engine.trials import (
     minimised,
 )
 
-BUSY_S = 60
-BEAT_S = 30
-LOST_S = 120
 POPULATION = 10
 LEAST_FOR_IMPORTANCE = 8
 FATES: dict[TrialState, Fate] = {
@@ -97,54 +95,6 @@ class Asked:
         self.asking.set_user_attr(key, value)
 
 
-_QUIET = threading.RLock()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence Optuna: that ask and heartbeat go together is experimental, and it says so.
-
-    What is warned of is the whole process's to say: one thread at a time may change it.
-    """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with _QUIET, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-@contextmanager
-def _reached(url: str) -> Iterator[None]:
-    """Turn what a database refuses into a sentence."""
-    try:
-        yield
-    except (SQLAlchemyError, StorageInternalError, ImportError) as error:
-        why = str(error.__cause__ or error).splitlines()[0]
-        raise DataError(f"the study's database {url} failed: {why}", "check --storage") from error
-
-
-def _url(workspace: Workspace, name: str, storage: str | None) -> str:
-    return storage or f"sqlite:///{workspace.studies / name}.db"
-
-
-def _storage(url: str) -> RDBStorage:
-    wait = {"connect_args": {"timeout": BUSY_S}} if url.startswith("sqlite") else {}
-    with _quiet():
-        return RDBStorage(
-            url,
-            engine_kwargs=wait,
-            heartbeat_interval=BEAT_S,
-            grace_period=LOST_S,
-            heartbeat_stale_trial_callback=_again,
-        )
-
-
-def _again(study: optuna.Study, lost: FrozenTrial) -> None:
-    """Try once more what a process was lost with."""
-    if lost.user_attrs.get("begun") and lost.user_attrs.get("operation") != "retry":
-        attrs = {"parent": lost.number, "operation": "retry"}
-        study.enqueue_trial(lost.params, user_attrs=attrs)
-
-
 class Study:
     """A study, open: proposes trials and takes what came of them."""
 
@@ -158,13 +108,13 @@ class Study:
     @contextmanager
     def opened(cls, workspace: Workspace, name: str, storage: str | None) -> "Iterator[Study]":
         """Open a study that is there. Raises DataError where it is not."""
-        url = _url(workspace, name, storage)
+        url = url_of(workspace, name, storage)
         if storage is None and not (workspace.studies / f"{name}.db").exists():
-            raise _unknown(workspace, name)
-        with _reached(url):
-            kept = _storage(url)
+            raise unknown(workspace, name)
+        with reached(url):
+            kept = storage_of(url)
             try:
-                yield cls(_load(kept, workspace, name), kept, url, shared=storage is not None)
+                yield cls(load(kept, workspace, name), kept, url, shared=storage is not None)
             finally:
                 kept.remove_session()
                 kept.engine.dispose()
@@ -213,7 +163,7 @@ class Study:
 
     def ask(self) -> Asked | None:
         """Propose the next trial; None once there are as many as wanted."""
-        with _quiet():
+        with quiet():
             if self.shared:
                 fail_stale_trials(self.study)
             begun = self.trials()
@@ -268,7 +218,7 @@ class Study:
 
     def tell(self, asked: Asked, state: TrialState, outcome: Outcome) -> None:
         """Write what came of a trial."""
-        with _quiet():
+        with quiet():
             asked.keep("outcome", asdict(outcome))
             if outcome.values:
                 asked.asking.set_constraint("targets", 0.0 if outcome.feasible else 1.0)
@@ -293,18 +243,6 @@ class Study:
         finally:
             ended.set()
             thread.join()
-
-
-def _load(storage: RDBStorage, workspace: Workspace, name: str) -> optuna.Study:
-    try:
-        return optuna.load_study(study_name=name, storage=storage)
-    except KeyError as error:
-        raise _unknown(workspace, name) from error
-
-
-def _unknown(workspace: Workspace, name: str) -> DataError:
-    known = ", ".join(studies(workspace)) or "none yet"
-    return DataError(f"no study {name!r} in {workspace.root}", f"studies here: {known}")
 
 
 def _sampler(recipe: Recipe, rng: random.Random) -> BaseSampler:
@@ -343,44 +281,6 @@ def _trial(trial: FrozenTrial) -> Trial:
     )
 
 
-def create(
-    workspace: Workspace, name: str, recipe: Recipe, wanted: int, storage: str | None = None
-) -> None:
-    """Make a study, or join one of the same space in a shared database.
-
-    Raises DataError where one of that name is there already, and RecipeError for a bad space or a
-    name that its runs cannot have.
-    """
-    space_of(override(recipe, {"name": f"{name}-t0000"}))
-    file, url = workspace.studies / f"{name}.toml", _url(workspace, name, storage)
-    if file.exists():
-        message = f"there is a study {name!r} already"
-        raise DataError(message, f"go on with --resume {name}, or give another --name")
-    workspace.studies.mkdir(parents=True, exist_ok=True)
-    search = recipe.search
-    better: Literal["maximize", "minimize"] = "maximize" if search.quality == "pauc" else "minimize"
-    with _reached(url), _quiet():
-        kept = _storage(url)
-        study = optuna.create_study(
-            study_name=name, storage=kept, directions=[better, "minimize"], load_if_exists=True
-        )
-        joined = study.user_attrs.get("recipe")
-        if joined and loads(joined, Path("/")).search != search:
-            message = f"the study {name!r} in {url} has another [search]"
-            raise RecipeError(message, hint="give its recipe, or another --name")
-        if not joined:
-            study.set_user_attr("wanted", wanted)
-            study.set_user_attr("recipe", dump(recipe))
-        kept.remove_session()
-        kept.engine.dispose()
-    write_atomic(file, dump(recipe).encode())
-
-
-def studies(workspace: Workspace) -> list[str]:
-    """Names of the studies of a workspace."""
-    return sorted(path.stem for path in workspace.studies.glob("*.toml"))
-
-
 def want(workspace: Workspace, name: str, trials: int, storage: str | None = None) -> None:
     """Ask for another number of trials; a search under way ends after the trial that reaches it."""
     with Study.opened(workspace, name, storage) as study:
@@ -415,7 +315,7 @@ def _importance(
     complete = sum(trial.values is not None for trial in trials)
     if complete < LEAST_FOR_IMPORTANCE or len(qualities) < 2:
         return {}
-    with _quiet():
+    with quiet():
         return get_param_importances(
             study, target=lambda trial: minimised((trial.values[0], trial.values[1]), quality)[0]
         )
@@ -438,7 +338,7 @@ def fork(
 
     Raises RecipeError where a value is outside of the space.
     """
-    with Study.opened(workspace, name, storage) as study, _quiet():
+    with Study.opened(workspace, name, storage) as study, quiet():
         trials = {trial.number: trial for trial in study.shown()}
         if parent not in trials:
             raise DataError(f"study {name!r} has no trial {parent}", "see `search show`")

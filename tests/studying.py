@@ -13,7 +13,8 @@ from typing import Any
 from engine.recipe import Recipe
 from engine.recipe_file import override
 from engine.runs import Workspace
-from engine.study import Asked, Outcome, Study, create, studies
+from engine.study import Asked, Outcome, Study
+from engine.study_file import create, studies
 from engine.trials import Param, Trial
 
 NAME = "made"

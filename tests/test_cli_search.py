@@ -9,7 +9,7 @@ from studying import NAME, go_on, made_recipe
 
 from engine.recipe_file import loads
 from engine.runs import Workspace
-from engine.study import create
+from engine.study_file import create
 from wakeword_tui.__main__ import main
 
 

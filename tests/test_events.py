@@ -13,6 +13,8 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     float: st.floats(allow_nan=False),
     bool: st.booleans(),
     float | None: st.none() | st.floats(allow_nan=False),
+    int | None: st.none() | st.integers(),
+    dict[str, float | int | str | bool]: st.dictionaries(st.text(), st.text() | st.booleans()),
 }
 
 

@@ -19,7 +19,7 @@ PLAIN = [
     "errors", "recipe", "recipe_file", "events", "bus", "runs", "jobs", "audio", "sound",
     "manifest", "acoustics", "phonetics", "sentences", "espeak_helper", "espeak", "synth", "words",
     "queue_file", "queue_store", "dataset", "mined", "health", "detector", "metrics", "report",
-    "flips", "cohorts", "compare", "export_folder", "trials", "space", "study",
+    "flips", "cohorts", "compare", "export_folder", "trials", "space", "study_file", "study",
 ]  # fmt: skip
 TORCH = [
     "device", "features", "rooms", "pitch", "augment", "batches", "ahead", "models", "quantize",
@@ -59,8 +59,8 @@ ONLY_IMPORTER = {
     "onnxscript": "engine/onnx_graph.py",
     "onnxruntime": "engine/scorer.py",
     "matplotlib": "wakeword_tui/plots.py",
-    "optuna": "engine/study.py",
-    "sqlalchemy": "engine/study.py",
+    "optuna": "engine/study.py engine/study_file.py",
+    "sqlalchemy": "engine/study_file.py",
     "pynvml": "wakeword_tui/meter.py",
     "sqlite3": "engine/queue_file.py",
 }

@@ -18,7 +18,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import Fuse, ignore, tiny_recipe
+from tiny import Fuse, tiny_recipe
 
 from engine.checkpoint import load, save
 from engine.compare import Outcomes
@@ -31,14 +31,14 @@ from engine.recipe_file import dump
 from engine.report import Report
 from engine.runs import Run, Workspace, read_events
 from engine.search import hopeless, search
-from engine.study import Study, fork, view
+from engine.study import Study, view
 from engine.trials import StudyView, Trial
 
 SPACE = {
     "train.lr": {"low": 1e-3, "high": 1e-1, "log": True},
     "model.width": {"choices": [0.25, 0.5]},
 }
-SEED_OF_THE_HIGHER = 0
+SEED_OF_HIGH_THEN_LOW = 9
 CLI = [sys.executable, "-m", "wakeword_tui"]
 
 
@@ -204,7 +204,7 @@ def little_memory() -> Iterator[None]:
     ("key", "value", "why"),
     [
         ("train.batch_size", 65_536, "out of memory with train.batch_size = 65536"),
-        ("features.window_ms", 500, "tinyconv sees nothing in a window of 47 frames"),
+        ("features.window_ms", 500, "tinyconv sees nothing in a window of 48 frames"),
         ("augment.rt60_low_s", 1.0, "rt60_low_s 1.0 is above rt60_high_s 0.8"),
     ],
 )
@@ -283,21 +283,19 @@ def test_no_trial_is_hopeless_against_itself(curve: list[float]) -> None:
 
 
 def test_a_hopeless_trial_is_stopped_and_said_to_be(home: Workspace, tiny_data: Path) -> None:
-    """A rate of 1e-6 learns nothing in 60 steps."""
+    """A rate of 1e-6 learns nothing in 60 steps; with this seed it is tried second."""
     changes = {
         "search.space": {"train.lr": {"choices": [3e-2, 1e-6]}},
         "search.stop_after": 1,
-        "search.trials": 1,
-        "search.seed": SEED_OF_THE_HIGHER,
+        "search.fork_every": 0,
+        "search.seed": SEED_OF_HIGH_THEN_LOW,
         "train.epochs": 4,
         "train.steps_per_epoch": 20,
     }
     searched(home, searching(tiny_data, changes))
-    fork(home, "hunt", 0, {"train.lr": 1e-6})
-    search(None, home, name="hunt", trials=2, emit=ignore, control=Control())
     best, last = found(home).trials
     assert (best.params, best.state) == ({"train.lr": 3e-2}, "complete")
-    assert (last.state, last.values) == ("stopped", None)
+    assert (last.params, last.state, last.values) == ({"train.lr": 1e-6}, "stopped", None)
     assert last.why.startswith("hopeless after")
     events = [record.event for record in read_events(run_of(home, last).events)]
     assert len([event for event in events if isinstance(event, Validated)]) < 4

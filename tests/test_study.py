@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from studying import NAME, finish, go_on, made_recipe, made_values, tried
 
 from engine.errors import DataError, RecipeError
 from engine.runs import Workspace
-from engine.study import Asked, Outcome, Study, create, fork, studies, view, want
+from engine.study import Asked, Outcome, Study, fork, view, want
+from engine.study_file import create, studies
 from engine.trials import Trial
 
 PROGRAM = [sys.executable, str(Path(__file__).with_name("studying.py"))]
@@ -124,7 +126,8 @@ def test_forks_of_nsga2_become_parents(tmp_path: Path) -> None:
     with Study.opened(home, NAME, None) as study:
         forks = [t for t in study.trials() if t.user_attrs.get("parent") is not None]
         assert all("NSGAIISampler:generation" in trial.system_attrs for trial in forks)
-        cached = study.study.system_attrs
+        place = study.storage.get_study_id_from_name(NAME)
+        cached = study.storage.get_study_system_attrs(place)
         chosen = {t for key, ids in cached.items() if "parent" in key for t in ids}
         assert chosen & {trial._trial_id for trial in forks}
 
@@ -173,7 +176,7 @@ def test_a_fork_by_hand_survives_a_kill_while_it_is_taken_up(home: Workspace) ->
         assert first is not None
         finish(study, first)
     fork(home, NAME, 0, {"model.width": 1.5})
-    with Study.opened(home, NAME, None) as study:
+    with Study.opened(home, NAME, None) as study, warnings.catch_warnings(action="ignore"):
         study.study.ask()  # lost before its keys were drawn
     go_on(home)
     trials = tried(home)
