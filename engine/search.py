@@ -112,10 +112,16 @@ class _Attempt:
             return Run(found)
         recipe = trial_recipe(self.study.recipe, asked.params, name)
         self.size = _buildable(recipe)
-        made = [run for run in self.workspace.runs() if run.name.endswith(f"-{name}")]
-        run = made[-1] if made else self.workspace.create(self._warm(recipe))
+        recipe = self._warm(recipe)
+        run = self._made(recipe) or self.workspace.create(recipe)
         asked.keep("run", run.name)
         return run
+
+    def _made(self, recipe: Recipe) -> Run | None:
+        """The run that was made just before a kill, and not begun."""
+        runs = [run for run in self.workspace.runs() if not run.last.exists()]
+        named = (run for run in runs if run.name.split("-", 1)[1] == recipe.name)
+        return next((run for run in named if run.recipe() == recipe), None)
 
     def _warm(self, recipe: Recipe) -> Recipe:
         """A fork begins with the weights of its parent, as far as they fit."""

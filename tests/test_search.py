@@ -27,11 +27,13 @@ from engine.errors import BusyError, DataError
 from engine.events import Event, JobFailed, TrialFinished, TrialStarted, Validated
 from engine.jobs import Control, Jobs, Stopped
 from engine.recipe import Recipe
-from engine.recipe_file import dump
+from engine.recipe_file import dump, override
 from engine.report import Report
 from engine.runs import Run, Workspace, read_events
 from engine.search import hopeless, search
+from engine.space import trial_recipe
 from engine.study import Study, view
+from engine.study_file import create
 from engine.trials import StudyView, Trial
 
 SPACE = {
@@ -170,6 +172,21 @@ def _wait_for_more(home: Workspace, process: subprocess.Popen[bytes], more: int)
 
 def _events(home: Workspace) -> int:
     return sum(len(list(read_events(run.events))) for run in home.runs())
+
+
+def test_a_run_that_was_made_just_before_a_kill_is_taken(home: Workspace, tiny_data: Path) -> None:
+    """One of the same name and another recipe is somebody else's."""
+    recipe = searching(tiny_data, {"search.trials": 1})
+    create(home, "hunt", recipe, 1)
+    with Study.opened(home, "hunt", None) as study:
+        asked = study.ask()
+        assert asked is not None
+    other = home.create(override(recipe, {"name": "hunt-t0", "search": {}}))
+    made = home.create(trial_recipe(recipe, asked.params, "hunt-t0"))
+    with pytest.raises(Stopped):
+        searched(home, None, Fuse(40))
+    assert [run.name for run in home.runs()] == [other.name, made.name]
+    assert found(home).trials[0].run == made.name
 
 
 def test_a_search_that_is_stopped_goes_on(
