@@ -21,7 +21,7 @@ from engine.augment import Tracts, equalise, spec_augment
 from engine.batches import Batches, step_generator
 from engine.checkpoint import Checkpoint, is_recipe_of, load, load_weights
 from engine.dataset import Pack, Selection, select
-from engine.errors import CheckpointError
+from engine.errors import CheckpointError, RecipeError
 from engine.evaluate import Heard
 from engine.features import LogMel, planes, statistics
 from engine.hard import HardNegatives
@@ -61,6 +61,8 @@ class Trainer:
         self, recipe: Recipe, packed: Pack, device: torch.device, *, fresh: bool = True
     ) -> None:
         """Make everything new; a trainer that is not `fresh` waits for `restore`."""
+        if recipe.train.epochs == 0 and recipe.train.init is None:
+            raise RecipeError("train.epochs = 0 trains nothing", "name a checkpoint in train.init")
         self.recipe, self.device, self.pack_key = recipe, device, packed.folder.name
         self.train_set = select(packed, recipe.data, "train")
         self.validation = Heard(packed, select(packed, recipe.data, "validation"), recipe)
