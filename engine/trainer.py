@@ -62,7 +62,9 @@ class Trainer:
     ) -> None:
         """Make everything new; a trainer that is not `fresh` waits for `restore`."""
         if recipe.train.epochs == 0 and recipe.train.init is None:
-            raise RecipeError("train.epochs = 0 trains nothing", "name a checkpoint in train.init")
+            raise RecipeError(
+                "train.epochs = 0 trains nothing", hint="name a checkpoint in train.init"
+            )
         self.recipe, self.device, self.pack_key = recipe, device, packed.folder.name
         self.train_set = select(packed, recipe.data, "train")
         self.validation = Heard(packed, select(packed, recipe.data, "validation"), recipe)
