@@ -239,12 +239,6 @@ class Train(Section):
     checkpoint_every_s: Annotated[float, Field(gt=0, le=86400)] = 60.0
     """A checkpoint is written at least this often, in seconds, and at the end of each epoch."""
 
-    @model_validator(mode="after")
-    def _something_is_trained(self) -> "Train":
-        if self.epochs == 0 and self.init is None:
-            raise ValueError("epochs 0 takes a checkpoint as it is; name it in init")
-        return self
-
 
 class Quantize(Section):
     """The student once more as INT8: rounded to 256 steps, and fine-tuned to make up for it."""

@@ -21,7 +21,7 @@ from engine.augment import Tracts, equalise, spec_augment
 from engine.batches import Batches, step_generator
 from engine.checkpoint import Checkpoint, is_recipe_of, load_weights
 from engine.dataset import Pack, Selection, select
-from engine.errors import CheckpointError
+from engine.errors import CheckpointError, RecipeError
 from engine.evaluate import Heard
 from engine.features import LogMel, planes, statistics
 from engine.hard import HardNegatives
@@ -66,6 +66,10 @@ class Trainer:
         start: Checkpoint | None = None,
     ) -> None:
         """Make everything new but the weights and statistics to `start` from, if any."""
+        if recipe.train.epochs == 0 and recipe.train.init is None:
+            raise RecipeError(
+                "train.epochs = 0 trains nothing", hint="name a checkpoint in train.init"
+            )
         self.recipe, self.device, self.pack_key = recipe, device, packed.folder.name
         self.train_set = select(packed, recipe.data, "train")
         self.validation = Heard(packed, select(packed, recipe.data, "validation"), recipe)

@@ -111,7 +111,7 @@ def test_five_mistakes_are_named_at_once(
 ) -> None:
     bad = tmp_path / "bad.toml"
     bad.write_text(
-        '[train]\nlearning = 1\nlr = "fast"\nepochs = 0\n[model]\narch = "cnn"\n[fish]\nx = 1\n'
+        '[train]\nlearning = 1\nlr = "fast"\nepochs = -1\n[model]\narch = "cnn"\n[fish]\nx = 1\n'
     )
     assert main(["recipe", "check", str(bad)]) == 1
     told = capsys.readouterr()

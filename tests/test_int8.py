@@ -111,16 +111,18 @@ def test_a_finished_float_run_is_quantised_alone(
 ) -> None:
     """Its weights and its threshold are those of the run that it starts from."""
     changes = {**QUANTISED, "train.epochs": 0, "train.init": str(tuned.run.best)}
-    run = trained(tiny_data, home, {**changes, "quantize.epochs": 1}).run
+    run = trained(tiny_data, home, {**changes, "quantize.epochs": 1}, until="").run
     start, best = load(tuned.run.best), load(run.best)
     assert same(tensors(best.weights), tensors(start.weights))
     assert best.threshold() == start.threshold()
     assert [v.step for v in validations(run)] == [0, 0, 5, 5]
+    assert Report.from_json(run.report.read_text()).operating_point == start.threshold()
 
 
-def test_no_epochs_want_a_checkpoint_to_start_from(tiny_data: Path) -> None:
-    with pytest.raises(RecipeError, match="name it in init"):
-        tiny_recipe(tiny_data, {"train.epochs": 0})
+def test_no_epochs_want_a_checkpoint_to_start_from(tiny_data: Path, home: Workspace) -> None:
+    run = home.create(tiny_recipe(tiny_data, {"train.epochs": 0}))
+    with pytest.raises(RecipeError, match="trains nothing"):
+        train(run.recipe(), run, home, emit=ignore, control=Control())
 
 
 def test_an_int8_student_is_not_quantised_again(
