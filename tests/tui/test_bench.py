@@ -170,7 +170,7 @@ def test_e_exports_the_run_and_says_how_it_ended(workspace: Workspace, tmp_path:
         await pilot.press("o")
         await see(app, pilot, "into the folder", "export/onnx")
         await pilot.press("enter")
-        await see(app, pilot, "● export", "has no report: it is not finished", within_s=60)
+        await see(app, pilot, "has no report", within_s=60)
         assert app.desk.exporter.live is None
 
     workspace.find("1").best.unlink(missing_ok=True)
