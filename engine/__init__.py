@@ -3,11 +3,12 @@
 A file imports only files that stand earlier in this list (`tests/test_layers.py` holds it), so the
 list is also the order to read them in.
 
-plain (no torch)   errors recipe recipe_file events bus runs jobs audio sound manifest acoustics
-                   phonetics sentences espeak_helper espeak synth words queue_file queue_store
-                   dataset mined health detector metrics report cohorts compare
+plain (no torch)   errors section recipe_distill recipe recipe_file events bus runs jobs audio
+                   sound manifest acoustics phonetics sentences espeak_helper espeak synth words
+                   queue_file queue_store dataset mined health detector metrics report cohorts
+                   compare
 torch              features rooms pitch augment batches ahead models quantize losses checkpoint
-                   onnx_graph
+                   teachers distill lessons onnx_graph
 verbs              scorer hard cost evaluate trainer train preview finder mine mine_run
 """
 

@@ -19,6 +19,7 @@ from engine.features import LogMel, restore
 from engine.metrics import OperatingPoint
 from engine.models import build
 from engine.recipe import Data, Recipe
+from engine.recipe_distill import Distill
 from engine.recipe_file import dump, loads
 from engine.report import Measured
 from engine.runs import write_atomic
@@ -49,6 +50,8 @@ class Checkpoint:
     """Optimiser, position, hard negatives, thread count; absent in `best`."""
     validation: str = ""
     """The measurement that chose it, as JSON; in `best` only."""
+    config: str = ""
+    """What its architecture is made of, as JSON, where the recipe does not tell (`config_of`)."""
     version: int = VERSION
 
     def settings(self) -> Recipe:
@@ -61,7 +64,7 @@ class Checkpoint:
         A training in another thread has torch's generator to itself.
         """
         with torch.device("meta"):
-            model = build(self.settings())
+            model = build(self.settings(), self.config)
         load_weights(model, self.weights, assign=True)
         return model.eval()
 
@@ -117,7 +120,11 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
     recipe = checkpoint.settings()
     data, train = Data(wakeword=recipe.data.wakeword), {"init": None}
     shipped = recipe.model_copy(
-        update={"data": data, "train": recipe.train.model_copy(update=train)}
+        update={
+            "data": data,
+            "train": recipe.train.model_copy(update=train),
+            "distill": Distill(),
+        }
     )
     numbers = {name: value.tolist() for name, value in checkpoint.statistics.items()}
     return {
@@ -185,3 +192,10 @@ def is_recipe_of(checkpoint: Checkpoint, recipe: Recipe) -> bool:
     dropout = {"dropout": recipe.model.dropout}
     same_model = made.model.model_copy(update=dropout) == recipe.model
     return made.features == recipe.features and same_model
+
+
+def heard_elsewhere(made: Recipe, now: Recipe) -> bool:
+    """Whether a recipe tests on data of which another one trained other folds, or all."""
+    places = [{r.data.manifest, *r.data.sources} - {None} for r in (made, now)]
+    trained_whole = bool(places[1] & set(made.data.train_sources))
+    return trained_whole or (made.data.fold != now.data.fold and bool(places[0] & places[1]))

@@ -317,6 +317,8 @@ class Report:
     """Finds of the queue that were trained on as negatives."""
     mined_positives: int = field(default_factory=int)
     """Finds of the queue that turned out to be wake words, and were trained on as such."""
+    teachers: list[dict[str, Any]] = field(default_factory=list)
+    """Teachers of the student: kind, sha256, and how each did against the baseline."""
 
     def to_json(self) -> str:
         """Strict JSON; the infinite upper FAH of a split without streams becomes null."""

@@ -1,5 +1,6 @@
 """The training verb: packs, trains, validates each epoch, tests once; resumes exactly."""
 
+import json
 import math
 import os
 import resource
@@ -7,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import torch
 from torch import nn
@@ -38,6 +39,8 @@ from engine.recipe import Recipe, Targets
 from engine.report import CLEAN, Measured, Report
 from engine.runs import EventLog, Run, Workspace, last_number, write_atomic
 from engine.scorer import Scorer
+from engine.teachers import qualify
+from engine.teachers import require as require_teachers
 from engine.trainer import Trainer
 
 CHECK_EVERY_STEPS = 10
@@ -69,6 +72,7 @@ def train(
     emit(JobStarted("train", run.name, describe(device), total, begun))
     if recipe.targets != Targets():
         _warn(exceeded(recipe.targets, cost(recipe)), emit)
+    teachers = "" if stored else _teachers(recipe, workspace, emit)
     emit(PhaseChanged("pack"))
     packed = pack(read(recipe.data), workspace.cache, emit=emit, control=control)
     for path, reason in packed.unreadable:
@@ -79,13 +83,29 @@ def train(
         take(run, workspace.queue, packed, recipe, emit=emit, control=control)
     packed = with_cuts(packed, run, recipe, emit=emit, control=control)
     with memory_errors(recipe):
-        trainer = Trainer(recipe, packed, device, fresh=stored is None)
+        config = stored.config if stored else ""
+        trainer = Trainer(recipe, packed, device, fresh=stored is None, config=config)
         if stored is not None and not trainer.restore(stored):
             message = "the data changed since the checkpoint: the hard negatives are found anew"
             emit(Warned(message, "start a new run for one that can be repeated"))
+        if teachers:
+            trainer.provenance["teachers"] = teachers
+        trainer.prepare(workspace.cache, emit=emit, control=control)
         _Loop(trainer, run, emit, control).go()
     test = Heard(packed, select(packed, recipe.data, "test"), recipe)
     _test(run, test, used(packed, recipe.data), emit=emit, control=control)
+
+
+def _teachers(recipe: Recipe, workspace: Workspace, emit: Emit) -> str:
+    """Check the teachers; tell of them, as JSON, what is kept with the student."""
+    if not recipe.distill.teachers:
+        return ""
+    require_teachers(recipe, workspace)
+    held = qualify(recipe, workspace)
+    for one in held:
+        if not one.better:
+            emit(Warned(str(one), "distill.allow_unqualified is set, so it teaches all the same"))
+    return json.dumps([asdict(one) for one in held])
 
 
 class _Loop:
@@ -168,6 +188,7 @@ class _Loop:
                 snr_db=mean_snr_db(trainer.recipe.augment, heard, train.epochs),
                 memory_mb=_memory_mb(trainer.device),
                 eta_s=(trainer.total_steps - position.step) / max(pace, 1e-6),
+                taught=trainer.distiller.told() if trainer.distiller else None,
             )
         )
         self.losses.clear()

@@ -9,6 +9,7 @@ import copy
 import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,19 +17,32 @@ from torch import Tensor, nn
 
 import engine
 from engine.ahead import Ahead
+from engine.audio import SAMPLE_RATE
 from engine.augment import Tracts, equalise, spec_augment
 from engine.batches import Batches, step_generator
-from engine.checkpoint import Checkpoint, is_recipe_of, load, load_weights
+from engine.checkpoint import Checkpoint, heard_elsewhere, is_recipe_of, load, load_weights
 from engine.dataset import Pack, Selection, select
+from engine.distill import Distiller
 from engine.errors import CheckpointError
 from engine.evaluate import Heard
+from engine.events import Emit
 from engine.features import LogMel, planes, statistics
 from engine.hard import HardNegatives
+from engine.jobs import Control
+from engine.lessons import Lessons, key_of, repeated, source
 from engine.losses import loss
 from engine.metrics import OperatingPoint
-from engine.models import build, checkpoint_blocks
+from engine.models import (
+    begin,
+    build,
+    checkpoint_blocks,
+    config_of,
+    hears_samples,
+    layer_rates,
+)
 from engine.recipe import Recipe
 from engine.recipe_file import dump
+from engine.teachers import Lesson
 
 STATISTICS_WINDOWS = 512
 
@@ -54,31 +68,41 @@ class Trainer:
     """The things a step works on: student, moving average, optimiser, batches, position."""
 
     def __init__(
-        self, recipe: Recipe, packed: Pack, device: torch.device, *, fresh: bool = True
+        self,
+        recipe: Recipe,
+        packed: Pack,
+        device: torch.device,
+        *,
+        fresh: bool = True,
+        config: str = "",
     ) -> None:
-        """Make everything new; a trainer that is not `fresh` waits for `restore`."""
-        self.recipe, self.device, self.pack_key = recipe, device, packed.folder.name
+        """Make everything new; one that is not `fresh` waits for `restore`, and has a `config`."""
+        self.recipe, self.device, self.packed = recipe, device, packed
+        self.pack_key = packed.folder.name
         self.train_set = select(packed, recipe.data, "train")
         self.validation = Heard(packed, select(packed, recipe.data, "validation"), recipe)
         torch.manual_seed(recipe.train.seed)
-        self.model = _laid_out(build(recipe), device)
+        self.model = _laid_out(build(recipe, config), device)
         self.batches = Batches(packed, self.train_set, recipe, device)
         # On a CPU half of the threads make batches, which takes as long as learning from them.
         self.threads = torch.get_num_threads()
         makers = self.threads // 2 if device.type == "cpu" else 0
         torch.set_num_threads(self.threads - makers)
-        # Not a method of this trainer: it would hold itself, and its memory, after the run.
-        draw, steps = self.batches.draw, recipe.train.steps_per_epoch
-        self.ahead = Ahead(lambda step: draw(step // steps, step), makers)
+        self.ahead = Ahead(source(self.batches, packed, self.train_set), makers)
         self.features = LogMel(recipe.features).to(device)
         self.features.fit(self.batches.plain(STATISTICS_WINDOWS))
         self.tracts = Tracts(self.features, recipe.features, recipe.augment)
+        if fresh:
+            begin(self.model, recipe)
         if recipe.train.init is not None and fresh:
             self._start_from(load(recipe.train.init))
-        self.averaged = _laid_out(build(recipe), device).eval()
-        self.averaged.load_state_dict(self.model.state_dict())
+        self.averaged = copy.deepcopy(self.model).eval()
         self._pairs = _pairs(self.averaged, self.model)
+        self.distiller = Distiller(recipe, self.model, device) if recipe.distill.teachers else None
+        self.lessons: Lessons | None = None
         self.optimiser = _optimiser(self.model, recipe, device)
+        if self.distiller is not None and len(self.distiller.projectors):
+            self.optimiser.add_param_group({"params": [*self.distiller.parameters()], "rate": 1.0})
         # Small gradients vanish in float16: the loss is scaled up, and they down again.
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.train.precision == "float16")
         self.hard = HardNegatives(packed, self.train_set, recipe)
@@ -97,7 +121,7 @@ class Trainer:
                 f"{self.recipe.train.init} has other features or another model than the recipe",
                 "use its recipe's [features] and [model], or drop train.init",
             )
-        if _heard_elsewhere(checkpoint.settings(), self.recipe):
+        if heard_elsewhere(checkpoint.settings(), self.recipe):
             raise CheckpointError(
                 f"{self.recipe.train.init} was trained on voices that this fold tests on",
                 "start from a checkpoint of the same data.fold, or of other data",
@@ -144,8 +168,13 @@ class Trainer:
         with _autocast(self.device, recipe.train.precision):
             logits = self.model(frames)
         value = loss(logits, labels, recipe.loss)
+        if self.distiller is not None:
+            with _autocast(self.device, recipe.train.precision):
+                lessons = self._lessons(waveform)
+            part = position.step / self.total_steps
+            value = self.distiller(value, logits, labels, lessons, part)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.learning_rate()
+            group["lr"] = self.learning_rate() * group.get("rate", 1.0)
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(value).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimiser)
@@ -156,8 +185,29 @@ class Trainer:
         position.step += 1
         return value.detach()
 
+    def prepare(self, cache: Path, *, emit: Emit, control: Control) -> None:
+        """Have the teachers hear the batches that come again, where the recipe has such."""
+        if self.distiller is None or not self.recipe.distill.views:
+            return
+        clips = (*self.train_set.positives, *self.train_set.mined)
+        audio = [self.pack_key, *(clip.content for clip in clips)]
+        key, ask = key_of(self.recipe, self.distiller.names(), audio), self.distiller.ask
+        draw = source(self.batches, self.packed, self.train_set)
+        count = repeated(self.recipe.distill, self.recipe.train)
+        self.lessons = Lessons(cache, key, count, lambda number: ask(draw(number)[0]))
+        self.lessons.fill(self.recipe.distill.cache_mb, emit=emit, control=control)
+
+    def _lessons(self, waveform: Tensor) -> tuple[Lesson, ...]:
+        """What the teachers say of the waveforms of this step, or said of them before."""
+        assert self.distiller is not None
+        if self.lessons is None:
+            return self.distiller.ask(waveform)
+        return self.lessons.at(self.position.step % self.lessons.count, self.device)
+
     def _frames(self, waveform: Tensor) -> Tensor:
         """Turn the waveforms of a step `(B, N)` into what the student sees of them `(B, M, T)`."""
+        if hears_samples(self.model):
+            return waveform
         seed, step = self.recipe.train.seed, self.position.step
         filters = None
         if self.recipe.augment.tract > 0:
@@ -217,6 +267,8 @@ class Trainer:
             "threads": self.threads,
             "scaler": self.scaler.state_dict(),
         }
+        if self.distiller is not None:
+            trainer["distiller"] = self.distiller.kept()
         return Checkpoint(
             recipe=dump(self.recipe),
             statistics=statistics(self.features),
@@ -226,6 +278,7 @@ class Trainer:
             provenance=self.provenance,
             event_number=event_number,
             trainer=trainer,
+            config=config_of(self.model),
         )
 
     def shipped(self, model: nn.Module, point: OperatingPoint) -> Checkpoint:
@@ -237,6 +290,7 @@ class Trainer:
             operating_point=asdict(point),
             provenance=self.provenance,
             event_number=0,
+            config=config_of(model),
         )
 
     def restore(self, checkpoint: Checkpoint) -> bool:
@@ -252,6 +306,9 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         if scaler := state.get("scaler"):
             self.scaler.load_state_dict(scaler)
+        if self.distiller is not None:
+            self.distiller.restore(state["distiller"])
+            self.provenance["teachers"] = checkpoint.provenance["teachers"]
         self.position = Position(**state["position"])
         self.kept = [Candidate((missed, area), w) for missed, area, w in state["kept"]]
         same = bool(state["pack"] == self.pack_key)
@@ -284,12 +341,21 @@ def _pairs(ours: nn.Module, theirs: nn.Module) -> tuple[list[Tensor], list[Tenso
 
 
 def _optimiser(model: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter 2019); norms and biases are not decayed."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    free = [p for p in model.parameters() if p.ndim <= 1]
-    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
+    """AdamW (Loshchilov and Hutter 2019); norms and biases are not decayed, frozen weights not in.
+
+    Weights that learn at another rate are groups of their own.
+    """
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {(True, 1.0): [], (False, 1.0): []}
+    for weight, rate in layer_rates(model, recipe.train.layer_decay).items():
+        if weight.requires_grad:
+            groups.setdefault((weight.ndim > 1, rate), []).append(weight)
     train, fused = recipe.train, device.type == "cuda" or None
-    return torch.optim.AdamW(groups, lr=train.lr, weight_decay=train.weight_decay, fused=fused)
+    settings: list[dict[str, Any]] = [
+        {"params": weights, "rate": rate} | ({} if decayed else {"weight_decay": 0.0})
+        for (decayed, rate), weights in groups.items()
+        if weights
+    ]
+    return torch.optim.AdamW(settings, lr=train.lr, weight_decay=train.weight_decay, fused=fused)
 
 
 def _autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
@@ -300,13 +366,6 @@ def _autocast(device: torch.device, precision: str) -> AbstractContextManager[An
         return nullcontext()
     dtype = torch.float16 if precision == "float16" else torch.bfloat16
     return torch.autocast("cuda", dtype=dtype)
-
-
-def _heard_elsewhere(made: Recipe, now: Recipe) -> bool:
-    """Whether a recipe tests on data of which another one trained other folds, or all."""
-    places = [{r.data.manifest, *r.data.sources} - {None} for r in (made, now)]
-    trained_whole = bool(places[1] & set(made.data.train_sources))
-    return trained_whole or (made.data.fold != now.data.fold and bool(places[0] & places[1]))
 
 
 def _provenance(selection: Selection) -> dict[str, str]:
@@ -325,6 +384,7 @@ def _provenance(selection: Selection) -> dict[str, str]:
     return {
         "engine": engine.__version__,
         "torch": str(torch.__version__),
+        "sample_rate_hz": str(SAMPLE_RATE),
         "sources": "; ".join(sorted({clip.source for clip in clips if clip.source})),
         "licences": "; ".join(sorted({clip.licence for clip in clips if clip.licence})),
     }
