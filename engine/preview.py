@@ -30,6 +30,7 @@ from engine.recipe import Recipe
 from engine.recipe_file import override
 from engine.runs import Workspace
 from engine.scorer import Scorer
+from engine.teachers import faults
 from engine.train import describe, device_of, memory_errors, threads_of
 from engine.trainer import Trainer
 
@@ -108,6 +109,7 @@ def preview(
     over = tuple(exceeded(first.targets, size))
     bare = Preview(size, run_mb(first, size), over, audios[0], len(recipes))
     lacking = next((audio.lacks for audio in audios if audio.lacks), "")
+    lacking = lacking or "; ".join(fault for each in recipes for fault in faults(each, workspace))
     if lacking:
         return replace(bare, why=lacking)
     holder = workspace.holder()

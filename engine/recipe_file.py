@@ -90,6 +90,12 @@ def dump(recipe: Recipe) -> str:
     return tomli_w.dumps(to_tables(recipe))
 
 
+def inline(table: Section) -> str:
+    """One table of a list on a line of TOML, without its defaults: `{path = "..."}`."""
+    set_ = table.model_dump(mode="json", exclude_defaults=True)
+    return "{" + ", ".join(f"{key} = {json.dumps(value)}" for key, value in set_.items()) + "}"
+
+
 def schema() -> dict[str, Any]:
     """Return the JSON schema of a recipe file."""
     return Recipe.model_json_schema()
@@ -158,7 +164,8 @@ def _validate(tables: dict[str, Any], name: str) -> Recipe:
 
 def _problem(detail: Any) -> str:
     """Say one fault with its dotted path, and the nearest spelling of an unknown key."""
-    where = ".".join(str(part) for part in detail["loc"])
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"])
+    where = "".join(parts).removeprefix(".")
     if detail["type"] == "extra_forbidden":
         known = [path for path, _ in fields()] + list(Recipe.model_fields)
         near = difflib.get_close_matches(where, known, n=1, cutoff=0.5)

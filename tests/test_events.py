@@ -13,6 +13,7 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     float: st.floats(allow_nan=False),
     bool: st.booleans(),
     float | None: st.none() | st.floats(allow_nan=False),
+    dict[str, float] | None: st.none() | st.dictionaries(st.text(), st.floats(allow_nan=False)),
 }
 
 

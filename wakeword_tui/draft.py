@@ -10,8 +10,10 @@ import annotated_types as at
 
 from engine.errors import RecipeError
 from engine.recipe import Recipe
-from engine.recipe_file import dump, field_at, fields, load, override, parse_setting
+from engine.recipe_distill import Teacher
+from engine.recipe_file import dump, field_at, fields, inline, load, override, parse_setting
 from engine.runs import write_atomic
+from engine.section import Section
 
 
 @dataclass(slots=True)
@@ -107,12 +109,16 @@ def show(value: Any) -> str:
             return repr(value).removesuffix(".0")
         case tuple():
             return ", ".join(show(item) for item in value)
+        case Section():
+            return inline(value)
     return str(value)
 
 
 def parse(path: str, text: str) -> Any:
     """A field's value from what was typed; lists are separated by commas."""
-    if typing.get_origin(annotation(path)) is tuple:
+    if text.startswith("{"):
+        text = f"[{text}]"
+    elif typing.get_origin(annotation(path)) is tuple:
         items = [item.strip() for item in text.split(",") if item.strip()]
         text = f"[{', '.join(map(_toml_item, items))}]"
     return parse_setting(f"{path}={text}", Path.cwd())[1]
@@ -169,7 +175,8 @@ def _plain(kind: Any) -> str:
     if typing.get_origin(kind) is Literal:
         return ""
     if typing.get_origin(kind) is tuple:
-        return "paths" if Path in typing.get_args(kind) else "numbers"
+        names = {Path: "paths", Teacher: "{kind = ..., path = ...}"}
+        return names.get(typing.get_args(kind)[0], "numbers")
     if typing.get_origin(kind) is types.UnionType:
         kind = typing.get_args(kind)[0]
     return {bool: "", Path: "path", str: "text", int: "whole number"}.get(kind, "number")

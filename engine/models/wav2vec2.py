@@ -68,7 +68,14 @@ class Wav2Vec2(nn.Module):
         if settings.pretrained:
             from transformers import Wav2Vec2Model
 
-            self.encoder.load_state_dict(_found(Wav2Vec2Model, settings).state_dict())
+            found, told = _found(Wav2Vec2Model, settings, output_loading_info=True)
+            weights = self.encoder.state_dict()
+            absent = sorted(weights.keys() & set(told["missing_keys"]))
+            if absent:
+                message = f"model.pretrained: {settings.pretrained} lacks {absent[0]}"
+                raise CheckpointError(message, "use a whole Wav2Vec2 model")
+            theirs = found.state_dict()
+            self.encoder.load_state_dict({name: theirs[name] for name in weights})
 
     def _frames(self, waveform: Tensor) -> Tensor:
         """Hear windows at zero mean and unit variance, as the public models were trained."""
@@ -121,14 +128,14 @@ def _small(settings: Model) -> dict[str, Any]:
     }
 
 
-def _found(kind: Any, settings: Model) -> Any:
+def _found(kind: Any, settings: Model, **options: Any) -> Any:
     """Read a configuration or a model from its folder or the hub. Raises CheckpointError."""
     name, local = (
         settings.pretrained,
         settings.local_files_only or Path(settings.pretrained).exists(),
     )
     try:
-        return kind.from_pretrained(name, local_files_only=local)
+        return kind.from_pretrained(name, local_files_only=local, **options)
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"model.pretrained: there is no Wav2Vec2 at {name}, and none could be fetched",
