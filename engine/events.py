@@ -30,7 +30,7 @@ class JobStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class PhaseChanged(Event):
-    """The job goes on to its next part: pack, train, validate, average, test, export."""
+    """The job goes on to its next part: pack, teachers, train, validate, average, test, export."""
 
     phase: str
 

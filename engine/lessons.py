@@ -50,19 +50,19 @@ def repeated(distill: Distill, train: Train) -> int:
 
 def source(
     batches: Batches, packed: Pack, selection: Selection
-) -> Callable[[int], tuple[Tensor, Tensor]]:
-    """Draws the batch of a step: with `distill.views` one of those that come again.
+) -> Callable[[int], tuple[Tensor, Tensor, Tensor]]:
+    """Draws the batch of a step, for student and teachers: one that comes again with `views`.
 
     The views are as hard as the recipe's last epochs.
     """
-    recipe, draw = batches.recipe, batches.draw
+    recipe, draw = batches.recipe, batches.draw_for_both
     steps, late = recipe.train.steps_per_epoch, recipe.train.epochs
     if not recipe.distill.views:
         return lambda step: draw(step // steps, step)
-    plain = Batches(packed, selection, override(recipe, PLAIN), batches.device).draw
+    plain = Batches(packed, selection, override(recipe, PLAIN), batches.device).draw_for_both
     count = repeated(recipe.distill, recipe.train)
 
-    def again(step: int) -> tuple[Tensor, Tensor]:
+    def again(step: int) -> tuple[Tensor, Tensor, Tensor]:
         view, place = divmod(step % count, steps)
         return draw(late + view, (late + view) * steps + place) if view else plain(0, place)
 
@@ -165,7 +165,7 @@ def key_of(recipe: Recipe, teachers: list[str], audio: list[str]) -> str:
         "augment": tables["augment"],
         "train": {name: train[name] for name in batches},
         "layers": [list(one.align_layers) for one in recipe.distill.teachers],
-        "views": recipe.distill.views,
+        "views": [recipe.distill.views, recipe.distill.hears],
         "teachers": teachers,
         "audio": audio,
     }

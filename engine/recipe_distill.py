@@ -60,6 +60,8 @@ class Distill(Section):
     """Weight of the teachers' order of wake words above the hardest negatives of a batch."""
     ranking_negatives: Annotated[int, Field(ge=1, le=1024)] = 8
     """Negatives of a batch, those that the student scores highest, that the order is taken over."""
+    hears: Literal["same", "clean"] = "same"
+    """What teachers hear of a clip: the same as the student, or it before rooms and noise."""
     views: Annotated[int, Field(ge=0, le=1000)] = 0
     """0: teachers hear every batch. Else the epochs repeat one of plain clips and so many augmented
     ones, and what the teachers say of these is kept on the disk; train.hard_share must be 0."""

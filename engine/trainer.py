@@ -161,7 +161,8 @@ class Trainer:
         steps_per_epoch = recipe.train.steps_per_epoch
         torch.manual_seed(int(step_generator(recipe.train.seed, 0, position.step).initial_seed()))
         # The next epoch draws other hard negatives: none of its batches can be made before.
-        waveform, labels = self.ahead.take(position.step, (self.epoch + 1) * steps_per_epoch)
+        stop = (self.epoch + 1) * steps_per_epoch
+        waveform, labels, clear = self.ahead.take(position.step, stop)
         with torch.no_grad():
             frames = self._frames(waveform)
         self.model.train()
@@ -170,7 +171,7 @@ class Trainer:
         value = loss(logits, labels, recipe.loss)
         if self.distiller is not None:
             with _autocast(self.device, recipe.train.precision):
-                lessons = self._lessons(waveform)
+                lessons = self._lessons(clear)
             part = position.step / self.total_steps
             value = self.distiller(value, logits, labels, lessons, part)
         for group in self.optimiser.param_groups:
@@ -194,7 +195,7 @@ class Trainer:
         key, ask = key_of(self.recipe, self.distiller.names(), audio), self.distiller.ask
         draw = source(self.batches, self.packed, self.train_set)
         count = repeated(self.recipe.distill, self.recipe.train)
-        self.lessons = Lessons(cache, key, count, lambda number: ask(draw(number)[0]))
+        self.lessons = Lessons(cache, key, count, lambda number: ask(draw(number)[2]))
         self.lessons.fill(self.recipe.distill.cache_mb, emit=emit, control=control)
 
     def _lessons(self, waveform: Tensor) -> tuple[Lesson, ...]:

@@ -11,6 +11,7 @@ TEACHERS: dict[str, dict[str, Any]] = {
         "name": "conformer",
         "model.arch": "conformer",
         "model.blocks": 2,
+        "model.width": 0.33,
         "features.normalise": "cmvn",
     },
     "wav2vec2": {"name": "wav2vec2", "model.arch": "wav2vec2", "model.trained_blocks": 2},

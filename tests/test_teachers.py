@@ -73,7 +73,7 @@ def test_a_teacher_gives_one_logit_per_window_and_its_blocks(kind: str) -> None:
     assert model(x).shape == (3,)
     maps, layers = taps.take(), model.embed(x)  # type: ignore[operator]
     assert all(torch.equal(maps[n], layers[f"block{n - 1}"]) for n in (1, 3))
-    assert layers["block2"].shape[:2] == (3, 48 if kind == "conformer" else 32)
+    assert layers["block2"].shape == (3, 32, 36 if kind == "conformer" else 74)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -220,8 +220,9 @@ def test_a_teachers_checkpoint_needs_nothing_but_itself(
 # --- what keeps one from teaching
 
 
-def wanting(data: Path, path: Path, **changes: Any) -> Recipe:
-    teacher = {"kind": "conformer", "path": str(path)}
+def wanting(data: Path, taught: Path, **changes: Any) -> Recipe:
+    """A recipe with a Conformer; `a__b` is `a.b` of the recipe, other names are of the teacher."""
+    teacher = {"kind": "conformer", "path": str(taught)}
     settings = {key.replace("__", "."): value for key, value in changes.items()}
     own = {key: settings.pop(key) for key in list(settings) if "." not in key}
     return tiny_recipe(data, {"distill.teachers": [teacher | own], **settings})

@@ -130,6 +130,13 @@ def look(jobs: Jobs, recipe: Recipe, control: Control) -> "Audio":
     return measure(recipe, jobs.workspace.cache, control=control)
 
 
+def faults(jobs: Jobs, recipe: Recipe) -> tuple[str, ...]:
+    """What keeps the teachers of a recipe from teaching; their checkpoints are read for it."""
+    from engine.teachers import faults as found
+
+    return found(recipe, jobs.workspace)
+
+
 TIMING = "timing"
 
 

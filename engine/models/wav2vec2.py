@@ -124,6 +124,7 @@ def _small(settings: Model) -> dict[str, Any]:
         "num_conv_pos_embedding_groups": 16,
         "hidden_dropout": settings.dropout,
         "attention_dropout": settings.dropout,
+        "activation_dropout": settings.dropout,
         "feat_proj_dropout": 0.0,
     }
 
