@@ -76,6 +76,10 @@ class Model(Section):
     parameters for its accuracy, and is slow to train. conformer and wav2vec2 are teachers."""
     width: Annotated[float, Field(ge=0.25, le=4)] = 1.0
     """Multiplies the channels of every layer."""
+    depthwise: bool = True
+    """TinyConv with depthwise separable convolutions: at least 70 % fewer parameters."""
+    dropout: Annotated[float, Field(ge=0, le=0.9)] = 0.1
+    """Share of the last layer's features that are zeroed while training."""
     blocks: Annotated[int, Field(ge=1, le=48)] = 4
     """Blocks of a teacher that starts from fresh weights."""
     pretrained: str = ""
@@ -86,10 +90,6 @@ class Model(Section):
     trained_blocks: Annotated[int, Field(ge=0, le=48)] | None = None
     """wav2vec2: top blocks that are trained, while those below and the convolutions stay as they
     are; without a number all is trained."""
-    depthwise: bool = True
-    """TinyConv with depthwise separable convolutions: at least 70 % fewer parameters."""
-    dropout: Annotated[float, Field(ge=0, le=0.9)] = 0.1
-    """Share of the last layer's features that are zeroed while training."""
 
 
 class Augment(Section):
