@@ -68,10 +68,10 @@ def test_escape_leaves_a_field_as_it_was(workspace: Workspace) -> None:
 def test_a_choice_goes_on_with_enter_and_arrows(workspace: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await go_to(pilot, "model", 0)
-        await see(app, pilot, "◂ 1 of 3 ▸")
+        await see(app, pilot, "◂ 1 of 5 ▸")
         await pilot.press("right")
         assert app.desk.draft.recipe.model.arch == "mobilenetv3"
-        await pilot.press("enter", "enter")
+        await pilot.press(*["enter"] * 4)
         assert app.desk.draft.recipe.model.arch == "tinyconv"
         await pilot.press("down", "down", "left")
         assert app.desk.draft.recipe.model.depthwise is False
