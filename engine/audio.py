@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import soundfile
-from scipy.signal import resample_poly
 
 from engine.errors import DataError
 
@@ -218,9 +217,14 @@ def wav(waveform: Waveform) -> bytes:
 
 
 def resample(waveform: Waveform, rate: int, to: int = SAMPLE_RATE) -> Waveform:
-    """Bring a waveform `(N,)` of `rate` Hz to 16 kHz, or `to` another, with a polyphase filter."""
+    """Bring a waveform `(N,)` of `rate` Hz to 16 kHz, or `to` another, with a polyphase filter.
+
+    scipy.signal takes half a second to import: only what has another rate waits for it.
+    """
     if rate == to:
         return waveform
+    from scipy.signal import resample_poly
+
     resampled = resample_poly(waveform, *_ratio(rate, to))
     return np.asarray(resampled, dtype=np.float32)
 

@@ -52,6 +52,8 @@ class Checkpoint:
     """The measurement that chose it, as JSON; in `best` only."""
     config: str = ""
     """What its architecture is made of, as JSON, where the recipe does not tell (`config_of`)."""
+    origin: str = ""
+    """The file's hash as the training wrote it, once another threshold has been stored."""
     version: int = VERSION
 
     def settings(self) -> Recipe:
@@ -174,13 +176,17 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], *, assign: bool =
 
 
 def set_operating_point(path: Path, threshold: float, target_fah: float) -> None:
-    """Store another operating point, chosen by a person on the validation sweep."""
+    """Store another operating point, chosen by a person on the validation sweep.
+
+    The checkpoint keeps its identity: what it has found, and what it mines, is still its own.
+    """
     checkpoint = load(path)
+    origin = checkpoint.origin or sha256(path)
     point = {"threshold": threshold, "target_fah": target_fah}
     if checkpoint.validation:
         moved = checkpoint.validated().at(threshold)
         checkpoint = replace(checkpoint, validation=moved.to_json())
-    save(path, replace(checkpoint, operating_point=point))
+    save(path, replace(checkpoint, operating_point=point, origin=origin))
 
 
 def is_recipe_of(checkpoint: Checkpoint, recipe: Recipe) -> bool:

@@ -33,7 +33,8 @@ ALIKE = 1e-3
 class Finder:
     """A checkpoint's scorer and the rules of its detector.
 
-    `point` is the threshold of its operating point, `lower` the one to mine at.
+    `checkpoint` is its identity, `point` the threshold of its operating point, `lower` the one to
+    mine at.
     """
 
     path: Path
@@ -49,7 +50,7 @@ class Finder:
         checkpoint = load(path)
         return cls(
             path.absolute(),
-            sha256(path),
+            checkpoint.origin or sha256(path),
             _fastest(path, checkpoint),
             checkpoint.settings(),
             checkpoint.threshold().threshold,

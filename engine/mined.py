@@ -18,11 +18,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine import audio
-from engine.dataset import Pack, is_measured, pack, select, split_of, splits_of
+from engine.dataset import (
+    Pack,
+    PackedClip,
+    is_measured,
+    pack,
+    packed_already,
+    read,
+    select,
+    split_of,
+    splits_of,
+)
 from engine.errors import DataError
 from engine.events import Emit, Progressed, QueueTaken, Warned
 from engine.jobs import Control
-from engine.manifest import HARD_NEGATIVE, Clip, clips_at
+from engine.manifest import HARD_NEGATIVE, Clip, Split, clips_at
 from engine.queue_store import QueueItem, QueueStore, content_of
 from engine.recipe import Data, Recipe
 from engine.runs import Run, disk_error, write_atomic
@@ -34,44 +44,60 @@ SAME_LENGTH = 2
 class HeldOut:
     """The recordings that a run measures on; what touches them is never trained on."""
 
-    def __init__(self, packed: Pack, settings: Data) -> None:
+    def __init__(self, clips: Sequence[PackedClip], settings: Data) -> None:
         self._fold = settings.fold
-        self._paths, self._trained, self._groups = set[str](), set[str](), set[str]()
-        self._contents: dict[int, set[str]] = {}
-        self._copies: dict[Path, bool] = {}
-        for clip, home in zip(packed.clips, splits_of(packed.clips, self._fold), strict=True):
+        self._paths, self._groups = dict[str, Split](), dict[str, Split]()
+        self._trained = set[str]()
+        self._contents: dict[int, dict[str, Split]] = {}
+        self._copies: dict[Path, Split] = {}
+        for clip, home in zip(clips, splits_of(clips, self._fold), strict=True):
             if home == "train":
                 self._trained.add(_plain(clip.clip.path))
             if home == "train" or not is_measured(clip.clip):
                 continue
-            self._paths.add(_plain(clip.clip.path))
-            self._groups.add(clip.clip.group)
-            self._contents.setdefault(clip.samples, set()).add(clip.content)
+            self._paths[_plain(clip.clip.path)] = home
+            self._groups[clip.clip.group] = home
+            self._contents.setdefault(clip.samples, {})[clip.content] = home
 
-    def touches(self, item: QueueItem) -> bool:
-        """Whether an item is of a measured group or recording, or of a copy of one.
+    def split_of(self, item: QueueItem) -> Split:
+        """The split that measures an item's recording, or a copy of it, or its group; else train.
 
         Raises DataError where the recording cannot be read.
         """
         path, group = item.find.path, item.find.group
-        if _plain(path) in self._paths or group in self._groups:
-            return True
-        trains = split_of(Clip(path, "", group), self._fold) == "train"
-        if not trains and _plain(path) not in self._trained:
-            return True
+        if measured := self._paths.get(_plain(path)) or self._groups.get(group):
+            return measured
+        home = split_of(Clip(path, "", group), self._fold)
+        if home != "train" and _plain(path) not in self._trained:
+            return home
         if path not in self._copies:
-            self._copies[path] = self._is_copy(path)
+            self._copies[path] = self._copied(path)
         return self._copies[path]
 
-    def _is_copy(self, path: Path) -> bool:
-        """Whether a recording holds the samples of a measured one; decoded if it is as long."""
+    def _copied(self, path: Path) -> Split:
+        """The split of the recording that has the samples of this; decoded if one is as long."""
         samples = round(audio.seconds(path) * audio.SAMPLE_RATE)
         lengths = range(samples - SAME_LENGTH, samples + SAME_LENGTH + 1)
-        contents = {c for length in lengths for c in self._contents.get(length, ())}
-        if not contents:
-            return False
-        decoded = audio.to_int16(audio.read(path))
-        return hashlib.sha256(decoded.tobytes()).hexdigest() in contents
+        as_long = [self._contents[length] for length in lengths if length in self._contents]
+        if not as_long:
+            return "train"
+        content = hashlib.sha256(audio.to_int16(audio.read(path)).tobytes()).hexdigest()
+        return next((homes[content] for homes in as_long if content in homes), "train")
+
+
+def held_out(settings: Data, cache: Path) -> HeldOut:
+    """What a run of these settings measures on; copies are known once its clips are packed.
+
+    Raises DataError where there are no clips.
+    """
+    clips = read(settings)
+    packed = packed_already(clips, cache)
+    return HeldOut(packed.clips if packed else [_unpacked(clip) for clip in clips], settings)
+
+
+def _unpacked(clip: Clip) -> PackedClip:
+    """A clip that was not decoded: nothing is known of its audio."""
+    return PackedClip(clip, 0, 0, peak_db=0, level_db=0, start_s=0, end_s=0, doubt="", content="")
 
 
 def take(
@@ -86,7 +112,7 @@ def take(
         return
     with closing(QueueStore(queue)) as store:
         items = list(store.decided("confirmed", "wakeword"))
-    usable = list(_usable(items, HeldOut(packed, recipe.data), emit, control))
+    usable = list(_usable(items, HeldOut(packed.clips, recipe.data), emit, control))
     if not usable:
         return
     part = run.path / ".mined"
@@ -142,7 +168,7 @@ def _usable(
                 known[key] = _wrong(find.path, find.content, control)
             if known[key]:
                 lost[known[key]] += 1
-            elif measured.touches(item):
+            elif measured.split_of(item) != "train":
                 touching += 1
             else:
                 yield item

@@ -48,7 +48,7 @@ class Find:
 
     `time_s` is the end of the window that fired; `start_s` to `end_s` is the stretch to hear and to
     train on; all of them within the recording at `path`, whose SHA-256 is `content`. `threshold` is
-    of the detector that fired, `checkpoint` its SHA-256, empty for an import.
+    of the detector that fired, `checkpoint` its identity, empty for an import.
     """
 
     path: Path
@@ -184,12 +184,14 @@ class QueueStore:
         """
         where, values = ["1"], list[str]()
         if decision is not None:
-            where, values = ["decision = ?"], [decision]
+            where, values = ["+decision = ?"], [decision]  # +: walk the index of the order
         if text:
             where.append("instr(lower(path || char(10) || note), ?)")
             values.append(text.lower())
         query = f"SELECT id FROM items WHERE {' AND '.join(where)} ORDER BY {_ORDERS[order]}"
-        return [row[0] for row in self._file.read(query, values)]
+        # As one row: between any two sqlite3 lets other threads run.
+        ((ids,),) = self._file.read(f"SELECT json_group_array(id) FROM ({query})", values)
+        return list(json.loads(ids))
 
     def item(self, item_id: int) -> QueueItem:
         """One item. Raises DataError where there is none of that number."""

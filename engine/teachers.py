@@ -60,7 +60,7 @@ class Teacher:
     def __init__(self, wanted: Wanted, fold: int, device: torch.device) -> None:
         path = located(wanted, fold)
         checkpoint = load(path)
-        self.wanted, self.sha256 = wanted, sha256(path)
+        self.wanted, self.sha256 = wanted, checkpoint.origin or sha256(path)
         self.features = checkpoint.features().to(device).eval()
         self.model = checkpoint.model().to(device).eval().requires_grad_(False)
         self._taps = Taps(self.model, wanted.align_layers)
@@ -230,12 +230,12 @@ def qualify(recipe: Recipe, workspace: Workspace) -> tuple[Qualification, ...]:
 
 def _held(wanted: Wanted, recipe: Recipe, workspace: Workspace) -> Qualification:
     path = located(wanted, recipe.data.fold)
-    measured, run = load(path).validated(), baseline(recipe, workspace)
+    checkpoint, run = load(path), baseline(recipe, workspace)
+    measured, digest = checkpoint.validated(), checkpoint.origin or sha256(path)
     told = recipe.evaluate.target_fah * measured.hours >= ENOUGH_ALARMS
     measure, sign = ("frr", -1) if told else ("pauc", 1)
     own: float = getattr(measured, measure)
     if run is None:
-        return Qualification(wanted.kind, sha256(path), measure, own, None, better=False)
+        return Qualification(wanted.kind, digest, measure, own, None, better=False)
     other: float = getattr(load(run.best).validated(), measure)
-    better = sign * own > sign * other
-    return Qualification(wanted.kind, sha256(path), measure, own, other, better=better)
+    return Qualification(wanted.kind, digest, measure, own, other, better=sign * own > sign * other)

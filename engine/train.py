@@ -350,8 +350,9 @@ def device_of(recipe: Recipe) -> torch.device:
 
 
 def threads_of(recipe: Recipe) -> int:
-    """CPU threads that a recipe trains with."""
-    return recipe.train.threads or os.cpu_count() or 1
+    """CPU threads that a recipe trains with: as it says, or one for each core it may run on."""
+    pinned = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 0
+    return recipe.train.threads or pinned or os.cpu_count() or 1
 
 
 def describe(device: torch.device) -> str:

@@ -171,8 +171,11 @@ def test_another_operating_point_brings_its_own_validation_and_changes_nothing_e
     measured = measure(words, [stream], point, rules, 0.08, Evaluate(), thresholds=[0.9, 0.5])
     path = tmp_path / "best.ckpt"
     save(path, replace(made(), validation=measured.to_json()))
+    written = sha256(path)
+    set_operating_point(path, 0.5, 0.5)
     set_operating_point(path, 0.9, 0.5)
     again = load(path)
+    assert again.origin == written != sha256(path)
     assert again.operating_point == {"threshold": 0.9, "target_fah": 0.5}
     assert (again.validated().false_alarms, again.validated().missed) == (0, 1)
     assert all(torch.equal(value, again.weights[key]) for key, value in made().weights.items())

@@ -14,7 +14,7 @@ from tiny import Fuse, Trained, hiss, ignore, run_tiny, tone
 
 from engine import audio
 from engine.audio import Waveform
-from engine.checkpoint import load
+from engine.checkpoint import load, set_operating_point
 from engine.detector import Detection
 from engine.errors import CheckpointError, DataError
 from engine.events import Event, Mined, Mining, Progressed, Warned
@@ -22,7 +22,7 @@ from engine.finder import Finder, Peaks
 from engine.jobs import Control, Stopped
 from engine.mine import mine, resume
 from engine.queue_store import Find, QueueStore, content_of
-from engine.runs import Workspace
+from engine.runs import Run, Workspace
 
 MINUTES = 4
 
@@ -139,7 +139,7 @@ from pathlib import Path
 import engine.mine
 from engine.events import Mining
 from engine.jobs import Control
-from engine.runs import Workspace
+from engine.runs import Run, Workspace
 
 engine.mine.COMMIT_EVERY_S = engine.mine.SHOW_EVERY_S = 0.0
 recording, best, root, level, kills = sys.argv[1:]
@@ -356,6 +356,19 @@ def test_another_checkpoint_does_not_go_on_with_a_session(
     store.close()
     with pytest.raises(CheckpointError, match="another checkpoint than session 2"):
         resume([2], home, emit=ignore, control=Control())
+
+
+def test_another_operating_point_goes_on_with_a_session(
+    tiny_run: Trained, recording: Path, level: float, home: Workspace, tmp_path: Path,
+    uninterrupted: list[Find],
+) -> None:  # fmt: skip
+    shutil.copytree(tiny_run.run.path, tmp_path / "run")
+    run = replace(tiny_run, run=Run(tmp_path / "run"))
+    broken_off(recording, run, home, level)
+    highest = load(run.run.best).validated().sweep[-1][0]
+    set_operating_point(run.run.best, highest, 0.5)
+    resume([], home, emit=ignore, control=Control())
+    assert queued(home) == uninterrupted
 
 
 def test_a_lossy_file_is_decoded_again_on_the_way_to_its_place(

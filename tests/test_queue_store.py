@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from engine.errors import DataError
 from engine.queue_file import MIGRATIONS
-from engine.queue_store import Find, QueueStore, Session
+from engine.queue_store import Find, Order, QueueStore, Session
 
 HOUR = Path("/recordings/hour.wav")
 
@@ -143,6 +144,19 @@ def test_items_come_in_the_order_asked_for(queue: QueueStore) -> None:
     assert queue.ids(order="near_threshold") == [2, 3, 1]
     assert queue.ids(order="time") == [3, 2, 1]
     assert queue.ids(order="found") == [1, 3, 2]
+
+
+@pytest.mark.parametrize("order", get_args(Order))
+def test_an_order_is_read_from_its_index_in_one_row(queue: QueueStore, order: Order) -> None:
+    """Between two rows other threads may run, and sorting a long queue takes as long as reading."""
+    queue.add([find(10), find(20)])
+    asked: list[str] = []
+    queue._file._connection().set_trace_callback(asked.append)
+    assert sorted(queue.ids(order=order)) == [1, 2]
+    query = asked[0]
+    assert len(queue._file.read(query)) == 1
+    plan = queue._file.read(f"EXPLAIN QUERY PLAN {query}")
+    assert not any("TEMP B-TREE" in step for *_, step in plan)
 
 
 def test_a_filter_looks_at_paths_and_notes(queue: QueueStore) -> None:

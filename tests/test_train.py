@@ -32,9 +32,11 @@ from engine.events import (
 )
 from engine.jobs import Control, Stopped
 from engine.models import build
+from engine.recipe import Recipe
+from engine.recipe_file import override
 from engine.report import Report
 from engine.runs import EventLog, Run, Workspace, read_events
-from engine.train import resume_log, train
+from engine.train import resume_log, threads_of, train
 
 EAGER = {"train.checkpoint_every_s": 0.01}  # nearly every step is a place to resume from
 
@@ -369,6 +371,18 @@ def test_gradient_checkpointing_trains_and_resumes_exactly(
     go(run, home, Fuse(7))
     go(run, home, Control(), until="test")
     assert_equal_runs(run, expected)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says which cores those are")
+def test_threads_are_chosen_by_the_cores_the_process_may_use() -> None:
+    allowed = os.sched_getaffinity(0)
+    assert threads_of(Recipe()) == len(allowed)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        assert threads_of(Recipe()) == 1
+        assert threads_of(override(Recipe(), {"train.threads": 3})) == 3
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def test_init_starts_from_the_weights_of_a_checkpoint(

@@ -6,8 +6,9 @@ import shlex
 import socket
 from collections import OrderedDict
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
 from getpass import getuser
 from pathlib import Path
 from typing import TypeAlias
@@ -19,9 +20,10 @@ from engine import audio
 from engine.audio import SAMPLE_RATE, Waveform
 from engine.dataset import split_of
 from engine.errors import DataError, WakewordError
-from engine.manifest import Clip
+from engine.manifest import Clip, Split
+from engine.mined import held_out
 from engine.queue_store import QueueItem
-from engine.recipe import Recipe
+from engine.recipe import Data, Recipe
 from engine.runs import Run, Workspace, disk_error, write_atomic
 from wakeword_tui import verbs
 
@@ -113,6 +115,7 @@ class Shelf:
         self._workspace = workspace
         self._clips: OrderedDict[int, Excerpt] = OrderedDict()
         self._heard: dict[Asked, ScoreCurve | str] = {}
+        self._splits: dict[tuple[int, Data], Future[Split]] = {}
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="clips")
         self._critic = ThreadPoolExecutor(1, thread_name_prefix="critic")
 
@@ -133,6 +136,18 @@ class Shelf:
             while len(self._clips) > KEPT:
                 self._clips.popitem(last=False)
         return self._clips[item.id]
+
+    def split(self, item: QueueItem, recipe: Recipe | None) -> Split | None:
+        """Where a run of a recipe would put an item; None without one, or until that is known."""
+        if recipe is None:
+            return None
+        asked = item.id, recipe.data
+        if asked not in self._splits:
+            if len(self._splits) > MOST_HEARD:
+                self._splits.clear()
+            self._splits[asked] = self._critic.submit(split_in, self._workspace, recipe.data, item)
+        known = self._splits[asked]
+        return known.result() if known.done() else None
 
     def knows(self, item: QueueItem, run: Run | None) -> bool:
         """Whether the scores of an item are here."""
@@ -163,14 +178,18 @@ def scored(
         return error.message
 
 
-def split_in(recipe: Recipe | None, item: QueueItem) -> str:
-    """The split that a recipe would put the group of an item into; none without a recipe.
+def split_in(workspace: Workspace, settings: Data, item: QueueItem) -> Split:
+    """The split that an item is of in a run of these settings: if it measures, never trained on.
 
-    A run looks at the manifest and at copies of recordings too (`mined.Measured`).
+    Where the data cannot be read any more the group alone tells.
     """
-    if recipe is None:
-        return ""
-    return split_of(Clip(item.find.path, "", item.find.group), recipe.data.fold)
+    try:
+        return _held_out(settings, workspace.cache).split_of(item)
+    except DataError:
+        return split_of(Clip(item.find.path, "", item.find.group), settings.fold)
+
+
+_held_out = lru_cache(maxsize=2)(held_out)
 
 
 def save_clip(workspace: Workspace, item: QueueItem, clip: Excerpt) -> Path:

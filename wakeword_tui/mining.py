@@ -25,7 +25,10 @@ RowState = Literal["waiting", "running", "held", "done", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class MineRow:
-    """A recording of the list; `name` is what it is called there, `eta_s` None if it is unknown."""
+    """A recording of the list; `name` is what it is called there, `eta_s` None if it is unknown.
+
+    `per_hour` counts the finds of an hour, once all of the recording was heard.
+    """
 
     name: str
     path: Path
@@ -33,6 +36,7 @@ class MineRow:
     share: float
     found: int
     eta_s: float | None = None
+    per_hour: float | None = None
 
 
 class Miner:
@@ -97,7 +101,10 @@ class Miner:
         name, share = f"session:{session.id}", session.position_s / max(session.total_s, 1e-6)
         if now is None or job is None or now.session != session.id or session.done:
             state: RowState = "done" if session.done else "waiting"
-            return MineRow(name, session.path, state, min(share, 1.0), session.found)
+            hourly = session.found * 3600 / max(session.total_s, 1e-6) if session.done else None
+            return MineRow(
+                name, session.path, state, min(share, 1.0), session.found, per_hour=hourly
+            )
         held = job.state in (State.PAUSED, State.PAUSING)
         left_s = (now.total_s - now.position_s) / max(now.speed, 1e-6)
         share = now.position_s / max(now.total_s, 1e-6)

@@ -40,7 +40,7 @@ class Pile:
         self.counts: dict[Decision, int] = {}
         self._known: dict[int, int] | None = None
         self._items: dict[int, QueueItem] = {}
-        self._done: set[int] = set()
+        self._done: dict[int, Decision] = {}
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="queue")
         self.sort()
 
@@ -61,6 +61,13 @@ class Pile:
     def total(self) -> int:
         """How many items there are, whatever is shown of them."""
         return sum(self.counts.values())
+
+    @property
+    def left(self) -> int:
+        """How many of the items here are what is shown; others were decided on meanwhile."""
+        if self.shown is None:
+            return len(self.ids)
+        return len(self.ids) - sum(decision != self.shown for decision in self._done.values())
 
     @property
     def current(self) -> int | None:
@@ -160,7 +167,7 @@ class Pile:
 
     def decide(self, numbers: Sequence[int], decision: Decision) -> Written[None]:
         """Decide about items in one step; their marks are taken away."""
-        self._done.update(numbers)
+        self._done |= dict.fromkeys(numbers, decision)
         self.marked.difference_update(numbers)
         return self.change(partial(self.store.decide, numbers, decision))
 
@@ -216,6 +223,10 @@ class Pile:
 
     def reopen(self, numbers: Sequence[int]) -> None:
         """Offer items again that are pending after all; lay out anew those that lay here before."""
-        self._done -= {item.id for item in self.store.items(numbers) if item.decision == "pending"}
+        for item in self.store.items(numbers):
+            if item.decision == "pending":
+                self._done.pop(item.id, None)
+            elif item.id in self._done:
+                self._done[item.id] = item.decision
         if not self._places.keys() >= set(numbers):
             self.sort()

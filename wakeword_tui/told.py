@@ -6,6 +6,7 @@ import numpy as np
 from textual.content import Content
 
 from engine.errors import WakewordError
+from engine.manifest import Split
 from engine.queue_store import Decision, FoundBy, Order, QueueItem
 from engine.sound import Player
 from wakeword_tui.clips import Excerpt, ScoreCurve
@@ -54,9 +55,9 @@ EMPTY: tuple[Line, ...] = (
 
 
 def title(pile: Pile) -> str:
-    """How many items lie here, and why in this order."""
+    """How many items there are of what is shown, and in which order they lie."""
     text = f" with {pile.text!r}" if pile.text else ""
-    return f"{count(len(pile.ids))} {WORDS[pile.shown]}{text} by {ORDERS[pile.order]}"
+    return f"{count(pile.left)} {WORDS[pile.shown]}{text} by {ORDERS[pile.order]}"
 
 
 def position(pile: Pile) -> str:
@@ -99,8 +100,8 @@ def clock(seconds: float, *, tenths: bool = True) -> str:
     return f"{text}.{tenth}" if tenths else text
 
 
-def facts(item: QueueItem, split: str, trouble: str) -> Iterable[Line]:
-    """What is known of an item; `split` is where an open run would put it, if one is open."""
+def facts(item: QueueItem, split: Split | None, trouble: str) -> Iterable[Line]:
+    """What is known of an item; `split` is where an open run would put it, if that is known."""
     find = item.find
     threshold = ("  threshold ", "$dim"), f"{find.threshold:.3f}"
     yield Content.assemble(

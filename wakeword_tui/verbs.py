@@ -6,10 +6,11 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.errors import WakewordError
+from engine.errors import CheckpointError, WakewordError
 from engine.events import Emit, Warned
 from engine.jobs import Control, Job, Jobs
 from engine.recipe import Data, Recipe
@@ -239,16 +240,32 @@ def hear(workspace: Workspace, item: "QueueItem", clip: "Excerpt", run: Run | No
 def _checkpoint(workspace: Workspace, fired: str, run: Run | None) -> tuple[str, Path, bool]:
     """The name of a run, its checkpoint, and whether that is the one that fired."""
     runs = workspace.runs() if fired else []
-    files = {path: r.name for r in runs for path in (r.best, r.last) if path.exists()}
+    files = {path: r for r in runs for path in (r.best, r.last) if path.exists()}
     if files:
         from engine.checkpoint import sha256
 
-        here = {sha256(path): (name, path) for path, name in files.items()}
-        if fired in here:
-            return (*here[fired], True)
+        as_written = (path for path in files if sha256(path) == fired)
+        moved = (path for path, r in files.items() if path == r.best and _origin(path) == fired)
+        if path := next(chain(as_written, moved), None):
+            return files[path].name, path, True
     if run is None or not run.best.exists():
         raise WakewordError("no run to score this: enter on 2 opens one")
     return run.name, run.best, False
+
+
+def _origin(path: Path) -> str:
+    """What a checkpoint was before its threshold was moved; nothing where that cannot be read."""
+    try:
+        return _origin_at(path, path.stat().st_mtime_ns)
+    except (OSError, CheckpointError):
+        return ""
+
+
+@lru_cache(maxsize=1000)
+def _origin_at(path: Path, stamp: int) -> str:
+    from engine.checkpoint import load
+
+    return load(path).origin
 
 
 @lru_cache(maxsize=2)

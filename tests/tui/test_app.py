@@ -24,6 +24,13 @@ def test_importing_the_app_imports_no_torch_and_no_scipy() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_opening_review_waits_for_no_scipy() -> None:
+    review = "wakeword_tui.screens.review"
+    code = f"import sys, {review}; sys.exit({{'torch', 'scipy'}} & {{*sys.modules}} or 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_ticker_outlives_a_moment_without_a_screen(workspace: Workspace) -> None:
     """When a mode is first shown there is none until it is mounted."""
 

@@ -377,3 +377,12 @@ def test_a_row_fits_its_panel(width: int) -> None:
     _, line = row_line(row, width)
     assert line.cell_length <= width
     assert line.plain.endswith("61%  12345   3h 25m")
+
+
+def test_a_row_of_what_was_heard_tells_its_finds_per_hour(workspace: Workspace) -> None:
+    """392 finds in 8 h are 49 an hour."""
+    store = QueueStore(workspace.queue)
+    store.begin_session(session("a.wav", 28_800.0, 28_800.0, 392))
+    (row,) = Miner(Jobs(workspace), lambda: store).rows()
+    assert row_line(row, 52)[1].plain.endswith("100%    392     49/h")
+    store.close()

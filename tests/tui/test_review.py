@@ -178,7 +178,7 @@ def test_another_screen_stops_the_sound_and_a_dialog_does_not(
         await see(app, pilot, "note on")
         assert player.playing
         await press(pilot, "escape")
-        await see(app, pilot, "9 pending", "✓ 0.900")
+        await see(app, pilot, "8 pending", "✓ 0.900")
         await press(pilot, "1")
         assert not player.playing
         await press(pilot, "5")

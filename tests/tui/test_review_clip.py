@@ -1,6 +1,8 @@
 """Review's clip: how it is played, its edges, notes and flags, and its way to another machine."""
 
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,12 +11,18 @@ from textual.pilot import Pilot
 
 from engine import audio
 from engine.audio import SAMPLE_RATE
-from engine.queue_store import QueueStore
+from engine.dataset import pack, read
+from engine.jobs import Control
+from engine.queue_store import QueueItem, QueueStore
+from engine.recipe import Recipe
+from engine.recipe_file import override
 from engine.runs import Workspace
+from tests.tiny import hiss, ignore
 from tests.tui.play import play, screen, see
 from tests.tui.reviewing import SIZES, Size, decisions, opened, panel, press, until
 from tests.tui.scripted import finds, recording
 from wakeword_tui.app import WakewordApp
+from wakeword_tui.clips import _held_out, split_in
 
 pytestmark = pytest.mark.usefixtures("silent")
 
@@ -155,6 +163,36 @@ def test_alarms_of_a_test_stream_are_marked_never_trained_on(
     play(workspace, story)
 
 
+def test_a_recipe_says_what_is_never_trained_on(workspace: Workspace, tmp_path: Path) -> None:
+    """By the manifest's own split, whatever the hash of the group; a copy once it is packed.
+
+    "anna" is of fold 1, which validates: a recording that the manifest trains on trains all the
+    same.
+    """
+    tested, trained = recording(tmp_path / "a.wav"), tmp_path / "b.wav"
+    audio.write(trained, hiss(30, 1))
+    shutil.copy(tested, tmp_path / "copy.wav")
+    rows = ["path,label,group,split", "a.wav,speech,jo,test", "b.wav,speech,anna,train"]
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    changes = {"data.manifest": tmp_path / "manifest.csv", "data.wakeword": "hey"}
+    settings = override(Recipe(), changes).data
+    (found,) = finds(tested, 1)
+
+    def split(path: Path, group: str) -> str:
+        find = replace(found, path=path, group=group)
+        return split_in(workspace, settings, QueueItem(1, find, "pending", None, "", False, 0.0))
+
+    assert split(tested, "jo") == split(tmp_path / "new.wav", "jo") == "test"
+    assert split(trained, "anna") == "train"
+    assert split(tmp_path / "copy.wav", "user:copy") == "train"
+    pack(read(settings), workspace.cache, emit=ignore, control=Control())
+    _held_out.cache_clear()
+    assert split(tmp_path / "copy.wav", "user:copy") == "test"
+    (tmp_path / "manifest.csv").unlink()
+    _held_out.cache_clear()
+    assert split(trained, "anna") == "validation"
+
+
 @SIZES
 def test_the_clip_can_have_the_whole_screen(
     workspace: Workspace, queue: QueueStore, size: Size
@@ -165,7 +203,7 @@ def test_the_clip_can_have_the_whole_screen(
         await see(app, pilot, "@ 0:08.5")
         assert "pending by" not in screen(app)
         await press(pilot, "escape", "k")
-        await see(app, pilot, "9 pending by", "@ 0:05.5")
+        await see(app, pilot, "8 pending by", "@ 0:05.5")
 
     play(workspace, story, size)
     assert decisions(queue) == {2: "discarded"}

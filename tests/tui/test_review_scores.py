@@ -75,6 +75,17 @@ def test_the_beginning_of_a_recording_is_scored_after_silence(run: Run, tmp_path
     assert ((heard.times_s > 0) & (heard.times_s <= 0.5)).sum() in (6, 7)
 
 
+def test_finds_keep_their_scores_when_the_threshold_is_moved(run: Run, tmp_path: Path) -> None:
+    workspace, path = Workspace(tmp_path / "workspace"), recording(tmp_path / "a.wav")
+    item = item_of(run, workspace, path)
+    before = verbs.hear(workspace, item, read_clip(item), None)
+    workspace.create(run.recipe()).best.write_bytes(b"damaged")
+    set_operating_point(run.best, 0.5, 1.0)
+    after = verbs.hear(workspace, item, read_clip(item), None)
+    assert (after.by, after.threshold) == (run.name, item.find.threshold)
+    assert np.array_equal(after.scores, before.scores)
+
+
 def test_an_open_run_scores_what_no_run_here_has_found(run: Run, tmp_path: Path) -> None:
     workspace, path = Workspace(tmp_path / "workspace"), recording(tmp_path / "a.wav")
     item = item_of(run, workspace, path)

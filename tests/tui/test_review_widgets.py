@@ -15,7 +15,7 @@ from tests.tiny import tone
 from tests.tui.scripted import finds
 from wakeword_tui.clips import Excerpt, scp_line
 from wakeword_tui.pile import Pile
-from wakeword_tui.told import clock
+from wakeword_tui.told import clock, title
 from wakeword_tui.widgets.spectrogram import coloured, levels, shaded
 from wakeword_tui.widgets.waveform import bars, heights
 
@@ -183,6 +183,30 @@ def test_laying_out_anew_keeps_the_cursor_and_drops_what_is_decided(pile: Pile) 
         await pile.settle(pile.decide([1], "confirmed"))
         pile.sort()
         assert (pile.ids, pile.current) == ([2, 3, 4], 3)
+
+    asyncio.run(story())
+
+
+def test_the_title_counts_what_is_left(pile: Pile) -> None:
+    """Of four two are decided on; one is undone, which was confirmed first and then discarded."""
+
+    async def story() -> None:
+        for number in (1, 2):
+            await pile.settle(pile.decide([number], "confirmed"))
+        await pile.settle(pile.decide([2], "discarded"))
+        assert title(pile) == "2 pending by score"
+        pile.reopen(await pile.settle(pile.undo()))
+        assert title(pile) == "2 pending by score"
+        pile.reopen(await pile.settle(pile.undo()))
+        assert title(pile) == "3 pending by score"
+        pile.show(shown="confirmed")
+        await pile.settle(pile.decide([1], "wakeword"))
+        assert title(pile) == "0 confirmed by score"
+        pile.reopen(await pile.settle(pile.undo()))
+        assert title(pile) == "1 confirmed by score"
+        pile.show(shown=None)
+        await pile.settle(pile.decide([1], "ignored"))
+        assert title(pile) == "4 in all by score"
 
     asyncio.run(story())
 

@@ -18,6 +18,7 @@ from tests.tui.play import LARGE, SMALL, play, screen, see
 from wakeword_tui import verbs
 from wakeword_tui.app import WakewordApp
 from wakeword_tui.draft import Draft, limits, show
+from wakeword_tui.screens.setup import FIRST_COST_AFTER_S, SetupScreen
 from wakeword_tui.widgets.form import Editor
 
 
@@ -219,6 +220,25 @@ def test_an_older_count_does_not_replace_a_newer_one(
         await asyncio.to_thread(ended.wait, 30)
         await pilot.pause(0.5)
         assert app.screen._amount.recipe.model.width == 3.0
+
+    play(workspace, story)
+
+
+def test_nothing_is_counted_beside_another_screen(workspace: Workspace) -> None:
+    """The first count imports torch, beside which everything takes twice as long."""
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await see(app, pilot, "k parameters", within_s=30)
+        setup = app.screen
+        assert isinstance(setup, SetupScreen)
+        await pilot.press("5")
+        counted = setup._amount
+        app.desk.draft.set("model.width", "3")
+        setup._cost_soon()
+        await pilot.pause(FIRST_COST_AFTER_S)
+        assert setup._amount is counted
+        await pilot.press("1")
+        await see(app, pilot, "367k parameters", within_s=30)
 
     play(workspace, story)
 

@@ -1,6 +1,6 @@
 """The screens, one file each; each answers one question at a glance.
 
-A screen is imported when it is first shown: charts need numpy, Bench and Review scipy.
+A screen is imported when it is first shown: charts and clips need numpy, Bench scipy.
 """
 
 import gc

@@ -14,7 +14,7 @@ from textual.widget import Widget
 from engine.audio import SUFFIXES
 from engine.errors import WakewordError
 from wakeword_tui.mining import Miner, MineRow
-from wakeword_tui.numbers import brief, count, duration
+from wakeword_tui.numbers import brief, count, duration, rate
 from wakeword_tui.screens.dialogs import Ask, Pick
 from wakeword_tui.screens.page import Page
 from wakeword_tui.widgets.menu import Menu
@@ -95,7 +95,7 @@ class MineScreen(Page):
         self.set_class(not rows, "-empty")
         self.query_one("#empty", Lines).show(*(EMPTY if self._miner.detectors() else UNTRAINED))
         jobs = self.query_one("#jobs", Menu)
-        jobs.border_title = "recording, done, found, time left"
+        jobs.border_title = "recording, done, found, time left or per hour"
         jobs.show([row_line(row, jobs.size.width) for row in rows])
         training = self.desk.training() is not None
         self.query_one("#miner", Lines).show(*miner_lines(self._miner, training=training))
@@ -231,6 +231,7 @@ def row_line(row: MineRow, width: int) -> tuple[str, Content]:
     name = row.path.name if len(row.path.name) <= room else f"…{row.path.name[1 - room :]}"
     full = round(bar * row.share)
     left = duration(row.eta_s) if row.eta_s is not None else ""
+    left = f"{rate(row.per_hour)}/h" if row.per_hour is not None else left
     return row.name, Content.assemble(
         (f"{SIGNS[row.state]} ", STYLES[row.state]),
         f"{name:<{room}} ",

@@ -18,7 +18,7 @@ from textual.widgets import Input
 from engine.errors import WakewordError
 from engine.queue_store import Decision, QueueItem
 from wakeword_tui import told
-from wakeword_tui.clips import Shelf, save_clip, scp_line, split_in
+from wakeword_tui.clips import Shelf, save_clip, scp_line
 from wakeword_tui.numbers import count
 from wakeword_tui.pile import ORDERS, SHOWN, Pile, Written
 from wakeword_tui.screens.dialogs import Ask, Choice
@@ -124,6 +124,7 @@ class ReviewScreen(Page):
     def _open(self) -> None:
         """Open the queue, or lay it out anew, and show what is under the cursor."""
         with self._reading():
+            self._grown_s = time.monotonic()
             if self.pile is None:
                 self.pile = Pile(self.desk.queue)
                 self._arrive()
@@ -184,7 +185,7 @@ class ReviewScreen(Page):
         if item is None:
             self.panel.show_nothing(told.nothing(pile))
         else:
-            self.panel.show(item, split_in(self.desk.recipe(), item))
+            self.panel.show(item, self.shelf.split(item, self.desk.recipe()))
 
     # Arriving at an item.
 

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 COST_AFTER_S = 0.6
 """A student is built to be counted only when typing has rested this long."""
+FIRST_COST_AFTER_S = 2.0
+"""The first time that imports torch, beside which everything takes twice as long. By then a person
+who has opened the app to go elsewhere has gone."""
 
 
 Line = Content | str | tuple[str, str]
@@ -86,7 +89,11 @@ class SetupScreen(Page):
         self.query_one("#sections", Menu).go_to("data")
         self.show_section()
         self.query_one(Form).menu.focus()
-        self._cost_soon()
+
+    def on_screen_resume(self) -> None:
+        """Count what could not be counted while another screen was in front."""
+        if self._built:
+            self._cost_soon()
 
     def copyable(self) -> str:
         """The recipe as TOML."""
@@ -197,7 +204,12 @@ class SetupScreen(Page):
     def _cost_soon(self) -> None:
         if self._rest is not None:
             self._rest.stop()
-        self._rest = self.set_timer(COST_AFTER_S, self._count_cost)
+        after_s = COST_AFTER_S if "torch" in sys.modules else FIRST_COST_AFTER_S
+        self._rest = self.set_timer(after_s, self._count_if_in_front)
+
+    def _count_if_in_front(self) -> None:
+        if self.house.current_mode == "setup":
+            self._count_cost()
 
     @work(thread=True, exclusive=True, group="cost")
     def _count_cost(self) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 from textual.containers import Vertical
 from textual.widget import Widget
 
+from engine.manifest import Split
 from engine.queue_store import QueueItem
 from engine.sound import LOUDEST, Player
 from wakeword_tui import told
@@ -62,8 +63,8 @@ class ClipPanel(Mover, Vertical):
         self.clip = clip
         (self.player.play if play else self.player.load)(clip.cut(item))
 
-    def show(self, item: QueueItem, split: str) -> None:
-        """Show the item; `split` is where the run in front would put it."""
+    def show(self, item: QueueItem, split: Split | None) -> None:
+        """Show the item; `split` is where the run in front would put it, if that is known."""
         self._item, clip = item, self.clip
         self.border_title = told.place(item)
         trouble = clip.trouble if clip is not None else ""
