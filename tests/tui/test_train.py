@@ -14,7 +14,6 @@ from tests.tui.play import LARGE, SMALL, play, screen, see, start
 from tests.tui.scripted import RECIPE, stepped, training, validated
 from wakeword_tui import verbs
 from wakeword_tui.app import WakewordApp
-from wakeword_tui.screens.train import rows
 from wakeword_tui.store import Store
 from wakeword_tui.verbs import Live
 from wakeword_tui.widgets.chart import Chart
@@ -227,6 +226,8 @@ def test_a_resume_leaves_the_events_of_a_live_run_alone(workspace: Workspace) ->
 
 
 def test_what_teachers_add_stands_beside_the_loss() -> None:
+    from wakeword_tui.screens.train import rows  # the app imports a screen when it is opened
+
     store = Store()
     told = {"labels": 0.4, "temperature": 2.0, "conformer": 0.62, "wav2vec2": 0.38}
     store.apply(Record(1, 0.0, replace(stepped(10), taught=told)))
