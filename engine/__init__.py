@@ -7,8 +7,8 @@ plain (no torch)   errors section recipe_distill recipe recipe_file events bus r
                    sound manifest acoustics phonetics sentences espeak_helper espeak synth words
                    queue_file queue_store dataset mined health detector metrics report cohorts
                    compare
-torch              features rooms pitch augment batches ahead models quantize losses checkpoint
-                   teachers distill lessons onnx_graph
+torch              features rooms pitch augment batches ahead models quantize losses optimiser
+                   checkpoint teachers distill lessons onnx_graph
 verbs              scorer hard cost evaluate trainer train preview finder mine mine_run
 """
 

@@ -7,7 +7,6 @@ position, and where in the audio the model was fooled.
 
 import copy
 import math
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -38,8 +37,8 @@ from engine.models import (
     checkpoint_blocks,
     config_of,
     hears_samples,
-    layer_rates,
 )
+from engine.optimiser import autocast, optimiser
 from engine.recipe import Recipe
 from engine.recipe_file import dump
 from engine.teachers import Lesson
@@ -100,7 +99,7 @@ class Trainer:
         self._pairs = _pairs(self.averaged, self.model)
         self.distiller = Distiller(recipe, self.model, device) if recipe.distill.teachers else None
         self.lessons: Lessons | None = None
-        self.optimiser = _optimiser(self.model, recipe, device)
+        self.optimiser = optimiser(self.model, recipe, device)
         if self.distiller is not None and len(self.distiller.projectors):
             self.optimiser.add_param_group({"params": [*self.distiller.parameters()], "rate": 1.0})
         # Small gradients vanish in float16: the loss is scaled up, and they down again.
@@ -166,11 +165,11 @@ class Trainer:
         with torch.no_grad():
             frames = self._frames(waveform)
         self.model.train()
-        with _autocast(self.device, recipe.train.precision):
+        with autocast(self.device, recipe.train.precision):
             logits = self.model(frames)
         value = loss(logits, labels, recipe.loss)
         if self.distiller is not None:
-            with _autocast(self.device, recipe.train.precision):
+            with autocast(self.device, recipe.train.precision):
                 lessons = self._lessons(clear)
             part = position.step / self.total_steps
             value = self.distiller(value, logits, labels, lessons, part)
@@ -339,34 +338,6 @@ def _pairs(ours: nn.Module, theirs: nn.Module) -> tuple[list[Tensor], list[Tenso
     floats = [pair for pair in pairs if pair[0].is_floating_point()]
     counts = [pair for pair in pairs if not pair[0].is_floating_point()]
     return [pair[0] for pair in floats], [pair[1] for pair in floats], counts
-
-
-def _optimiser(model: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter 2019); norms and biases are not decayed, frozen weights not in.
-
-    Weights that learn at another rate are groups of their own.
-    """
-    groups: dict[tuple[bool, float], list[nn.Parameter]] = {(True, 1.0): [], (False, 1.0): []}
-    for weight, rate in layer_rates(model, recipe.train.layer_decay).items():
-        if weight.requires_grad:
-            groups.setdefault((weight.ndim > 1, rate), []).append(weight)
-    train, fused = recipe.train, device.type == "cuda" or None
-    settings: list[dict[str, Any]] = [
-        {"params": weights, "rate": rate} | ({} if decayed else {"weight_decay": 0.0})
-        for (decayed, rate), weights in groups.items()
-        if weights
-    ]
-    return torch.optim.AdamW(settings, lr=train.lr, weight_decay=train.weight_decay, fused=fused)
-
-
-def _autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """bfloat16 on a GPU that has it, unless the recipe says otherwise; the CPU uses float32."""
-    if device.type != "cuda" or precision == "float32":
-        return nullcontext()
-    if precision == "auto" and not torch.cuda.is_bf16_supported():
-        return nullcontext()
-    dtype = torch.float16 if precision == "float16" else torch.bfloat16
-    return torch.autocast("cuda", dtype=dtype)
 
 
 def _provenance(selection: Selection) -> dict[str, str]:

@@ -17,13 +17,13 @@ from engine.errors import CheckpointError, RecipeError
 from engine.features import LogMel
 from engine.jobs import Control
 from engine.models import begin, blocks_of, build, checkpoint_blocks, example, layer_rates, slide
+from engine.optimiser import optimiser
 from engine.recipe import Recipe
 from engine.recipe_file import loads, override
 from engine.report import Report
 from engine.runs import Workspace
 from engine.scorer import Scorer
 from engine.teachers import Taps, faults, located, qualify
-from engine.trainer import _optimiser
 
 KINDS = tuple(TEACHERS)
 SMALL: dict[str, Any] = {"model.width": 0.25, "model.blocks": 3, "model.dropout": 0.0}
@@ -162,7 +162,7 @@ def test_each_block_learns_slower_than_the_one_above() -> None:
     found = {name.split(".weight")[0]: rates[w] for name, w in model.named_parameters()}
     assert (found["stem.join"], found["head"], found["pool"]) == (0.125, 1.0, 1.0)
     assert [found[f"blocks.{n}.norm"] for n in range(3)] == [0.25, 0.5, 1.0]
-    groups = _optimiser(model, recipe, torch.device("cpu")).param_groups
+    groups = optimiser(model, recipe, torch.device("cpu")).param_groups
     assert sorted({group["rate"] for group in groups}) == [0.125, 0.25, 0.5, 1.0]
 
 
