@@ -9,7 +9,7 @@ plain (no torch)   errors section recipe_distill recipe recipe_file events bus r
                    compare
 torch              features rooms pitch augment batches ahead models quantize losses optimiser
                    checkpoint teachers distill lessons onnx_graph
-verbs              scorer hard cost evaluate trainer train preview finder mine mine_run
+verbs              scorer hard cost evaluate trainer pretrain train preview finder mine mine_run
 """
 
 import importlib.abc

@@ -142,6 +142,7 @@ class Batches:
         slowed = [self.speed.source_samples(ratio, window) for ratio in self.speed.bank]
         shortest = min([window, *slowed])
         self.positives = word_spans(selection.positives, shift, shortest)
+        self.words_of: Tensor | None = None  # which word each positive is, where that is asked
         self.partials = partial_spans(selection.positives, shift)
         self.words = word_spans(selection.negatives, shift, shortest)
         self.speech = free_spans(selection.speech, window)
@@ -208,6 +209,9 @@ class Batches:
         drawn = [self._pick(spans, count, generator) for spans, count in sources if count]
         labels = torch.zeros(train.batch_size)
         labels[:positives] = 1.0
+        if self.words_of is not None:
+            clips = torch.searchsorted(self.positives.begin, drawn[0][0])
+            labels[:positives] = self.words_of[clips]
         return _joined(drawn), labels
 
     def _mined(self, negatives: int) -> int:

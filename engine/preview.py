@@ -26,6 +26,7 @@ from engine.hard import HOURS_PER_EPOCH
 from engine.jobs import Control
 from engine.manifest import Clip, Split
 from engine.onnx_graph import ConvLogMel
+from engine.pretrain import steps_to_learn
 from engine.recipe import Recipe
 from engine.recipe_file import override
 from engine.runs import Workspace
@@ -118,7 +119,9 @@ def preview(
     emit(PhaseChanged("timing"))
     pace = timing(first, workspace.cache, control=control)
     each_s = [pace.training_s(*pair) for pair in zip(recipes, audios, strict=True)]
-    return replace(bare, pace=pace, training_s=sum(each_s))
+    steps = steps_to_learn(first, workspace.cache, threads_of(first))
+    words_s = steps * first.train.batch_size / pace.clips_per_s
+    return replace(bare, pace=pace, training_s=sum(each_s) + words_s)
 
 
 def run_mb(recipe: Recipe, size: Cost) -> float:
@@ -231,9 +234,7 @@ def timing(recipe: Recipe, cache: Path, *, control: Control, lasts_s: float = TI
     described = describe(device)
     try:
         with memory_errors(recipe):
-            trainer = Trainer(
-                override(recipe, settings), packed or synthetic(), device, fresh=False
-            )
+            trainer = Trainer(override(recipe, settings), packed or synthetic(), device)
             return Pace(
                 device=described,
                 on="packed audio" if packed else "synthetic audio",

@@ -24,6 +24,9 @@ class Data(Section):
     """Further manifests or folders mixed with the first, and split as it is."""
     train_sources: tuple[Path, ...] = ()
     """Manifests or folders that only train: synthetic voices beside real recordings."""
+    words: Path | None = None
+    """Many labelled words, which `train.words_steps` are spent on; none: synthetic voices say some.
+    Never measured on."""
     wakeword: str = ""
     """The label of the wake word; clips with other words become negatives."""
     fold: Annotated[int, Field(ge=0, le=4)] = 0
@@ -229,6 +232,9 @@ class Train(Section):
     """Compile the student with torch.compile: minutes at the start, faster steps on a GPU."""
     gradient_checkpointing: bool = False
     """Recompute activations on the way back to save memory, at a fifth more time."""
+    words_steps: Annotated[int, Field(ge=0, le=1000000)] = 0
+    """Steps in which the student first learns to tell many words apart, whoever says them; done
+    once for a kind of student and kept in the cache. 0, or an `init`, goes without."""
     init: Path | None = None
     """A checkpoint whose weights the training starts from."""
     checkpoint_every_s: Annotated[float, Field(gt=0, le=86400)] = 60.0

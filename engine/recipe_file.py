@@ -19,7 +19,8 @@ from engine.recipe import Recipe
 from engine.section import Section
 
 PATHS = frozenset({
-    "data.manifest", "data.sources", "data.train_sources", "train.init", "distill.teachers.path",
+    "data.manifest", "data.sources", "data.train_sources", "data.words", "train.init",
+    "distill.teachers.path",
 })  # fmt: skip
 NAMES_OR_PATHS = frozenset({"model.pretrained", "distill.baseline"})
 

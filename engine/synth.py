@@ -15,7 +15,7 @@ import contextlib
 import csv
 import io
 import shutil
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import chain, count, cycle, islice, product, zip_longest
 from pathlib import Path
@@ -57,6 +57,8 @@ class Amounts:
 
 
 DEFAULT = Amounts()
+WORDS = Amounts(takes=24, speech_minutes=30.0)
+LETTERS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,9 @@ class Planned:
     seconds: float | None = None
 
 
+Plan = Callable[[Espeak, np.random.Generator], Iterator[Planned]]
+
+
 def synth(
     phrase: str,
     out: Path,
@@ -121,12 +126,45 @@ def synth(
     Raises DataError for a phrase without a word, a folder in use, or a missing espeak-ng.
     """
     check(phrase, out)
+
+    def plan(espeak: Espeak, rng: np.random.Generator) -> Iterator[Planned]:
+        yield from _plan_clips(phrase, amounts, espeak, rng)
+        banned = words_heard_in(phrase, VOCABULARY, espeak.transcribe)
+        yield from _plan_streams(banned, amounts.speech_minutes, espeak, rng)
+
+    rows = _grow(out, plan, amounts, seed, emit=emit, control=control)
+    return _summary(out, slug(phrase), rows)
+
+
+def speak_words(
+    out: Path, *, amounts: Amounts = WORDS, seed: int = 0, emit: Emit, control: Control
+) -> None:
+    """Make a data folder of many words, each `takes` times by voices at random.
+
+    Raises DataError for a folder in use, or a missing espeak-ng.
+    """
+
+    def plan(espeak: Espeak, rng: np.random.Generator) -> Iterator[Planned]:
+        voices = cast(espeak.variants, rng)
+        words = [w for w in VOCABULARY if len(w) >= LETTERS and w not in WORDLESS]
+        for word, _ in product(words, range(amounts.takes)):
+            voice = voices[rng.integers(len(voices))]
+            yield Planned("words", word, _line(voice, word, rng))
+        yield from _plan_streams(frozenset(), amounts.speech_minutes, espeak, rng)
+
+    _grow(out, plan, amounts, seed, emit=emit, control=control)
+
+
+def _grow(
+    out: Path, plan: Plan, amounts: Amounts, seed: int, *, emit: Emit, control: Control
+) -> list[Row]:
+    """Make a data folder whole or not at all."""
     growing = out.with_name(f"{out.name}.partial")
     shutil.rmtree(growing, ignore_errors=True)
     try:
         growing.mkdir(parents=True)
         rows: list[Row] = []
-        with contextlib.closing(_make(phrase, growing, amounts, seed)) as made:
+        with contextlib.closing(_make(plan, growing, amounts, seed)) as made:
             for row, total in made:
                 control.tick()
                 rows.append(row)
@@ -138,7 +176,7 @@ def synth(
         raise disk_error(out, error) from error
     finally:
         shutil.rmtree(growing, ignore_errors=True)
-    return _summary(out, slug(phrase), rows)
+    return rows
 
 
 def check(phrase: str, out: Path) -> None:
@@ -160,20 +198,17 @@ def cast(variants: Iterable[str], rng: np.random.Generator) -> list[Voice]:
 
 
 def _make(
-    phrase: str, folder: Path, amounts: Amounts, seed: int
+    plan: Plan, folder: Path, amounts: Amounts, seed: int
 ) -> Generator[tuple[Row, int], None, None]:
     """Write every file; give its row and the number of files there will be."""
     rng = np.random.default_rng(seed)
     noises = [(kind, name) for kind in NOISES for name in _names(f"noise:{kind}", amounts.noises)]
     rooms = list(_names("rir:room", amounts.rooms))
     with Espeak(seed) as espeak:
-        plan = [
-            *_plan_clips(phrase, amounts, espeak, rng),
-            *_plan_streams(phrase, amounts.speech_minutes, espeak, rng),
-        ]
-        total = len(plan) + len(noises) + len(rooms)
-        spoken = espeak.speak(planned.line for planned in plan)
-        for number, (planned, waveform) in enumerate(zip(plan, spoken, strict=True)):
+        lines = list(plan(espeak, rng))
+        total = len(lines) + len(noises) + len(rooms)
+        spoken = espeak.speak(planned.line for planned in lines)
+        for number, (planned, waveform) in enumerate(zip(lines, spoken, strict=True)):
             row = _keep_speech(folder, number, planned, waveform, rng)
             yield replace(row, source=espeak.source), total
     for kind, group in noises:
@@ -199,10 +234,10 @@ def _plan_clips(
 
 
 def _plan_streams(
-    phrase: str, minutes: float, espeak: Espeak, rng: np.random.Generator
+    banned: frozenset[str], minutes: float, espeak: Espeak, rng: np.random.Generator
 ) -> Iterator[Planned]:
-    """Running speech without the phrase or its words, by voices in turn."""
-    talker = Talker(words_heard_in(phrase, VOCABULARY, espeak.transcribe), rng)
+    """Running speech without the banned words, by voices in turn."""
+    talker = Talker(banned, rng)
     voices = cycle(cast(espeak.variants, rng))
     missing_s = 60.0 * minutes
     while missing_s > 0:

@@ -34,6 +34,7 @@ from engine.features import grid
 from engine.jobs import Control, Stopped
 from engine.metrics import MOST, choose_operating_point, tail_threshold
 from engine.mined import take, used, with_cuts
+from engine.pretrain import learned
 from engine.quantize import fuse
 from engine.recipe import Recipe, Targets
 from engine.report import CLEAN, Measured, Report
@@ -83,8 +84,9 @@ def train(
         take(run, workspace.queue, packed, recipe, emit=emit, control=control)
     packed = with_cuts(packed, run, recipe, emit=emit, control=control)
     with memory_errors(recipe):
-        config = stored.config if stored else ""
-        trainer = Trainer(recipe, packed, device, fresh=stored is None, config=config)
+        start = None if stored else _start(recipe, device, workspace, emit, control)
+        config = stored.config if stored else None
+        trainer = Trainer(recipe, packed, device, start=start, config=config)
         if stored is not None and not trainer.restore(stored):
             message = "the data changed since the checkpoint: the hard negatives are found anew"
             emit(Warned(message, "start a new run for one that can be repeated"))
@@ -106,6 +108,15 @@ def _teachers(recipe: Recipe, workspace: Workspace, emit: Emit) -> str:
         if not one.better:
             emit(Warned(str(one), "distill.allow_unqualified is set, so it teaches all the same"))
     return json.dumps([asdict(one) for one in held])
+
+
+def _start(
+    recipe: Recipe, device: torch.device, workspace: Workspace, emit: Emit, control: Control
+) -> Checkpoint | None:
+    """What a new training starts from: a checkpoint, or what was learned from words."""
+    if recipe.train.init is not None:
+        return load(recipe.train.init)
+    return learned(recipe, device, workspace, emit=emit, control=control)
 
 
 class _Loop:

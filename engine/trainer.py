@@ -19,7 +19,7 @@ from engine.ahead import Ahead
 from engine.audio import SAMPLE_RATE
 from engine.augment import Tracts, equalise, spec_augment
 from engine.batches import Batches, step_generator
-from engine.checkpoint import Checkpoint, heard_elsewhere, is_recipe_of, load, load_weights
+from engine.checkpoint import Checkpoint, heard_elsewhere, is_recipe_of, load_weights
 from engine.dataset import Pack, Selection, select
 from engine.distill import Distiller
 from engine.errors import CheckpointError
@@ -72,16 +72,19 @@ class Trainer:
         packed: Pack,
         device: torch.device,
         *,
-        fresh: bool = True,
-        config: str = "",
+        start: Checkpoint | None = None,
+        config: str | None = None,
     ) -> None:
-        """Make everything new; one that is not `fresh` waits for `restore`, and has a `config`."""
+        """Make everything new but the weights and statistics to `start` from, if any.
+
+        A trainer that waits for `restore` is told the `config` of the checkpoint, which may be "".
+        """
         self.recipe, self.device, self.packed = recipe, device, packed
         self.pack_key = packed.folder.name
         self.train_set = select(packed, recipe.data, "train")
         self.validation = Heard(packed, select(packed, recipe.data, "validation"), recipe)
         torch.manual_seed(recipe.train.seed)
-        self.model = _laid_out(build(recipe, config), device)
+        self.model = _laid_out(build(recipe, config or ""), device)
         self.batches = Batches(packed, self.train_set, recipe, device)
         # On a CPU half of the threads make batches, which takes as long as learning from them.
         self.threads = torch.get_num_threads()
@@ -91,10 +94,10 @@ class Trainer:
         self.features = LogMel(recipe.features).to(device)
         self.features.fit(self.batches.plain(STATISTICS_WINDOWS))
         self.tracts = Tracts(self.features, recipe.features, recipe.augment)
-        if fresh:
+        if config is None:
             begin(self.model, recipe)
-        if recipe.train.init is not None and fresh:
-            self._start_from(load(recipe.train.init))
+        if start is not None:
+            self._start_from(start)
         self.averaged = copy.deepcopy(self.model).eval()
         self._pairs = _pairs(self.averaged, self.model)
         self.distiller = Distiller(recipe, self.model, device) if recipe.distill.teachers else None
@@ -108,6 +111,8 @@ class Trainer:
         self.position = Position()
         self.kept: list[Candidate] = []
         self.provenance = _provenance(self.train_set)
+        if start is not None:
+            self.provenance["start"] = start.provenance.get("sources", "")
         if recipe.train.gradient_checkpointing:
             checkpoint_blocks(self.model)
         if recipe.train.compile:
@@ -156,23 +161,32 @@ class Trainer:
 
     def step(self) -> Tensor:
         """One optimiser step; gives the loss, a scalar that stays on the device."""
-        recipe, position = self.recipe, self.position
-        steps_per_epoch = recipe.train.steps_per_epoch
-        torch.manual_seed(int(step_generator(recipe.train.seed, 0, position.step).initial_seed()))
-        # The next epoch draws other hard negatives: none of its batches can be made before.
-        stop = (self.epoch + 1) * steps_per_epoch
-        waveform, labels, clear = self.ahead.take(position.step, stop)
-        with torch.no_grad():
-            frames = self._frames(waveform)
-        self.model.train()
-        with autocast(self.device, recipe.train.precision):
+        frames, labels, clear = self.draw()
+        with autocast(self.device, self.recipe.train.precision):
             logits = self.model(frames)
-        value = loss(logits, labels, recipe.loss)
+        value = loss(logits, labels, self.recipe.loss)
         if self.distiller is not None:
-            with autocast(self.device, recipe.train.precision):
+            with autocast(self.device, self.recipe.train.precision):
                 lessons = self._lessons(clear)
-            part = position.step / self.total_steps
+            part = self.position.step / self.total_steps
             value = self.distiller(value, logits, labels, lessons, part)
+        self.descend(value)
+        return value.detach()
+
+    def draw(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Give frames `(B, M, T)` of this step, labels `(B,)`, and what teachers hear `(B, N)`."""
+        train, step = self.recipe.train, self.position.step
+        torch.manual_seed(int(step_generator(train.seed, 0, step).initial_seed()))
+        # The next epoch draws other hard negatives: none of its batches can be made before.
+        stop = (self.epoch + 1) * train.steps_per_epoch
+        waveform, labels, clear = self.ahead.take(step, stop)
+        self.model.train()
+        with torch.no_grad():
+            return self._frames(waveform), labels, clear
+
+    def descend(self, value: Tensor) -> None:
+        """Step down the slope of a loss, and on to the next step."""
+        recipe, position = self.recipe, self.position
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate() * group.get("rate", 1.0)
         self.optimiser.zero_grad(set_to_none=True)
@@ -183,7 +197,6 @@ class Trainer:
         self.scaler.update()
         self._average()
         position.step += 1
-        return value.detach()
 
     def prepare(self, cache: Path, *, emit: Emit, control: Control) -> None:
         """Have the teachers hear the batches that come again, where the recipe has such."""
@@ -308,8 +321,8 @@ class Trainer:
             self.scaler.load_state_dict(scaler)
         if self.distiller is not None:
             self.distiller.restore(state["distiller"])
-            self.provenance["teachers"] = checkpoint.provenance["teachers"]
         self.position = Position(**state["position"])
+        self.provenance = {**checkpoint.provenance, **self.provenance}
         self.kept = [Candidate((missed, area), w) for missed, area, w in state["kept"]]
         same = bool(state["pack"] == self.pack_key)
         self.hard.restore(state["hard"] if same else [])

@@ -31,6 +31,7 @@ VERBS = [
     "cost",
     "evaluate",
     "trainer",
+    "pretrain",
     "train",
     "preview",
     "finder",

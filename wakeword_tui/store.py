@@ -26,6 +26,7 @@ from engine.events import (
     Stepped,
     Validated,
     Warned,
+    WordsLearned,
 )
 from engine.runs import Run, read_events
 from wakeword_tui.numbers import duration, percent, rate, small, span
@@ -151,6 +152,11 @@ class Store:
         noisy = "" if event.frr_noisy is None else f", in noise {percent(event.frr_noisy)}"
         text = f"{weights} {missed}{noisy}"
         self._note("info", "valid", text + ("  best" if event.best else ""))
+
+    @_take.register
+    def _(self, event: WordsLearned) -> None:
+        text = f"{event.words} told apart, {percent(event.accuracy)} right for unheard voices"
+        self._note("info", "words", text)
 
     @_take.register
     def _(self, event: CheckpointSaved) -> None:

@@ -23,6 +23,7 @@ from engine.events import (
     Stepped,
     Validated,
     Warned,
+    WordsLearned,
 )
 from engine.jobs import Control, Job, Jobs, Lane
 from engine.runs import EventLog, Workspace
@@ -235,6 +236,9 @@ def told(event: Event) -> str:
             return f"{event.phase} ..."
         case Validated():
             return validated(event)
+        case WordsLearned():
+            right = percent(event.accuracy)
+            return f"{event.words} words told apart, {right} right for voices it never heard"
         case QueueTaken():
             return f"from the queue: {event.hard_negatives} negatives, {event.wakewords} wake words"
         case Mined():

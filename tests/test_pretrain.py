@@ -1,0 +1,163 @@
+"""Words learned before the wake word: once for a kind of student, exactly, never measured on."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import Fuse, ignore, run_tiny, tiny_recipe
+
+from engine.checkpoint import Checkpoint, load
+from engine.dataset import pack, read
+from engine.errors import DataError
+from engine.events import Event, PhaseChanged, Warned, WordsLearned
+from engine.jobs import Control, Stopped
+from engine.pretrain import learned, steps_to_learn
+from engine.recipe import Data, Recipe
+from engine.runs import Workspace
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def words(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two words, `beep` and `boop`, in files of their own."""
+    return Path(shutil.copytree(tiny_data, tmp_path_factory.mktemp("words") / "words"))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "workspace")
+
+
+def asking(data: Path, words: Path, steps: int = 6, **changes: Any) -> Recipe:
+    asked = {"data.words": str(words), "train.words_steps": steps}
+    return tiny_recipe(data, asked | {name.replace("__", "."): v for name, v in changes.items()})
+
+
+def learn(recipe: Recipe, home: Workspace, told: list[Event] | None = None) -> Checkpoint:
+    emit = ignore if told is None else told.append
+    found = learned(recipe, CPU, home, emit=emit, control=Control())
+    assert found is not None
+    return found
+
+
+def phases(told: list[Event]) -> list[str]:
+    return [event.phase for event in told if isinstance(event, PhaseChanged)]
+
+
+def same(one: Checkpoint, other: Checkpoint) -> bool:
+    return all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
+
+
+def test_words_are_told_apart_for_voices_never_heard(
+    tiny_data: Path, words: Path, home: Workspace
+) -> None:
+    """Between two words and none of them, chance is right half of the time at best."""
+    told: list[Event] = []
+    learn(asking(tiny_data, words, 150, train__lr=0.01, train__batch_size=32), home, told)
+    result = next(event for event in told if isinstance(event, WordsLearned))
+    assert result.words == 2
+    assert result.accuracy > 0.7
+
+
+def test_the_cache_serves_every_wake_word_and_fold(
+    tiny_data: Path, words: Path, home: Workspace
+) -> None:
+    first, told = learn(asking(tiny_data, words), home), list[Event]()
+    beside = {"train__epochs": 9, "train__threads": 0, "detector__votes": 2, "detector__of": 2}
+    other = asking(tiny_data, words, data__wakeword="boop", data__fold=3, **beside)
+    second = learn(other, home, told)
+    assert phases(told) == []
+    assert same(first, second)
+
+
+def test_a_preview_counts_the_steps_that_are_still_to_be_learned(
+    tiny_data: Path, words: Path, home: Workspace
+) -> None:
+    recipe = asking(tiny_data, words)
+    assert steps_to_learn(recipe, home.cache, 1) == 6
+    learn(recipe, home)
+    assert steps_to_learn(recipe, home.cache, 1) == 0
+    assert steps_to_learn(tiny_recipe(tiny_data), home.cache, 1) == 0
+
+
+def test_another_kind_of_student_learns_its_own(
+    tiny_data: Path, words: Path, home: Workspace
+) -> None:
+    told: list[Event] = []
+    learn(asking(tiny_data, words), home)
+    learn(asking(tiny_data, words, model__width=0.5), home, told)
+    assert phases(told) == ["words"]
+
+
+@pytest.mark.parametrize("arch", ["mobilenetv3", "bcresnet"])
+def test_other_students_learn_words_too(
+    tiny_data: Path, words: Path, home: Workspace, arch: str
+) -> None:
+    start = learn(asking(tiny_data, words, 2, model__arch=arch), home)
+    assert start.operating_point is None
+    assert start.settings().data.manifest is None
+
+
+def test_what_was_stopped_goes_on_exactly(tiny_data: Path, words: Path, tmp_path: Path) -> None:
+    recipe, home = asking(tiny_data, words), Workspace(tmp_path / "stopped")
+    whole = learn(recipe, Workspace(tmp_path / "whole"))
+    pack(read(Data(manifest=words)), home.cache, emit=ignore, control=Control())
+    with pytest.raises(Stopped):
+        learned(recipe, CPU, home, emit=ignore, control=Fuse(4))
+    (last,) = home.cache.glob("*/last.ckpt")
+    assert (load(last).trainer or {})["position"]["step"] == 4
+    assert same(whole, learn(recipe, home))
+    assert not last.exists()
+
+
+def test_a_run_starts_from_its_words_and_tells_their_source(
+    tiny_data: Path, words: Path, tmp_path: Path
+) -> None:
+    manifest = words / "manifest.csv"
+    rows = manifest.read_text().splitlines()
+    sourced = [f"{rows[0]},source", *(f"{row},somebody" for row in rows[1:])]
+    named = Path(shutil.copytree(words, tmp_path / "named"))
+    (named / "manifest.csv").write_text("\n".join(sourced) + "\n")
+    still = {"train.lr": 1e-12, "train.ema_decay": 0.0, "augment.speed": 0.0}
+    asked = {"data.words": str(named), "train.words_steps": 4} | still
+    run = run_tiny(tiny_data, tmp_path / "workspace", asked).run
+    best = load(run.best)
+    (kept,) = (tmp_path / "workspace" / "cache").glob("*/words.ckpt")
+    assert torch.allclose(best.weights["head.weight"], load(kept).weights["head.weight"], atol=1e-6)
+    assert best.provenance["start"] == "somebody"
+
+
+def test_words_that_are_measured_are_refused(tiny_data: Path, home: Workspace) -> None:
+    with pytest.raises(DataError, match="which is measured on"):
+        learned(asking(tiny_data, tiny_data), CPU, home, emit=ignore, control=Control())
+
+
+def test_one_word_is_too_few(tiny_data: Path, words: Path, tmp_path: Path) -> None:
+    lonely = Path(shutil.copytree(words, tmp_path / "lonely"))
+    rows = (lonely / "manifest.csv").read_text()
+    (lonely / "manifest.csv").write_text(rows.replace(",boop,", ",beep,"))
+    home = Workspace(tmp_path / "workspace")
+    with pytest.raises(DataError, match="fewer than two words"):
+        learned(asking(tiny_data, lonely), CPU, home, emit=ignore, control=Control())
+
+
+def test_without_a_voice_the_training_begins_from_nothing(
+    tiny_data: Path, home: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.espeak.HELPER", Path("/nowhere/helper.py"))
+    told: list[Event] = []
+    recipe = tiny_recipe(tiny_data, {"train.words_steps": 5})
+    assert learned(recipe, CPU, home, emit=told.append, control=Control()) is None
+    assert any(isinstance(event, Warned) and "pip install" in event.hint for event in told)
