@@ -10,10 +10,13 @@ from engine.models import layer_rates
 from engine.recipe import Recipe
 
 
-def optimiser(model: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.AdamW:
+def optimiser(
+    model: nn.Module, beside: nn.Module | None, recipe: Recipe, device: torch.device
+) -> torch.optim.AdamW:
     """AdamW (Loshchilov and Hutter 2019); norms and biases are not decayed, frozen weights not in.
 
-    Weights that learn at another rate are groups of their own.
+    Weights that learn at another rate are groups of their own. What is learned `beside` the model
+    comes last.
     """
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {(True, 1.0): [], (False, 1.0): []}
     for weight, rate in layer_rates(model, recipe.train.layer_decay).items():
@@ -25,6 +28,8 @@ def optimiser(model: nn.Module, recipe: Recipe, device: torch.device) -> torch.o
         for (decayed, rate), weights in groups.items()
         if weights
     ]
+    if beside is not None and (weights := list(beside.parameters())):
+        settings.append({"params": weights, "rate": 1.0})
     return torch.optim.AdamW(settings, lr=train.lr, weight_decay=train.weight_decay, fused=fused)
 
 

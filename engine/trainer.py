@@ -98,18 +98,16 @@ class Trainer:
             begin(self.model, recipe)
         if start is not None:
             self._start_from(start)
-        self.averaged = copy.deepcopy(self.model).eval()
+        self.averaged = _laid_out(build(recipe, config_of(self.model)), device).eval()
+        self.averaged.load_state_dict(self.model.state_dict())
         self._pairs = _pairs(self.averaged, self.model)
         self.distiller = Distiller(recipe, self.model, device) if recipe.distill.teachers else None
         self.lessons: Lessons | None = None
-        self.optimiser = optimiser(self.model, recipe, device)
-        if self.distiller is not None and len(self.distiller.projectors):
-            self.optimiser.add_param_group({"params": [*self.distiller.parameters()], "rate": 1.0})
+        self.optimiser = optimiser(self.model, self.distiller, recipe, device)
         # Small gradients vanish in float16: the loss is scaled up, and they down again.
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.train.precision == "float16")
         self.hard = HardNegatives(packed, self.train_set, recipe)
-        self.position = Position()
-        self.kept: list[Candidate] = []
+        self.position, self.kept = Position(), list[Candidate]()
         self.provenance = _provenance(self.train_set)
         if start is not None:
             self.provenance["start"] = start.provenance.get("sources", "")

@@ -162,7 +162,7 @@ def test_each_block_learns_slower_than_the_one_above() -> None:
     found = {name.split(".weight")[0]: rates[w] for name, w in model.named_parameters()}
     assert (found["stem.join"], found["head"], found["pool"]) == (0.125, 1.0, 1.0)
     assert [found[f"blocks.{n}.norm"] for n in range(3)] == [0.25, 0.5, 1.0]
-    groups = optimiser(model, recipe, torch.device("cpu")).param_groups
+    groups = optimiser(model, None, recipe, torch.device("cpu")).param_groups
     assert sorted({group["rate"] for group in groups}) == [0.125, 0.25, 0.5, 1.0]
 
 
