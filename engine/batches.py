@@ -41,6 +41,7 @@ NOISE_SHARE = 0.15
 SPEECH_BACKGROUND = 0.25
 RESIDENT_SHARE = 0.3
 MOST_OF_ONE_FIND = 0.005
+CLEAN_SNR_DB = 40.0
 FIRED_WITHIN = SAMPLE_RATE // 25
 LEAST_RESIDENT = 16 * SAMPLE_RATE
 
@@ -167,10 +168,21 @@ class Batches:
 
     def draw(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """Give the batch of a step: waveforms `(B, N)` and labels `(B,)`, augmented."""
+        waveform, labels, _ = self.draw_for_both(epoch, step)
+        return waveform, labels
+
+    def draw_for_both(self, epoch: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Give the batch of a step, and what teachers hear of it `(B, N)`.
+
+        It is the same, or, where the recipe says so, the clips before they are put into rooms and
+        noise, over a background that can hardly be heard.
+        """
         generator = step_generator(self.recipe.train.seed, epoch, step)
         spans, labels = self._choose(generator)
         waveform = self._move_pitch(self._cut(spans, generator), generator)
-        return self._augment(waveform, epoch, generator), labels.to(self.device)
+        clean = waveform.clone() if self.recipe.distill.hears == "clean" else None
+        heard = self._augment(waveform, epoch, generator, clean)
+        return heard, labels.to(self.device), heard if clean is None else clean
 
     def plain(self, count: int) -> Tensor:
         """Give `(count, N)` windows without augmentation, to fit the feature statistics on."""
@@ -331,8 +343,17 @@ class Batches:
 
         return cut
 
-    def _augment(self, waveform: Tensor, epoch: int, generator: torch.Generator) -> Tensor:
-        """Room, distance, background, overdrive, telephone and gain for `(B, N)`, in place."""
+    def _augment(
+        self,
+        waveform: Tensor,
+        epoch: int,
+        generator: torch.Generator,
+        clean: Tensor | None = None,
+    ) -> Tensor:
+        """Room, distance, background, overdrive, telephone and gain for `(B, N)`, in place.
+
+        A copy of it that stays `clean` gets the background alone, softly.
+        """
         augment, count = self.recipe.augment, len(waveform)
         self.rooms.hear(waveform, self.rooms.draw(augment, count, generator))
         background = self._backgrounds(count, generator)
@@ -343,7 +364,10 @@ class Batches:
         gain_db = ((level * 2 - 1) * augment.gain_db).to(self.device)
         for rows in parts(torch.arange(count), self.device):
             here = slice(int(rows[0]), int(rows[-1]) + 1)
-            heard = mix(waveform[here], background(rows), snr_db[here])
+            noise = background(rows)
+            heard = mix(waveform[here], noise, snr_db[here])
+            if clean is not None:
+                clean[here] = mix(clean[here], noise, torch.full_like(snr_db[here], CLEAN_SNR_DB))
             if augment.clipping > 0:
                 heard = overdrive(heard, cut_db[here])
             line = (on_line[here] < augment.telephone).nonzero()[:, 0].to(self.device)

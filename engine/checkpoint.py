@@ -14,12 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import engine
+from engine.audio import SAMPLE_RATE
+from engine.dataset import Selection
 from engine.errors import CheckpointError, RecipeError
 from engine.features import LogMel, restore
 from engine.metrics import OperatingPoint
 from engine.models import build
 from engine.quantize import quantised
 from engine.recipe import Data, Recipe
+from engine.recipe_distill import Distill
 from engine.recipe_file import dump, loads
 from engine.report import Measured
 from engine.runs import write_atomic
@@ -50,6 +54,8 @@ class Checkpoint:
     """Optimiser, position, hard negatives, thread count; absent in `best`."""
     validation: str = ""
     """The measurement that chose it, as JSON; in `best` only."""
+    config: str = ""
+    """What its architecture is made of, as JSON, where the recipe does not tell (`config_of`)."""
     origin: str = ""
     """The file's hash as the training wrote it, once another threshold has been stored."""
     quantised: bool = False
@@ -66,7 +72,7 @@ class Checkpoint:
         A training in another thread has torch's generator to itself.
         """
         with torch.device("meta"):
-            model = build(self.settings())
+            model = build(self.settings(), self.config)
             if self.quantised:
                 model = quantised(model, self.settings())
         load_weights(model, self.weights, assign=True)
@@ -124,7 +130,11 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
     recipe = checkpoint.settings()
     data, train = Data(wakeword=recipe.data.wakeword), {"init": None}
     shipped = recipe.model_copy(
-        update={"data": data, "train": recipe.train.model_copy(update=train)}
+        update={
+            "data": data,
+            "train": recipe.train.model_copy(update=train),
+            "distill": Distill(),
+        }
     )
     numbers = {name: value.tolist() for name, value in checkpoint.statistics.items()}
     return {
@@ -207,3 +217,32 @@ def is_recipe_of(checkpoint: Checkpoint, recipe: Recipe) -> bool:
     dropout = {"dropout": recipe.model.dropout}
     same_model = made.model.model_copy(update=dropout) == recipe.model
     return made.features == recipe.features and same_model
+
+
+def heard_elsewhere(made: Recipe, now: Recipe) -> bool:
+    """Whether a recipe tests on data of which another one trained other folds, or all."""
+    places = [{r.data.manifest, *r.data.sources} - {None} for r in (made, now)]
+    trained_whole = bool(places[1] & set(made.data.train_sources))
+    return trained_whole or (made.data.fold != now.data.fold and bool(places[0] & places[1]))
+
+
+def provenance_of(selection: Selection) -> dict[str, str]:
+    """Where the training audio came from, and under which licences."""
+    clips = [
+        clip.clip
+        for part in (
+            selection.positives,
+            selection.negatives,
+            selection.speech,
+            selection.noise,
+            selection.rooms,
+        )
+        for clip in part
+    ]
+    return {
+        "engine": engine.__version__,
+        "torch": str(torch.__version__),
+        "sample_rate_hz": str(SAMPLE_RATE),
+        "sources": "; ".join(sorted({clip.source for clip in clips if clip.source})),
+        "licences": "; ".join(sorted({clip.licence for clip in clips if clip.licence})),
+    }

@@ -17,10 +17,10 @@ from torch.utils._pytree import tree_leaves
 
 from engine.checkpoint import Checkpoint
 from engine.detector import Detector
-from engine.features import grid, planes
-from engine.models import build
+from engine.features import grid
+from engine.models import build, example
 from engine.recipe import Recipe, Targets
-from engine.scorer import Exported
+from engine.scorer import Window
 
 FLOAT_BYTES = 4
 
@@ -42,28 +42,26 @@ class Cost:
     ram_float_kb: float
 
 
-def cost(recipe: Recipe) -> Cost:
-    """Count what a recipe's student takes.
+def cost(recipe: Recipe, config: str = "") -> Cost:
+    """Count what a recipe's model takes; `config` as `build` has it.
 
     Its weights are zeros: fresh ones would be drawn from torch's one generator, which a training
     in another thread draws from.
     """
     with torch.device("meta"):
-        model = build(recipe).eval()
+        model = build(recipe, config).eval()
     model.to_empty(device="cpu")
     for value in [*model.parameters(), *model.buffers()]:
         value.data.zero_()
-    lattice = grid(recipe.features)
-    rows = planes(recipe.features) * recipe.features.mels
-    frames = torch.zeros(1, rows, lattice.window_frames)
-    macs, values = _macs(model, frames), _most_values(model, frames)
+    silence = example(model, recipe, 1)
+    macs, values = _macs(model, silence), _most_values(model, silence)
     weights = list(model.parameters())
     parameters = sum(w.numel() for w in weights)
     int8 = sum(w.numel() * (1 if w.ndim > 1 else FLOAT_BYTES) for w in weights)
     return Cost(
         parameters=parameters,
         macs=macs,
-        macs_per_s=macs / lattice.hop_s,
+        macs_per_s=macs / grid(recipe.features).hop_s,
         int8_kb=int8 / 1024,
         float_kb=parameters * FLOAT_BYTES / 1024,
         ram_int8_kb=values / 1024,
@@ -146,7 +144,7 @@ def exceeded(targets: Targets, size: Cost | None = None, p95_ms: float | None = 
     return found
 
 
-def latency_ms(exported: Exported, checkpoint: Checkpoint) -> dict[str, float]:
+def latency_ms(exported: Window, checkpoint: Checkpoint) -> dict[str, float]:
     """Time one hop through features, model and detector on one CPU thread: p50 and p95 in ms."""
     recipe = checkpoint.settings()
     lattice = grid(recipe.features)

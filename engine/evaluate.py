@@ -7,6 +7,7 @@ A wake-word clip is heard after 2.3 s of real background of its own split, and 1
 """
 
 import hashlib
+import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -54,7 +55,7 @@ from engine.onnx_graph import write_onnx, write_student
 from engine.recipe import Data, Recipe
 from engine.report import ClipScore, Measured, Report, measure
 from engine.runs import Workspace
-from engine.scorer import Exported, Scorer, Scores, blocks, scorer_of
+from engine.scorer import Exported, Scorer, Scores, Whole, Window, blocks, scorer_of
 
 LEAD_S = 2.3
 VOTES_S = 0.8
@@ -271,11 +272,14 @@ def measured(
     )
 
 
-def export_and_compare(checkpoint: Checkpoint, path: Path, heard: Heard) -> Exported:
+def export_and_compare(checkpoint: Checkpoint, path: Path, heard: Heard) -> Window:
     """Write the ONNX files, run them on audio of the split and compare; raise if they differ.
 
-    `path` is the whole detector; the student alone is written beside it as student.onnx.
+    `path` is the whole detector; the student alone is written beside it as student.onnx. A teacher
+    that hears samples is not shipped, and not exported.
     """
+    if checkpoint.settings().model.arch == "wav2vec2":
+        return Whole(checkpoint)
     student = path.with_name("student.onnx")
     write_onnx(checkpoint, path)
     write_student(checkpoint, student)
@@ -318,10 +322,10 @@ def make_report(
     return report, _outcomes(checkpoint, scored, report.test)
 
 
-def report_of(checkpoint: Checkpoint, digest: str, scored: Scored, exported: Exported) -> Report:
+def report_of(checkpoint: Checkpoint, digest: str, scored: Scored, exported: Window) -> Report:
     """The report of scores at a checkpoint's frozen threshold; `digest` is its file's."""
     recipe = checkpoint.settings()
-    size, validation = cost(recipe), checkpoint.validated()
+    size, validation = cost(recipe, checkpoint.config), checkpoint.validated()
     latency = latency_ms(exported, checkpoint)
     return Report(
         recipe_sha256=hashlib.sha256(checkpoint.recipe.encode()).hexdigest(),
@@ -336,6 +340,7 @@ def report_of(checkpoint: Checkpoint, digest: str, scored: Scored, exported: Exp
         validation=validation,
         test=measured(scored, checkpoint, [row[0] for row in validation.sweep]),
         warnings=exceeded(recipe.targets, size, latency["p95"]),
+        teachers=json.loads(checkpoint.provenance.get("teachers", "[]")),
     )
 
 

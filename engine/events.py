@@ -58,6 +58,8 @@ class Stepped(Event):
     snr_db: float
     memory_mb: float
     eta_s: float
+    taught: dict[str, float] | None = None
+    """With teachers, by name: parts of the loss, temperature, agreement, share of each teacher."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,11 +25,12 @@ from engine.dataset import Pack, PackedClip, kind_of, pack, packed_already, read
 from engine.errors import DataError, RecipeError
 from engine.events import Emit, PhaseChanged, Progressed, Warned, WordsLearned
 from engine.jobs import Control, Stopped
+from engine.optimiser import autocast
 from engine.recipe import Data, Recipe
 from engine.recipe_file import dump, override
 from engine.runs import Workspace
 from engine.synth import speak_words
-from engine.trainer import Trainer, autocast
+from engine.trainer import Trainer
 
 WORD = "word"
 NAME, SPOKEN = "words.ckpt", "words"
@@ -180,7 +181,7 @@ class _Lesson:
         last.unlink(missing_ok=True)
 
     def _step(self) -> Tensor:
-        frames, words = self.trainer.draw()
+        frames, words, _ = self.trainer.draw()
         with autocast(self.trainer.device, self.trainer.recipe.train.precision):
             told = self._tell(frames)
         value = cross_entropy(told.float(), words.long(), label_smoothing=SMOOTHING)

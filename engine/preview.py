@@ -32,6 +32,7 @@ from engine.recipe import Recipe
 from engine.recipe_file import override
 from engine.runs import Workspace
 from engine.scorer import Scorer
+from engine.teachers import faults
 from engine.trainer import Trainer
 
 TIMING_S = 2.0
@@ -109,6 +110,7 @@ def preview(
     over = tuple(exceeded(first.targets, size))
     bare = Preview(size, run_mb(first, size), over, audios[0], len(recipes))
     lacking = next((audio.lacks for audio in audios if audio.lacks), "")
+    lacking = lacking or "; ".join(fault for each in recipes for fault in faults(each, workspace))
     if lacking:
         return replace(bare, why=lacking)
     holder = workspace.holder()

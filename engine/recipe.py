@@ -7,23 +7,12 @@ there. A field that nothing reads fails a test.
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-Share = Annotated[float, Field(ge=0, le=1)]
+from engine.recipe_distill import Distill
+from engine.section import Section, Share
 
 MOST_HIDDEN_MS = 300
-
-
-class Section(BaseModel):
-    """A frozen table of a recipe: unknown keys and wrong types are refused."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-    )
 
 
 class Data(Section):
@@ -83,17 +72,27 @@ class Features(Section):
 
 
 class Model(Section):
-    """The student: the small network that is shipped."""
+    """The student, the small network that is shipped; or a teacher, a large one it learns from."""
 
-    arch: Literal["tinyconv", "mobilenetv3", "bcresnet"] = "tinyconv"
+    arch: Literal["tinyconv", "mobilenetv3", "bcresnet", "conformer", "wav2vec2"] = "tinyconv"
     """tinyconv is smallest and fastest; mobilenetv3 (Small) is larger; bcresnet has the fewest
-    parameters for its accuracy, and is slow to train."""
+    parameters for its accuracy, and is slow to train. conformer and wav2vec2 are teachers."""
     width: Annotated[float, Field(ge=0.25, le=4)] = 1.0
     """Multiplies the channels of every layer."""
     depthwise: bool = True
     """TinyConv with depthwise separable convolutions: at least 70 % fewer parameters."""
     dropout: Annotated[float, Field(ge=0, le=0.9)] = 0.1
     """Share of the last layer's features that are zeroed while training."""
+    blocks: Annotated[int, Field(ge=1, le=48)] = 4
+    """Blocks of a teacher that starts from fresh weights."""
+    pretrained: str = ""
+    """wav2vec2: name on the Hugging Face hub, or a folder, whose path begins with / . or ~; empty
+    for a small one with fresh weights."""
+    local_files_only: bool = False
+    """Take pretrained weights from this machine alone, and never ask the network."""
+    trained_blocks: Annotated[int, Field(ge=0, le=48)] | None = None
+    """wav2vec2: top blocks that are trained, while those below and the convolutions stay as they
+    are; without a number all is trained."""
 
 
 class Augment(Section):
@@ -212,6 +211,8 @@ class Train(Section):
     """Highest learning rate."""
     warmup: Share = 0.05
     """Share of all steps in which the learning rate rises; then it falls as a cosine."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """How much slower each block learns than the one above it; for pretrained teachers."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.01
     """AdamW's weight decay."""
     clip_norm: Annotated[float, Field(gt=0, le=1000)] = 5.0
@@ -318,7 +319,7 @@ class Range(Section):
     high: int | float | None = None
     log: bool = False
     choices: Annotated[tuple[Value, ...], Field(strict=False)] = ()
-    when: dict[str, Value] = {}
+    when: dict[str, Value] = Field(default={})
 
 
 def _flat(tables: Any, path: str = "") -> Any:
@@ -335,7 +336,7 @@ def _flat(tables: Any, path: str = "") -> Any:
 class Search(Section):
     """What a study tries, and how it is led."""
 
-    space: Annotated[dict[str, Range], BeforeValidator(_flat)] = {}
+    space: Annotated[dict[str, Range], BeforeValidator(_flat)] = Field(default={})
     """Keys that are tried: `"train.lr" = { low = 1e-3, high = 1e-2, log = true }`, or with choices;
     `when = { "loss.kind" = "focal" }` tries a key only where an earlier one has that value."""
     sampler: Literal["tpe", "nsga2"] = "tpe"
@@ -372,6 +373,7 @@ class Recipe(Section):
     model: Model = Model()
     augment: Augment = Augment()
     loss: Loss = Loss()
+    distill: Distill = Distill()
     train: Train = Train()
     quantize: Quantize = Quantize()
     detector: DetectorSettings = DetectorSettings()

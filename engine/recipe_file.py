@@ -15,11 +15,14 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from engine.errors import RecipeError
-from engine.recipe import Recipe, Section
+from engine.recipe import Recipe
+from engine.section import Section
 
-PATHS = frozenset(
-    {"data.manifest", "data.sources", "data.train_sources", "data.words", "train.init"}
-)
+PATHS = frozenset({
+    "data.manifest", "data.sources", "data.train_sources", "data.words", "train.init",
+    "distill.teachers.path",
+})  # fmt: skip
+NAMES_OR_PATHS = frozenset({"model.pretrained", "distill.baseline"})
 
 
 def load(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
@@ -70,8 +73,9 @@ def parse_setting(text: str, folder: Path) -> tuple[str, Any]:
     except tomllib.TOMLDecodeError:
         value = raw
     key = key.strip()
-    if key in PATHS:
-        value = _resolve(value, folder)
+    placed = _placed(key, value, folder)
+    if placed != value or key in PATHS:
+        value = placed
     elif isinstance(field_at(key), FieldInfo) and field_at(key).annotation is str:  # type: ignore[union-attr]
         value = raw.strip("\"'")
     return key, value
@@ -85,6 +89,12 @@ def to_tables(recipe: Recipe) -> dict[str, Any]:
 def dump(recipe: Recipe) -> str:
     """Render the recipe as TOML that `loads` reads back to the same recipe."""
     return tomli_w.dumps(to_tables(recipe))
+
+
+def inline(table: Section) -> str:
+    """One table of a list on a line of TOML, without its defaults: `{path = "..."}`."""
+    set_ = table.model_dump(mode="json", exclude_defaults=True)
+    return "{" + ", ".join(f"{key} = {json.dumps(value)}" for key, value in set_.items()) + "}"
 
 
 def schema() -> dict[str, Any]:
@@ -126,12 +136,20 @@ def _resolve(value: Any, folder: Path) -> Any:
 
 
 def _absolute(tables: dict[str, Any], folder: Path) -> dict[str, Any]:
-    for path in PATHS:
-        section, key = path.split(".")
-        table = tables.get(section)
-        if isinstance(table, dict) and key in table:
-            tables[section] = table | {key: _resolve(table[key], folder)}
-    return tables
+    return {name: _placed(name, value, folder) for name, value in tables.items()}
+
+
+def _placed(path: str, value: Any, folder: Path) -> Any:
+    """Make the paths in a value absolute; `path` is its dotted place, without numbers of a list."""
+    if path in PATHS:
+        return _resolve(value, folder)
+    if path in NAMES_OR_PATHS and isinstance(value, str) and value.startswith(("/", ".", "~")):
+        return _resolve(value, folder)
+    if isinstance(value, dict):
+        return {key: _placed(f"{path}.{key}", inner, folder) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_placed(path, item, folder) for item in value]
+    return value
 
 
 def _validate(tables: dict[str, Any], name: str) -> Recipe:
@@ -147,7 +165,8 @@ def _validate(tables: dict[str, Any], name: str) -> Recipe:
 
 def _problem(detail: Any) -> str:
     """Say one fault with its dotted path, and the nearest spelling of an unknown key."""
-    where = ".".join(str(part) for part in detail["loc"])
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"])
+    where = "".join(parts).removeprefix(".")
     if detail["type"] == "extra_forbidden":
         known = [path for path, _ in fields()] + list(Recipe.model_fields)
         near = difflib.get_close_matches(where, known, n=1, cutoff=0.5)

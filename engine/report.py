@@ -322,6 +322,8 @@ class Report:
     """Finds of the queue that turned out to be wake words, and were trained on as such."""
     int8: dict[str, Any] = field(default_factory=dict)
     """The student as INT8 against the float one (`flips.Int8`); empty where there is none."""
+    teachers: list[dict[str, Any]] = field(default_factory=list)
+    """Teachers of the student: kind, sha256, and how each did against the baseline."""
 
     def to_json(self) -> str:
         """Strict JSON; the infinite upper FAH of a split without streams becomes null."""

@@ -8,6 +8,7 @@ time of a score: the end of its window
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,7 @@ from engine.checkpoint import Checkpoint, described, load
 from engine.errors import CheckpointError
 from engine.export_folder import STUDENT, another_model, export_at, read
 from engine.features import Grid, LogMel
-from engine.models import slide
+from engine.models import hears_samples, slide
 from engine.quantize import fuse
 
 BLOCK_SAMPLES = 10 * SAMPLE_RATE
@@ -67,9 +68,16 @@ class Scorer:
         """Hear a block `(N,)`; give the scores `(K,)` of the windows that it completes."""
         new = torch.from_numpy(np.ascontiguousarray(block)).to(self.device)
         self._samples = torch.cat([self._samples, new])
+        grid = self.grid
+        if hears_samples(self.model):
+            scores, self._samples = self._take_scores(
+                self._samples, grid.window_samples, grid.hop_samples
+            )
+            return scores
         self._take_energies()
         self._take_frames()
-        return self._take_scores()
+        scores, self._frames = self._take_scores(self._frames, grid.window_frames, grid.hop_frames)
+        return scores
 
     def _take_energies(self) -> None:
         """Turn the samples that fill whole frames into energies; keep the rest."""
@@ -91,17 +99,14 @@ class Scorer:
         self._frames = torch.cat([self._frames, frames], dim=1)
         self._energies = self._energies[:, count:]
 
-    def _take_scores(self) -> Scores:
-        """Score the windows that are whole; keep the frames that later windows need."""
-        grid = self.grid
-        count = (self._frames.shape[1] - grid.window_frames) // grid.hop_frames + 1
+    def _take_scores(self, heard: Tensor, window: int, hop: int) -> tuple[Scores, Tensor]:
+        """Score the windows that are whole, and keep what later windows need."""
+        count = (heard.shape[-1] - window) // hop + 1
         if count < 1:
-            return np.zeros(0, dtype=np.float32)
-        used = (count - 1) * grid.hop_frames + grid.window_frames
-        logits = slide(self.model, self._frames[:, :used], grid.window_frames, grid.hop_frames)
-        self._frames = self._frames[:, count * grid.hop_frames :]
+            return np.zeros(0, dtype=np.float32), heard
+        logits = slide(self.model, heard[..., : (count - 1) * hop + window], window, hop)
         scores: Scores = torch.sigmoid(logits.float()).cpu().numpy()
-        return scores
+        return scores, heard[..., count * hop :]
 
     def score(self, waveform: Waveform) -> Scores:
         """Score a whole waveform `(N,)` from silence, `(H,)`."""
@@ -157,6 +162,24 @@ class ExportedStream(ExportedStudent):
         """Score every window, `(1, H)`."""
         logits: Tensor = self(frames)
         return logits[None]
+
+
+class Window(Protocol):
+    """Whatever scores one window `(N,)` of audio."""
+
+    def score(self, window: Waveform) -> float:
+        """Score it."""
+
+
+class Whole:
+    """A checkpoint that is not exported, as it is, a window `(N,)` at a time."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._scorer = Scorer.of(checkpoint)
+
+    def score(self, window: Waveform) -> float:
+        """Score one window."""
+        return float(self._scorer.score(window)[0])
 
 
 class Exported:

@@ -11,7 +11,7 @@ from engine.augment import mean_snr_db
 from engine.checkpoint import Checkpoint, load, save
 from engine.cohorts import CONDITIONS
 from engine.cost import cost, exceeded
-from engine.dataset import pack, read, require, select
+from engine.dataset import Pack, pack, read, require, select
 from engine.device import describe, device_of, memory_errors, memory_mb, threads_of
 from engine.errors import RecipeError
 from engine.evaluate import (
@@ -43,6 +43,7 @@ from engine.recipe import Recipe, Targets
 from engine.report import CLEAN, Measured, Report
 from engine.runs import EventLog, Run, Workspace, last_number, write_atomic
 from engine.scorer import Scorer
+from engine.teachers import examined
 from engine.trainer import Trainer
 
 CHECK_EVERY_STEPS = 10
@@ -74,21 +75,18 @@ def train(
     emit(JobStarted("train", run.name, describe(device), total, begun))
     if recipe.targets != Targets():
         _warn(exceeded(recipe.targets, cost(recipe)), emit)
-    emit(PhaseChanged("pack"))
-    packed = pack(read(recipe.data), workspace.cache, emit=emit, control=control)
-    for path, reason in packed.unreadable:
-        why = reason.removeprefix(f"{path}: ")
-        emit(Warned(f"skipped {path}: {why}", "`wakeword-tui data check` lists what is wrong"))
-    require(packed, recipe.data)
-    if stored is None:
-        take(run, workspace.queue, packed, recipe, emit=emit, control=control)
-    packed = with_cuts(packed, run, recipe, emit=emit, control=control)
+    teachers = "" if stored else examined(recipe, workspace, emit)
+    packed = _packed(recipe, run, workspace, stored is None, emit, control)
     with memory_errors(recipe):
         start = None if stored else _start(recipe, device, workspace, emit, control)
-        trainer = Trainer(recipe, packed, device, start=start)
+        config = stored.config if stored else None
+        trainer = Trainer(recipe, packed, device, start=start, config=config)
         if stored is not None and not trainer.restore(stored):
             message = "the data changed since the checkpoint: the hard negatives are found anew"
             emit(Warned(message, "start a new run for one that can be repeated"))
+        if teachers:
+            trainer.provenance["teachers"] = teachers
+        trainer.prepare(workspace.cache, emit=emit, control=control)
         _Loop(trainer, run, emit, control).go()
     validation, test = (
         Heard(packed, select(packed, recipe.data, split), recipe)
@@ -96,6 +94,21 @@ def train(
     )
     finds = used(packed, recipe.data)
     _test(run, validation, test, finds, emit=emit, control=control)
+
+
+def _packed(
+    recipe: Recipe, run: Run, workspace: Workspace, fresh: bool, emit: Emit, control: Control
+) -> Pack:
+    """All clips, with what a fresh run takes from the queue, or what it took then."""
+    emit(PhaseChanged("pack"))
+    packed = pack(read(recipe.data), workspace.cache, emit=emit, control=control)
+    for path, reason in packed.unreadable:
+        why = reason.removeprefix(f"{path}: ")
+        emit(Warned(f"skipped {path}: {why}", "`wakeword-tui data check` lists what is wrong"))
+    require(packed, recipe.data)
+    if fresh:
+        take(run, workspace.queue, packed, recipe, emit=emit, control=control)
+    return with_cuts(packed, run, recipe, emit=emit, control=control)
 
 
 def _start(
@@ -206,6 +219,7 @@ class _Loop:
                 snr_db=mean_snr_db(trainer.recipe.augment, heard, train.epochs),
                 memory_mb=memory_mb(trainer.device),
                 eta_s=(trainer.total_steps - position.step) / max(pace, 1e-6),
+                taught=trainer.distiller.told() if trainer.distiller else None,
             )
         )
         self.losses.clear()

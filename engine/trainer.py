@@ -8,29 +8,47 @@ position, and where in the audio the model was fooled.
 import copy
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-import engine
 from engine.ahead import Ahead
 from engine.augment import Tracts, equalise, spec_augment
 from engine.batches import Batches, step_generator
-from engine.checkpoint import Checkpoint, is_recipe_of, load_weights
-from engine.dataset import Pack, Selection, select
+from engine.checkpoint import (
+    Checkpoint,
+    heard_elsewhere,
+    is_recipe_of,
+    load_weights,
+    provenance_of,
+)
+from engine.dataset import Pack, select
+from engine.device import laid_out
+from engine.distill import Distiller
 from engine.errors import CheckpointError, RecipeError
 from engine.evaluate import Heard
+from engine.events import Emit
 from engine.features import LogMel, planes, statistics
 from engine.hard import HardNegatives
+from engine.jobs import Control
+from engine.lessons import Lessons, key_of, repeated, source
 from engine.losses import loss
 from engine.metrics import OperatingPoint
-from engine.models import build, checkpoint_blocks
+from engine.models import (
+    begin,
+    build,
+    checkpoint_blocks,
+    config_of,
+    hears_samples,
+)
+from engine.optimiser import Following, autocast, optimiser
 from engine.quantize import calibrate, freeze_norms, quantised
 from engine.recipe import Recipe
 from engine.recipe_file import dump, override
+from engine.teachers import Lesson
 
 STATISTICS_WINDOWS = 512
 UNHEARD = -1
@@ -64,36 +82,43 @@ class Trainer:
         device: torch.device,
         *,
         start: Checkpoint | None = None,
+        config: str | None = None,
     ) -> None:
-        """Make everything new but the weights and statistics to `start` from, if any."""
+        """Make everything new but the weights and statistics to `start` from, if any.
+
+        A trainer that waits for `restore` is told the `config` of the checkpoint, which may be "".
+        """
         if recipe.train.epochs == 0 and recipe.train.init is None:
             raise RecipeError(
                 "train.epochs = 0 trains nothing", hint="name a checkpoint in train.init"
             )
-        self.recipe, self.device, self.pack_key = recipe, device, packed.folder.name
+        self.recipe, self.device, self.packed = recipe, device, packed
+        self.pack_key = packed.folder.name
         self.train_set = select(packed, recipe.data, "train")
         self.validation = Heard(packed, select(packed, recipe.data, "validation"), recipe)
         torch.manual_seed(recipe.train.seed)
-        self.model = _laid_out(build(recipe), device)
+        self.model = laid_out(build(recipe, config or ""), device)
         self.batches = Batches(packed, self.train_set, recipe, device)
         # On a CPU half of the threads make batches, which takes as long as learning from them.
         self.threads = torch.get_num_threads()
         makers = self.threads // 2 if device.type == "cpu" else 0
         torch.set_num_threads(self.threads - makers)
-        # Not a method of this trainer: it would hold itself, and its memory, after the run.
-        draw, steps = self.batches.draw, recipe.train.steps_per_epoch
-        self.ahead = Ahead(lambda step: draw(step // steps, step), makers)
+        self.ahead = Ahead(source(self.batches, packed, self.train_set), makers)
         self.features = LogMel(recipe.features).to(device)
         self.features.fit(self.batches.plain(STATISTICS_WINDOWS))
         self.tracts = Tracts(self.features, recipe.features, recipe.augment)
+        if config is None:
+            begin(self.model, recipe)
         if start is not None:
             self._start_from(start)
+        self.distiller: Distiller | None = None
+        self.lessons: Lessons | None = None
         # Small gradients vanish in float16: the loss is scaled up, and they down again.
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.train.precision == "float16")
         self.hard = HardNegatives(packed, self.train_set, recipe)
         self.position = Position(validated=0 if recipe.train.epochs else UNHEARD)
         self.quantising = False
-        self.provenance = _provenance(self.train_set)
+        self.provenance = provenance_of(self.train_set)
         if start is not None:
             self.provenance["start"] = start.provenance.get("sources", "")
         self._begin()
@@ -101,8 +126,10 @@ class Trainer:
     def _begin(self) -> None:
         """Follow the student from here on: its moving average, its optimiser, its best weights."""
         self.averaged = copy.deepcopy(self.model).eval()
-        self._pairs = _pairs(self.averaged, self.model)
-        self.optimiser = _optimiser(self.model, self.recipe, self.device)
+        self._following = Following(self.averaged, self.model)
+        if self.recipe.distill.teachers:
+            self.distiller = self._listening(self.distiller)
+        self.optimiser = optimiser(self.model, self.distiller, self.recipe, self.device)
         self.kept: list[Candidate] = []
         if self.recipe.train.gradient_checkpointing:
             checkpoint_blocks(self.model)
@@ -110,12 +137,19 @@ class Trainer:
             torch._dynamo.config.suppress_errors = True  # no compiler: the student runs as it is
             self.model.compile()
 
+    def _listening(self, before: Distiller | None) -> Distiller:
+        """What has the student listen to its teachers; it goes on from one `before`."""
+        distiller = Distiller(self.recipe, self.model, self.device)
+        if before is not None:
+            distiller.restore(before.kept())
+        return distiller
+
     def quantise(self, weights: dict[str, Tensor] | None = None) -> None:
         """Go on with the student as INT8: from float `weights`, calibrated, or before `restore`."""
         model = build(self.recipe)
         if weights is not None:
             load_weights(model, weights)
-        self.model = _laid_out(quantised(model, self.recipe), self.device)
+        self.model = laid_out(quantised(model, self.recipe), self.device)
         self.quantising = True
         if weights is not None:
             calibrate(self.model, self._mix())
@@ -141,7 +175,7 @@ class Trainer:
                 f"{self.recipe.train.init} has other features or another model than the recipe",
                 "use its recipe's [features] and [model], or drop train.init",
             )
-        if _heard_elsewhere(checkpoint.settings(), self.recipe):
+        if heard_elsewhere(checkpoint.settings(), self.recipe):
             raise CheckpointError(
                 f"{self.recipe.train.init} was trained on voices that this fold tests on",
                 "start from a checkpoint of the same data.fold, or of other data",
@@ -186,47 +220,75 @@ class Trainer:
 
     def step(self) -> Tensor:
         """One optimiser step; gives the loss, a scalar that stays on the device."""
-        frames, labels = self.draw()
+        frames, labels, clear = self.draw()
         # What is rounded to 256 steps has no bits to lose: the fine-tuning uses float32.
         precision = "float32" if self.quantising else self.recipe.train.precision
         with autocast(self.device, precision):
             logits = self.model(frames)
         value = loss(logits, labels, self.recipe.loss)
+        if self.distiller is not None:
+            with autocast(self.device, self.recipe.train.precision):
+                lessons = self._lessons(clear)
+            part = self.position.step / self.total_steps
+            value = self.distiller(value, logits, labels, lessons, part)
         self.descend(value)
         return value.detach()
 
-    def draw(self) -> tuple[Tensor, Tensor]:
-        """Give what the student sees in this step `(B, M, T)`, and the labels `(B,)`."""
+    def draw(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Give frames `(B, M, T)` of this step, labels `(B,)`, and what teachers hear `(B, N)`."""
         train, step = self.recipe.train, self.position.step
         torch.manual_seed(int(step_generator(train.seed, 0, step).initial_seed()))
         # The next epoch draws other hard negatives: none of its batches can be made before.
-        waveform, labels = self.ahead.take(step, (self.epoch + 1) * train.steps_per_epoch)
+        stop = (self.epoch + 1) * train.steps_per_epoch
+        waveform, labels, clear = self.ahead.take(step, stop)
         self.model.train()
         if self.quantising and self._norms_are_frozen():
             freeze_norms(self.model)
         with torch.no_grad():
-            return self._frames(waveform), labels
+            return self._frames(waveform), labels, clear
 
     def descend(self, value: Tensor) -> None:
         """Step down the slope of a loss, and on to the next step."""
         recipe, position = self.recipe, self.position
         for group in self.optimiser.param_groups:
-            group["lr"] = self.learning_rate()
+            group["lr"] = self.learning_rate() * group.get("rate", 1.0)
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(value).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimiser)
         nn.utils.clip_grad_norm_(self.model.parameters(), recipe.train.clip_norm)
         self.scaler.step(self.optimiser)
         self.scaler.update()
-        self._average()
+        steps = position.step - self.first_step  # at the start the average follows closely
+        self._following.move(min(recipe.train.ema_decay, (1 + steps) / (10 + steps)))
         position.step += 1
 
     def _norms_are_frozen(self) -> bool:
         done = self.position.step - self.first_step
         return done >= self.recipe.quantize.freeze_norm_epochs * self.recipe.train.steps_per_epoch
 
+    def prepare(self, cache: Path, *, emit: Emit, control: Control) -> None:
+        """Have the teachers hear the batches that come again, where the recipe has such."""
+        if self.distiller is None or not self.recipe.distill.views:
+            return
+        clips = (*self.train_set.positives, *self.train_set.mined)
+        audio = [self.pack_key, *(clip.content for clip in clips)]
+        key, ask = key_of(self.recipe, self.distiller.names(), audio), self.distiller.ask
+        draw = source(self.batches, self.packed, self.train_set)
+        count = repeated(self.recipe.distill, self.recipe.train)
+        self.lessons = Lessons(cache, key, count, lambda number: ask(draw(number)[2]))
+        self.lessons.fill(self.recipe.distill.cache_mb, emit=emit, control=control)
+
+    def _lessons(self, waveform: Tensor) -> tuple[Lesson, ...]:
+        """What the teachers say of the waveforms of this step, or said of them before."""
+        assert self.distiller is not None
+        if self.lessons is None:
+            return self.distiller.ask(waveform)
+        return self.lessons.at(self.position.step % self.lessons.count, self.device)
+
     def _frames(self, waveform: Tensor) -> Tensor:
         """Turn the waveforms of a step `(B, N)` into what the student sees of them `(B, M, T)`."""
+        if hears_samples(self.model):
+            return waveform
         seed, step = self.recipe.train.seed, self.position.step
         filters = None
         if self.recipe.augment.tract > 0:
@@ -244,16 +306,6 @@ class Trainer:
             log = equalise(log, self.features.std[: features.mels], augment, generator)
             frames = torch.cat([log, rest], dim=1)
         return spec_augment(frames, augment, features.step_ms, generator, planes(features))
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        """Move the averaged weights; at the start they follow closely."""
-        steps = self.position.step - self.first_step
-        decay = min(self.recipe.train.ema_decay, (1 + steps) / (10 + steps))
-        averages, weights, counts = self._pairs
-        torch._foreach_lerp_(averages, weights, 1 - decay)
-        for ours, theirs in counts:
-            ours.copy_(theirs)
 
     def keep(self, rank: tuple[int, float]) -> bool:
         """Keep the averaged weights if they are among the best; say whether they are the best.
@@ -286,6 +338,8 @@ class Trainer:
             "threads": self.threads,
             "scaler": self.scaler.state_dict(),
         }
+        if self.distiller is not None:
+            trainer["distiller"] = self.distiller.kept()
         return Checkpoint(
             recipe=dump(self.recipe),
             statistics=statistics(self.features),
@@ -296,6 +350,7 @@ class Trainer:
             event_number=event_number,
             trainer=trainer,
             quantised=self.quantising,
+            config=config_of(self.model),
         )
 
     def shipped(self, model: nn.Module, point: OperatingPoint) -> Checkpoint:
@@ -308,6 +363,7 @@ class Trainer:
             provenance=self.provenance,
             event_number=0,
             quantised=self.quantising,
+            config=config_of(model),
         )
 
     def restore(self, checkpoint: Checkpoint) -> bool:
@@ -325,6 +381,8 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         if scaler := state.get("scaler"):
             self.scaler.load_state_dict(scaler)
+        if self.distiller is not None:
+            self.distiller.restore(state["distiller"])
         self.position = Position(**state["position"])
         self.provenance = {**checkpoint.provenance, **self.provenance}
         self.kept = [Candidate((missed, area), w) for missed, area, w in state["kept"]]
@@ -337,68 +395,3 @@ class Trainer:
 
 def _copied(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-
-
-def _laid_out(model: nn.Module, device: torch.device) -> nn.Module:
-    """Put a model on its device; on a GPU pictures lie channels last, for its tensor cores."""
-    if device.type == "cuda":
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model.to(device)
-
-
-Counted = list[tuple[Tensor, Tensor]]
-
-
-def _pairs(ours: nn.Module, theirs: nn.Module) -> tuple[list[Tensor], list[Tensor], Counted]:
-    """Weights to average, what they follow, and the counters of norms, which are copied."""
-    pairs = [*zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True)]
-    floats = [pair for pair in pairs if pair[0].is_floating_point()]
-    counts = [pair for pair in pairs if not pair[0].is_floating_point()]
-    return [pair[0] for pair in floats], [pair[1] for pair in floats], counts
-
-
-def _optimiser(model: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter 2019); norms and biases are not decayed."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    free = [p for p in model.parameters() if p.ndim <= 1]
-    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
-    train, fused = recipe.train, device.type == "cuda" or None
-    return torch.optim.AdamW(groups, lr=train.lr, weight_decay=train.weight_decay, fused=fused)
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """bfloat16 on a GPU that has it, unless the recipe says otherwise; the CPU uses float32."""
-    if device.type != "cuda" or precision == "float32":
-        return nullcontext()
-    if precision == "auto" and not torch.cuda.is_bf16_supported():
-        return nullcontext()
-    dtype = torch.float16 if precision == "float16" else torch.bfloat16
-    return torch.autocast("cuda", dtype=dtype)
-
-
-def _heard_elsewhere(made: Recipe, now: Recipe) -> bool:
-    """Whether a recipe tests on data of which another one trained other folds, or all."""
-    places = [{r.data.manifest, *r.data.sources} - {None} for r in (made, now)]
-    trained_whole = bool(places[1] & set(made.data.train_sources))
-    return trained_whole or (made.data.fold != now.data.fold and bool(places[0] & places[1]))
-
-
-def _provenance(selection: Selection) -> dict[str, str]:
-    """Where the training audio came from, and under which licences."""
-    clips = [
-        clip.clip
-        for part in (
-            selection.positives,
-            selection.negatives,
-            selection.speech,
-            selection.noise,
-            selection.rooms,
-        )
-        for clip in part
-    ]
-    return {
-        "engine": engine.__version__,
-        "torch": str(torch.__version__),
-        "sources": "; ".join(sorted({clip.source for clip in clips if clip.source})),
-        "licences": "; ".join(sorted({clip.licence for clip in clips if clip.licence})),
-    }

@@ -352,3 +352,17 @@ def test_a_word_longer_than_the_slowest_window_keeps_its_beginning(tmp_path: Pat
     lengths = {last - first for first, last in clicks(waveform[labels == 1])}
     assert min(lengths) < 20_000
     assert max(lengths) > 22_000
+
+
+def test_teachers_may_hear_the_clips_before_rooms_and_noise(packed: Pack, tiny_data: Path) -> None:
+    """Nothing of what the student hears changes; twice the noise changes nothing of the other."""
+    loud = {"augment.noise": 1.0, "augment.snr_low_db": 0.0, "augment.snr_high_db": 0.0}
+    same, _ = drawn_from(packed, tiny_data, loud)
+    clean, _ = drawn_from(packed, tiny_data, {**loud, "distill.hears": "clean"})
+    louder = {"augment.snr_low_db": -6.0, "augment.snr_high_db": -6.0, "distill.hears": "clean"}
+    worse, _ = drawn_from(packed, tiny_data, {**loud, **louder})
+    heard, _, other = clean.draw_for_both(0, 0)
+    assert torch.equal(heard, same.draw(0, 0)[0])
+    assert torch.equal(same.draw_for_both(0, 0)[2], heard)
+    assert not torch.equal(worse.draw(0, 0)[0], heard)
+    assert torch.equal(worse.draw_for_both(0, 0)[2], other)

@@ -17,9 +17,10 @@ from wakeword_tui.exporting import Exporter
 from wakeword_tui.meter import Meter
 from wakeword_tui.mining import Miner
 from wakeword_tui.numbers import brief, duration, percent
+from wakeword_tui.searching import Searching
 from wakeword_tui.store import Entry, Level, Store
 from wakeword_tui.studies import Studies
-from wakeword_tui.verbs import Live, Searching
+from wakeword_tui.verbs import Live
 
 if TYPE_CHECKING:
     from engine.health import Health, SplitHealth

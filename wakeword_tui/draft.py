@@ -12,8 +12,10 @@ import annotated_types as at
 
 from engine.errors import RecipeError
 from engine.recipe import Recipe
-from engine.recipe_file import dump, field_at, fields, load, override, parse_setting
+from engine.recipe_distill import Teacher
+from engine.recipe_file import dump, field_at, fields, inline, load, override, parse_setting
 from engine.runs import write_atomic
+from engine.section import Section
 
 
 @dataclass(slots=True)
@@ -113,6 +115,8 @@ def show(value: Any) -> str:
             tables = {key: table.model_dump(exclude_defaults=True) for key, table in value.items()}
             text = json.dumps(tables, separators=(", ", " = ")) if tables else ""
             return re.sub(r'"(\w+)" =', r"\1 =", text)
+        case Section():
+            return inline(value)
     return str(value)
 
 
@@ -120,7 +124,9 @@ def parse(path: str, text: str) -> Any:
     """A field's value from what was typed; lists are separated by commas, a table is TOML."""
     if typing.get_origin(annotation(path)) is dict:
         text = text or "{}"
-    if typing.get_origin(annotation(path)) is tuple:
+    elif text.startswith("{"):
+        text = f"[{text}]"
+    elif typing.get_origin(annotation(path)) is tuple:
         items = [item.strip() for item in text.split(",") if item.strip()]
         text = f"[{', '.join(map(_toml_item, items))}]"
     return parse_setting(f"{path}={text}", Path.cwd())[1]
@@ -179,7 +185,8 @@ def _plain(kind: Any) -> str:
     if typing.get_origin(kind) is dict:
         return "table"
     if typing.get_origin(kind) is tuple:
-        return "paths" if Path in typing.get_args(kind) else "numbers"
+        names = {Path: "paths", Teacher: "{kind = ..., path = ...}"}
+        return names.get(typing.get_args(kind)[0], "numbers")
     if typing.get_origin(kind) is types.UnionType:
         kind = typing.get_args(kind)[0]
     return {bool: "", Path: "path", str: "text", int: "whole number"}.get(kind, "number")

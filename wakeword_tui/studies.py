@@ -13,7 +13,7 @@ from engine.recipe_file import load, override
 from engine.runs import Workspace
 from engine.space import space_of
 from engine.trials import StudyView
-from wakeword_tui import verbs
+from wakeword_tui import searching
 from wakeword_tui.draft import Draft
 
 LOOK_EVERY_S = 1.0
@@ -73,10 +73,10 @@ class Studies:
 
     def _read(self) -> None:
         with self._reading:
-            name, names = self.name, tuple(verbs.studies(self.workspace))
+            name, names = self.name, tuple(searching.studies(self.workspace))
             try:
                 name = name or (names[0] if names else "")
-                view = verbs.view_study(self.workspace, name) if name in names else None
+                view = searching.view_study(self.workspace, name) if name in names else None
                 found = Found(names, view)
             except WakewordError as error:
                 found = Found(names, trouble=error)

@@ -35,7 +35,7 @@ def mean_ms(work: Callable[[], object], times: int = STEPS) -> float:
 def test_clips_per_second_of_real_steps(threads: int) -> None:
     recipe = load(RECIPE, {"data.wakeword": WORD, "train.threads": threads})
     torch.set_num_threads(threads_of(recipe))
-    trainer = Trainer(recipe, synthetic(), device_of(recipe), fresh=False)
+    trainer = Trainer(recipe, synthetic(), device_of(recipe))
     step_ms = mean_ms(lambda: trainer.step().item())
     clips_per_s = 1000 * recipe.train.batch_size / step_ms
     sys.stdout.write(f"\n{clips_per_s:.0f} clips/s, {trainer.threads} threads: {step_ms:.1f} ms\n")

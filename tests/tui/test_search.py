@@ -27,9 +27,9 @@ from tests.tui.studying import RECIPE, made_view, write_study
 from wakeword_tui import trade
 from wakeword_tui.app import WakewordApp
 from wakeword_tui.draft import Draft
+from wakeword_tui.searching import Searching
 from wakeword_tui.store import Store
 from wakeword_tui.studies import begin_problems, begin_recipe
-from wakeword_tui.verbs import Searching
 from wakeword_tui.widgets.trials import TrialTable
 
 SCREENS = Path(__file__).parent / "screens"

@@ -1,12 +1,13 @@
 import os
 import time
+from dataclasses import replace
 
 import pytest
 from textual.pilot import Pilot
 
 from engine.bus import EventBus
 from engine.errors import BusyError
-from engine.events import CheckpointSaved, JobStarted
+from engine.events import CheckpointSaved, JobStarted, Record
 from engine.jobs import Jobs
 from engine.runs import EventLog, Workspace, read_events
 from tests.tui.play import LARGE, SMALL, play, screen, see, start
@@ -222,3 +223,14 @@ def test_a_resume_leaves_the_events_of_a_live_run_alone(workspace: Workspace) ->
     with workspace.lock(), pytest.raises(BusyError):
         verbs.resume_training(Jobs(workspace), run)
     assert run.events.read_bytes() == before
+
+
+def test_what_teachers_add_stands_beside_the_loss() -> None:
+    from wakeword_tui.screens.train import rows  # the app imports a screen when it is opened
+
+    store = Store()
+    told = {"labels": 0.4, "temperature": 2.0, "conformer": 0.62, "wav2vec2": 0.38}
+    store.apply(Record(1, 0.0, replace(stepped(10), taught=told)))
+    shown = dict(rows(store, 2))
+    assert (shown["labels"], shown["temperature"]) == ("0.4000", "2.0000")
+    assert (shown["conformer"], shown["wav2vec2"]) == ("0.6200", "0.3800")

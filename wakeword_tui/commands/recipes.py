@@ -108,9 +108,18 @@ def docs() -> str:
             own.append(_row(name, facts))
             continue
         section = whole["$defs"][facts["$ref"].rpartition("/")[2]]
-        rows = [_row(key, inner) for key, inner in section["properties"].items()]
-        lines += [f"\n## {name}\n", section["description"], "", *HEADER, *rows]
+        lines += _section(f"## {name}", section)
+        for key, inner in section["properties"].items():
+            table = inner.get("items", {}).get("$ref")
+            if table:
+                lines += _section(f"### [[{name}.{key}]]", whole["$defs"][table.rpartition("/")[2]])
     return "\n".join([lines[0], *HEADER, *own, *lines[1:]]) + "\n"
+
+
+def _section(title: str, section: dict[str, Any]) -> list[str]:
+    """The keys of a table."""
+    rows = [_row(key, inner) for key, inner in section["properties"].items()]
+    return [f"\n{title}\n", section["description"], "", *HEADER, *rows]
 
 
 def _row(key: str, facts: dict[str, Any]) -> str:

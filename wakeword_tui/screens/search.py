@@ -15,16 +15,16 @@ from textual.widget import Widget
 
 from engine.recipe import Recipe
 from engine.trials import StudyView, Trial
-from wakeword_tui import trade, verbs
+from wakeword_tui import searching, trade
 from wakeword_tui.commands.search import export_study
 from wakeword_tui.draft import Draft
 from wakeword_tui.screens.dialogs import Ask, Pick
 from wakeword_tui.screens.fields import Field, Fields
 from wakeword_tui.screens.page import Page
 from wakeword_tui.screens.train import loss_plot
+from wakeword_tui.searching import Searching
 from wakeword_tui.store import Store
 from wakeword_tui.studies import begin_problems, begin_recipe, trials_problems
-from wakeword_tui.verbs import Searching
 from wakeword_tui.widgets.chart import Chart
 from wakeword_tui.widgets.panels import Lines
 from wakeword_tui.widgets.trials import TrialTable
@@ -266,7 +266,7 @@ class SearchScreen(Page):
 
     def _begin(self, recipe: Recipe | None, name: str, trials: int) -> None:
         with self.house.complaining():
-            self.desk.follow(verbs.start_search(self.desk.jobs, recipe, name, trials))
+            self.desk.follow(searching.start_search(self.desk.jobs, recipe, name, trials))
             self.desk.studies.choose(name)
             self.house.refresh_bindings()
 
@@ -296,14 +296,14 @@ class SearchScreen(Page):
             return
         view, trial = found
         with self.house.complaining():
-            check = await asyncio.to_thread(verbs.fork_check, self.desk.workspace, view.name)
+            check = await asyncio.to_thread(searching.fork_check, self.desk.workspace, view.name)
             space = view.space.items()
             fields = [Field(key, trade.exact(trial, key), words) for key, words in space]
             question = f"fork trial {trial.number}"
             texts = await self.app.push_screen_wait(Fields(question, fields, check))
             if texts is None:
                 return
-            fork = partial(verbs.fork_trial, self.desk.workspace, view.name, trial)
+            fork = partial(searching.fork_trial, self.desk.workspace, view.name, trial)
             await asyncio.to_thread(fork, texts)
             then = "" if self._searching else ": s goes on with the study"
             self.notify(f"the fork of {trial.number} is the next trial{then}", timeout=4)
@@ -323,7 +323,7 @@ class SearchScreen(Page):
         view, trial = found
         with self.house.complaining():
             recipe = await asyncio.to_thread(
-                verbs.full_recipe, self.desk.workspace, view.name, trial
+                searching.full_recipe, self.desk.workspace, view.name, trial
             )
             self.desk.draft = Draft(saved=recipe)
             self.house.begin(recipe)

@@ -225,7 +225,8 @@ class SetupScreen(Page):
             known = replace(known, recipe=recipe, cost=None, problem="", exceeded=())
             try:
                 cost, exceeded = verbs.cost(recipe)
-                known = replace(known, cost=cost, exceeded=tuple(exceeded))
+                wrong = (*exceeded, *verbs.faults(self.desk.jobs, recipe))
+                known = replace(known, cost=cost, exceeded=wrong)
             except WakewordError as error:
                 known = replace(known, problem=error.message)
             if worker.is_cancelled:
@@ -364,7 +365,8 @@ def amount_lines(amount: Amount) -> Iterable[Line]:
 
 
 def _student(recipe: Recipe) -> tuple[object, ...]:
-    return recipe.features, recipe.model, recipe.targets
+    taught = recipe.distill, recipe.data.fold, recipe.data.wakeword, recipe.train.hard_share
+    return recipe.features, recipe.model, recipe.targets, *taught
 
 
 def _listened(recipe: Recipe) -> tuple[object, ...]:

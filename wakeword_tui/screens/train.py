@@ -172,6 +172,8 @@ def rows(store: Store, epochs: int) -> Iterable[tuple[str, str]]:
     yield "loss", small(step.loss) if step else "-"
     yield "lr", f"{step.lr:.2g}" if step else "-"
     yield "SNR dB", f"{step.snr_db:.0f}" if step else "-"
+    for name, value in ((step.taught if step else None) or {}).items():
+        yield name, small(value)
     yield "", ""
     yield from _measured(valid, store.best)
     yield "", ""

@@ -1,0 +1,339 @@
+"""Teachers as models, how they are trained, and what keeps one from teaching."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from taught import QUICK, TEACHERS, public_model, teach
+from test_train import assert_equal_runs, go
+from tiny import Fuse, hiss, run_tiny, tiny_recipe
+from torch import nn
+
+from engine.checkpoint import load
+from engine.errors import CheckpointError, RecipeError
+from engine.features import LogMel
+from engine.jobs import Control
+from engine.models import begin, blocks_of, build, checkpoint_blocks, example, layer_rates, slide
+from engine.optimiser import optimiser
+from engine.recipe import Recipe
+from engine.recipe_file import loads, override
+from engine.report import Report
+from engine.runs import Workspace
+from engine.scorer import Scorer
+from engine.teachers import Taps, faults, located, qualify
+
+KINDS = tuple(TEACHERS)
+SMALL: dict[str, Any] = {"model.width": 0.25, "model.blocks": 3, "model.dropout": 0.0}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """A run sets the number of torch's threads for the whole process."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return Workspace(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def public(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return public_model(tmp_path_factory.mktemp("public"))
+
+
+@pytest.fixture(scope="module")
+def conformer(tiny_data: Path, home: Workspace) -> Path:
+    return teach(tiny_data, home.root, "conformer")
+
+
+def recipe_of(kind: str, changes: Mapping[str, Any] | None = None) -> Recipe:
+    return override(Recipe(), {**SMALL, "model.arch": kind, **(changes or {})})
+
+
+def heard(model: nn.Module, recipe: Recipe, batch: int = 2) -> torch.Tensor:
+    shape = example(model, recipe, batch).shape
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
+
+
+# --- the models
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_teacher_gives_one_logit_per_window_and_its_blocks(kind: str) -> None:
+    recipe = recipe_of(kind)
+    model = build(recipe).eval()
+    x = heard(model, recipe, 3)
+    taps = Taps(model, (1, 3))
+    assert model(x).shape == (3,)
+    maps, layers = taps.take(), model.embed(x)  # type: ignore[operator]
+    assert all(torch.equal(maps[n], layers[f"block{n - 1}"]) for n in (1, 3))
+    assert layers["block2"].shape == (3, 32, 36 if kind == "conformer" else 74)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_reach_every_weight_with_and_without_checkpointing(kind: str) -> None:
+    recipe = recipe_of(kind)
+    torch.manual_seed(0)
+    plain, frugal = build(recipe), build(recipe)
+    frugal.load_state_dict(plain.state_dict())
+    checkpoint_blocks(frugal)
+    for model in (plain, frugal):
+        model(heard(model, recipe)).square().sum().backward()
+    for name, weight in plain.named_parameters():
+        other = frugal.get_parameter(name).grad
+        assert weight.grad is not None and weight.grad.any(), name
+        assert other is not None and torch.equal(weight.grad, other), name
+
+
+def test_no_block_of_a_teacher_has_a_batchnorm() -> None:
+    """Under gradient checkpointing it would see each batch twice."""
+    models = [build(recipe_of(kind)) for kind in KINDS]
+    norms = nn.modules.batchnorm._BatchNorm
+    assert not any(isinstance(m, norms) for model in models for m in model.modules())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stream_is_scored_as_its_windows_are(kind: str) -> None:
+    recipe = recipe_of(kind)
+    model = build(recipe).eval()
+    one = heard(model, recipe, 1)[0]
+    stream = torch.cat([one, one, one], dim=-1)
+    window, hop = one.shape[-1], one.shape[-1] // 3
+    with torch.inference_mode():
+        windows = torch.stack([stream[..., i : i + window] for i in range(0, 2 * window, hop)])
+        got = slide(model, stream, window, hop)
+        assert torch.allclose(got[: len(windows)], model(windows), atol=1e-4)
+
+
+@pytest.mark.parametrize("sizes", [[1, 40_000], [7, 30_000, 3, 9_990], [800] * 50])
+def test_samples_are_scored_alike_in_blocks_of_any_size(sizes: list[int]) -> None:
+    """2.5 s, of which 1.5 s are a window, give a score each 80 ms: 1 + 1 s / 80 ms = 13."""
+    recipe = recipe_of("wav2vec2", {"model.blocks": 1})
+    scorer = Scorer(LogMel(recipe.features), build(recipe))
+    audio = hiss(2.5, 0)
+    whole = scorer.score(audio)
+    scorer.reset()
+    parts = np.split(audio, np.cumsum(sizes)[:-1])
+    got = np.concatenate([scorer.push(part) for part in parts])
+    assert len(whole) == 13
+    assert np.allclose(got, whole, atol=1e-5)
+
+
+def test_a_wav2vec2_hears_the_shape_of_a_window_and_neither_level_nor_offset() -> None:
+    recipe = recipe_of("wav2vec2")
+    model = build(recipe).eval()
+    x = heard(model, recipe)
+    assert torch.allclose(model(0.1 * x + 0.3), model(x), atol=1e-3)
+
+
+def test_pretrained_weights_are_those_of_the_folder(public: Path) -> None:
+    from transformers import Wav2Vec2Model
+
+    recipe = recipe_of("wav2vec2", {"model.pretrained": str(public)})
+    model = build(recipe)
+    begin(model, recipe)
+    theirs = Wav2Vec2Model.from_pretrained(public, local_files_only=True).state_dict()
+    ours = model.get_submodule("encoder").state_dict()
+    assert theirs.keys() - ours.keys() == {"masked_spec_embed"}  # nothing is masked here
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    assert len(blocks_of(model)) == 3
+
+
+def test_only_the_top_blocks_and_the_head_are_trained(public: Path) -> None:
+    changes = {"model.pretrained": str(public), "model.trained_blocks": 1}
+    model = build(recipe_of("wav2vec2", changes))
+    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    tops = ("encoder.encoder.layers.2.", "pool.", "head.")
+    assert trained
+    assert all(name.startswith(tops) for name in trained)
+
+
+def test_each_block_learns_slower_than_the_one_above() -> None:
+    """Of three blocks with 0.5: 1, 0.5 and 0.25, what is below them 0.125, the head 1."""
+    recipe = recipe_of("conformer", {"train.layer_decay": 0.5})
+    model = build(recipe)
+    rates = layer_rates(model, 0.5)
+    found = {name.split(".weight")[0]: rates[w] for name, w in model.named_parameters()}
+    assert (found["stem.join"], found["head"], found["pool"]) == (0.125, 1.0, 1.0)
+    assert [found[f"blocks.{n}.norm"] for n in range(3)] == [0.25, 0.5, 1.0]
+    groups = optimiser(model, None, recipe, torch.device("cpu")).param_groups
+    assert sorted({group["rate"] for group in groups}) == [0.125, 0.25, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("name", ["facebook/no-such-model", "/no/such/folder"])
+def test_a_public_model_that_is_not_here_is_a_sentence_with_what_to_do(name: str) -> None:
+    recipe = recipe_of("wav2vec2", {"model.pretrained": name, "model.local_files_only": True})
+    with pytest.raises(CheckpointError, match="there is no Wav2Vec2 at") as caught:
+        build(recipe)
+    assert "model.safetensors" in caught.value.hint
+
+
+def test_more_trained_blocks_than_there_are_is_a_recipe_error() -> None:
+    with pytest.raises(RecipeError, match="5 of 3 blocks"):
+        build(recipe_of("wav2vec2", {"model.trained_blocks": 5}))
+
+
+def test_wav2vec2_takes_no_pcen() -> None:
+    with pytest.raises(RecipeError, match=r'no features\.normalise = "both"'):
+        build(recipe_of("wav2vec2", {"features.normalise": "both"}))
+
+
+# --- trained here
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_teacher_is_trained_measured_and_resumed_as_a_student_is(
+    tiny_data: Path, home: Workspace, public: Path, kind: str
+) -> None:
+    changes = {**TEACHERS[kind], **QUICK, "train.checkpoint_every_s": 0.01}
+    changes |= {"model.pretrained": str(public)} if kind == "wav2vec2" else {}
+    whole, run = (home.create(tiny_recipe(tiny_data, changes)) for _ in range(2))
+    go(whole, home, Control())
+    go(run, home, Fuse(2))
+    go(run, home, Control(), until="test")
+    assert_equal_runs(run, whole)
+    report = Report.from_json(whole.report.read_text())
+    assert report.test.clips == 2
+    assert (whole.export / "model.onnx").exists() == (kind == "conformer")
+
+
+def test_a_teachers_checkpoint_needs_nothing_but_itself(
+    tiny_data: Path, tmp_path: Path, home: Workspace
+) -> None:
+    """The folder that its weights came from is gone, and its size stands in no recipe."""
+    folder = public_model(tmp_path / "public")
+    path = teach(tiny_data, home.root, "wav2vec2", {"model.pretrained": str(folder)})
+    for file in folder.iterdir():
+        file.unlink()
+    checkpoint = load(path)
+    assert len(blocks_of(checkpoint.model())) == 3
+    assert checkpoint.threshold().target_fah == 1.0
+    assert checkpoint.provenance["sample_rate_hz"] == "16000"
+
+
+# --- what keeps one from teaching
+
+
+def wanting(data: Path, taught: Path, **changes: Any) -> Recipe:
+    """A recipe with a Conformer; `a__b` is `a.b` of the recipe, other names are of the teacher."""
+    teacher = {"kind": "conformer", "path": str(taught)}
+    settings = {key.replace("__", "."): value for key, value in changes.items()}
+    own = {key: settings.pop(key) for key in list(settings) if "." not in key}
+    return tiny_recipe(data, {"distill.teachers": [teacher | own], **settings})
+
+
+def test_a_good_teacher_has_no_fault(tiny_data: Path, home: Workspace, conformer: Path) -> None:
+    recipe = wanting(tiny_data, conformer, align_layers=[1, 2], distill__features=1.0)
+    assert faults(recipe, home) == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"path": "/no/such.ckpt"}, "path: cannot read /no/such.ckpt"),
+        ({"kind": "wav2vec2"}, "kind: wav2vec2, but the checkpoint is a conformer"),
+        ({"align_layers": [1, 14]}, "align_layers[1]: layer 14 of 2"),
+        (
+            {"align_layers": [1, 2], "student_layers": [5, 6]},
+            "student_layers[1]: layer 6 of 5",
+        ),
+        (
+            {"align_layers": [1, 2], "student_layers": [1]},
+            "student_layers: 1 layers for 2 align_layers",
+        ),
+        ({"data__wakeword": "boop"}, 'path: it listens for "beep", the recipe for "boop"'),
+        ({"data__fold": 2}, "path: it was trained on voices that this fold tests on"),
+        (
+            {"features__window_ms": 1200},
+            "path: it hears 1.50 s for a score, the recipe gives 1.20",
+        ),
+    ],
+)
+def test_every_fault_of_a_teacher_is_named(
+    tiny_data: Path, home: Workspace, conformer: Path, changes: dict[str, Any], fault: str
+) -> None:
+    recipe = wanting(tiny_data, conformer, **changes)
+    (found,) = faults(recipe, home)
+    assert found.startswith(f"distill.teachers[0].{fault}")
+
+
+def test_a_damaged_teacher_is_named_before_the_first_step(
+    tiny_data: Path, home: Workspace, conformer: Path, tmp_path: Path
+) -> None:
+    raw = bytearray(conformer.read_bytes())
+    raw[-100] ^= 1
+    (tmp_path / "bad.ckpt").write_bytes(raw)
+    run = home.create(wanting(tiny_data, tmp_path / "bad.ckpt"))
+    with pytest.raises(RecipeError, match=r"teachers\[0\]\.path: .* its hash does not hold"):
+        go(run, home, Control())
+    assert not run.last.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"distill__features": 1.0}, "distill.features: no teacher has align_layers"),
+        ({"distill__views": 2}, "distill.views: hard negatives change the batches"),
+        ({"distill__baseline": "nobody"}, "distill.baseline: no run 'nobody'"),
+    ],
+)
+def test_faults_of_the_whole_are_named(
+    tiny_data: Path, home: Workspace, conformer: Path, changes: dict[str, Any], fault: str
+) -> None:
+    (found,) = faults(wanting(tiny_data, conformer, **changes), home)
+    assert found.startswith(fault)
+
+
+def test_a_teacher_that_was_held_against_no_run_stops_the_training(
+    tiny_data: Path, home: Workspace, conformer: Path
+) -> None:
+    with pytest.raises(RecipeError, match="held against no run") as caught:
+        qualify(wanting(tiny_data, conformer), home)
+    assert "distill.baseline" in caught.value.hint
+
+
+def test_a_teacher_no_better_than_the_twin_stops_the_training(
+    tiny_data: Path, tmp_path: Path, conformer: Path
+) -> None:
+    """Held against itself it is as good, and no better."""
+    home = Workspace(tmp_path)
+    run_tiny(tiny_data, tmp_path, {**TEACHERS["conformer"], **QUICK, "name": "twin"})
+    recipe = wanting(tiny_data, conformer, distill__baseline="twin")
+    with pytest.raises(RecipeError, match="is not better than the baseline: pauc"):
+        qualify(recipe, home)
+    allowed = override(recipe, {"distill.allow_unqualified": True})
+    (held,) = qualify(allowed, home)
+    assert (held.better, held.teacher) == (False, held.baseline)
+
+
+def test_one_recipe_names_the_teachers_of_all_folds(tmp_path: Path) -> None:
+    for name in ("001-wise-f0", "002-wise-f1", "003-wise-f1"):
+        (tmp_path / name).mkdir()
+    text = '[[distill.teachers]]\nkind = "conformer"\npath = "*-wise-f{fold}"'
+    (wanted,) = loads(text, tmp_path).distill.teachers
+    assert located(wanted, 1) == tmp_path / "003-wise-f1" / "checkpoints" / "best.ckpt"
+
+
+def test_paths_of_teachers_are_relative_to_the_recipe(tmp_path: Path) -> None:
+    text = """
+[model]
+pretrained = "./public"
+[distill]
+baseline = "twin"
+[[distill.teachers]]
+path = "one.ckpt"
+[[distill.teachers]]
+kind = "wav2vec2"
+path = "two.ckpt"
+"""
+    recipe = loads(text, tmp_path)
+    found = [one.path for one in recipe.distill.teachers]
+    assert found == [tmp_path / "one.ckpt", tmp_path / "two.ckpt"]
+    assert recipe.model.pretrained == str(tmp_path / "public")
+    assert recipe.distill.baseline == "twin"
