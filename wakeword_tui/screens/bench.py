@@ -50,6 +50,7 @@ NUMBERS_WIDTH, LONGEST_NAME, SHORTEST_BAR = 27, 20, 6
 """Columns of a share's numbers and the scroll bar; of a name, at most; of a bar, at least."""
 UPPER = 11
 """Rows of the upper panels without warnings, as in app.tcss."""
+DET = "missed % against false wakes per hour"
 MOST_FAH = 60.0
 """The curve ends here, or well beyond the wish: nobody ships one false wake a minute."""
 
@@ -75,7 +76,7 @@ class BenchScreen(Page):
             id="upper",
         )
         yield Horizontal(
-            Chart("missed % against false wakes per hour, test", id="det"),
+            Chart(f"{DET}, test", id="det"),
             Menu("groups", id="groups"),
             id="lower",
         )
@@ -154,7 +155,9 @@ class BenchScreen(Page):
         lines = [*slider(self._step), "", *answer_lines(given), *cost_lines(self._report)]
         self.query_one("#upper").styles.height = UPPER + len(self._report.get("warnings", ()))
         self.query_one("#question", Lines).show(*lines)
-        self.query_one("#det", Chart).show(det_plot(self._report["test"], given))
+        det, split = self.query_one("#det", Chart), self._report.get("split", "test")
+        det.border_title = f"{DET}, {split}"  # of a search's trial the test is closed
+        det.show(det_plot(self._report["test"], given, split))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """In a comparison there is nothing to wish for."""
@@ -368,8 +371,8 @@ def paired_lines(found: Comparison) -> Iterable[tuple[str, Content]]:
         yield f"cohort:{paired.cohort}", Content.styled(line, VERDICT_STYLES[paired.verdict])
 
 
-def det_plot(test: Mapping[str, Any], given: Answer) -> Plot | None:
-    """The DET curve of the test, the wish as an upright line, and where the threshold lands."""
+def det_plot(test: Mapping[str, Any], given: Answer, split: str = "test") -> Plot | None:
+    """The DET curve of the tested split, the wish as an upright line, and where the threshold lands."""
     if not test["det"] or not given.tested.hours:
         return None
     tested, target = given.tested, given.target_fah
@@ -381,7 +384,7 @@ def det_plot(test: Mapping[str, Any], given: Answer) -> Plot | None:
     here = max(tested.fah, 1 / tested.hours), tested.frr * 100
     x = Axis.around([*fah, target, here[0]], log=True)
     y = Axis.around([*(value * 100 for value in frr), here[1], 5.0], low=0.0)
-    curve = Series("test", fah, [value * 100 for value in frr])
+    curve = Series(split, fah, [value * 100 for value in frr])
     now = Series("this threshold", [here[0]], [here[1]], mark="◆")
     wish = Series("wish", [target, target], [y.low, y.high])
     return Plot([curve, now, wish], x, y)
