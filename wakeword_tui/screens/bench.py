@@ -372,7 +372,7 @@ def paired_lines(found: Comparison) -> Iterable[tuple[str, Content]]:
 
 
 def det_plot(test: Mapping[str, Any], given: Answer, split: str = "test") -> Plot | None:
-    """The DET curve of the tested split, the wish as an upright line, and where the threshold lands."""
+    """The DET curve of the split, the wish as an upright line, and where the threshold lands."""
     if not test["det"] or not given.tested.hours:
         return None
     tested, target = given.tested, given.target_fah
