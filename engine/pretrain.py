@@ -26,7 +26,7 @@ from engine.errors import DataError, RecipeError
 from engine.events import Emit, PhaseChanged, Progressed, Warned, WordsLearned
 from engine.jobs import Control, Stopped
 from engine.optimiser import autocast
-from engine.recipe import Data, Recipe
+from engine.recipe import Data, Recipe, Train
 from engine.recipe_file import dump, override
 from engine.runs import Workspace
 from engine.synth import speak_words
@@ -39,8 +39,6 @@ ROUNDS = 8
 SHOW_EVERY_S = 0.5
 # Hundreds of words are harder to tell apart than one from the rest: what hides them is softer.
 EASIER: dict[str, Any] = {
-    "augment.pitch": 0.0,
-    "augment.tract": 0.0,
     "augment.room": 0.4,
     "augment.noise": 0.7,
     "augment.snr_low_db": 0.0,
@@ -50,10 +48,6 @@ EASIER: dict[str, Any] = {
     "train.hard_share": 0.0,
     "train.partial_share": 0.0,
     "train.epochs": 1,
-    "train.average_best": 1,
-    "train.threads": 0,
-    "train.device": "auto",
-    "train.init": None,
 }
 
 
@@ -113,14 +107,13 @@ def _spoken(workspace: Workspace, emit: Emit, control: Control) -> Path | None:
 
 
 def _lesson_of(recipe: Recipe) -> Recipe:
-    """The recipe by which the words are learned: nothing in it that has to do with a wake word."""
+    """The recipe by which the words are learned: nothing in it hangs on how a word is trained."""
     plain = Recipe(
         name="words",
         data=Data(wakeword=WORD),
         features=recipe.features,
         model=recipe.model,
-        augment=recipe.augment,
-        train=recipe.train,
+        train=Train(batch_size=recipe.train.batch_size, precision=recipe.train.precision),
     )
     return override(plain, {"train.steps_per_epoch": recipe.train.words_steps} | EASIER)
 

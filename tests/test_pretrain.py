@@ -65,7 +65,7 @@ def test_words_are_told_apart_for_voices_never_heard(
 ) -> None:
     """Between two words and none of them, chance is right half of the time at best."""
     told: list[Event] = []
-    learn(asking(tiny_data, words, 150, train__lr=0.01, train__batch_size=32), home, told)
+    learn(asking(tiny_data, words, 150, train__batch_size=32), home, told)
     result = next(event for event in told if isinstance(event, WordsLearned))
     assert result.words == 2
     assert result.accuracy > 0.7
@@ -75,7 +75,13 @@ def test_the_cache_serves_every_wake_word_and_fold(
     tiny_data: Path, words: Path, home: Workspace
 ) -> None:
     first, told = learn(asking(tiny_data, words), home), list[Event]()
-    beside = {"train__epochs": 9, "train__threads": 0, "detector__votes": 2, "detector__of": 2}
+    beside = {
+        "train__epochs": 9,
+        "train__lr": 0.1,
+        "augment__pitch": 0.5,
+        "detector__votes": 2,
+        "detector__of": 2,
+    }
     other = asking(tiny_data, words, data__wakeword="boop", data__fold=3, **beside)
     second = learn(other, home, told)
     assert phases(told) == []
