@@ -55,7 +55,7 @@ def test_a_value_out_of_range_is_a_problem_while_it_is_typed(workspace: Workspac
 
 def test_escape_leaves_a_field_as_it_was(workspace: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
-        await go_to(pilot, "data", 3)
+        await go_to(pilot, "data", 4)
         await pilot.press("enter", *"alexa")
         assert app.desk.draft.recipe.data.wakeword == "alexa"
         await pilot.press("escape")
@@ -93,7 +93,7 @@ def test_r_goes_back_to_the_file_then_to_the_default(tmp_path: Path) -> None:
 
 def test_ctrl_s_asks_for_a_name_and_saves(workspace: Workspace, tmp_path: Path) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
-        await go_to(pilot, "data", 3)
+        await go_to(pilot, "data", 4)
         await pilot.press("enter", *"alexa", "enter", "ctrl+s")
         await see(app, pilot, "save as", "wakeword.toml")
         await pilot.press("enter")
@@ -272,7 +272,7 @@ def test_a_training_waits_until_timing_has_stopped(workspace: Workspace) -> None
 
     jobs = Jobs(workspace)
     job = jobs.start(verbs.TIMING, timing, lane="background")
-    verbs._end_timings(jobs)
+    verbs.end_timings(jobs)
     assert job.state is State.STOPPED
 
 
@@ -319,10 +319,10 @@ def test_a_search_space_is_typed_as_toml() -> None:
 
 def test_nothing_is_lost_on_the_way_to_another_section(workspace: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
-        await go_to(pilot, "data", 3)
+        await go_to(pilot, "data", 4)
         await pilot.press("enter", *"alexa", "enter")
         await go_to(pilot, "train", 0)
-        await go_to(pilot, "data", 3)
+        await go_to(pilot, "data", 4)
         assert "alexa" in screen(app)
 
     play(workspace, story)
@@ -330,7 +330,7 @@ def test_nothing_is_lost_on_the_way_to_another_section(workspace: Workspace) -> 
 
 def test_an_open_line_stays_open_while_the_window_is_behind_another(workspace: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
-        await go_to(pilot, "data", 3)
+        await go_to(pilot, "data", 4)
         await pilot.press("enter", *"ale")
         app.post_message(AppBlur())
         await pilot.pause()
