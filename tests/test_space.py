@@ -60,7 +60,8 @@ def test_every_problem_of_every_key_is_named() -> None:
         "train.lr: a log range begins above 0, not at 0",
         "train.lr: input should be greater than 0, not 0.0",
         "train.lr: input should be less than or equal to 1, not 2.0",
-        "model.arch: input should be 'tinyconv', 'mobilenetv3' or 'bcresnet', not 'resnet'",
+        "model.arch: input should be 'tinyconv', 'mobilenetv3', 'bcresnet', 'conformer' or "
+        "'wav2vec2', not 'resnet'",
         "model.width: low 2 is not below high 1",
         "train.epochs: give low and high, or choices",
         "model.depthwise: is not a number; give choices",

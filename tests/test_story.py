@@ -75,7 +75,7 @@ def detections(story: Trained, waveform: Waveform) -> list[Detection]:
 
 def test_the_detector_learns(story: Trained) -> None:
     checks = [event for event in story.events if isinstance(event, Validated)]
-    eers = [event.eer for event in checks if not event.averaged]
+    eers = [event.eer for event in checks if not event.averaged and event.hearings == 1]
     assert len(eers) == 4
     assert min(eers) < 0.3
 
