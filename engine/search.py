@@ -30,11 +30,12 @@ from engine.jobs import Control, Stopped
 from engine.models import build
 from engine.recipe import Recipe
 from engine.recipe_file import dump, override
+from engine.report import Report
 from engine.runs import EventLog, Run, Workspace, read_events
 from engine.space import trial_recipe
 from engine.study import Asked, Outcome, Study, want
 from engine.study_file import create
-from engine.train import resume_log, train
+from engine.train import frr_noisy, resume_log, train
 from engine.trials import Quality, TrialState, minimised
 
 WORDS_HEARD = sum(condition.positive for condition in CONDITIONS)
@@ -84,7 +85,6 @@ class _Attempt:
         self.epochs = 0
         self.curve: list[float] = []
         self.last: Validated | None = None
-        self.best: Validated | None = None
         self.why = ""
         self.began_s = time.monotonic()
 
@@ -178,7 +178,6 @@ class _Attempt:
         if not isinstance(event, Validated):
             return
         self.last = event
-        self.best = event if event.best else self.best
         if event.averaged:
             return
         quality = self.search.quality
@@ -191,14 +190,16 @@ class _Attempt:
             self.control.stop()
 
     def _complete(self, run: Run, emit: Emit) -> None:
-        report, best = run.report_json(), self.best
-        assert report is not None
-        assert best is not None
-        p50 = report["latency_ms"]["p50"]
+        """Tell what the report says: the last validation need not be of what is shipped."""
+        report = Report.from_json(run.report.read_text(encoding="utf-8"))
+        shipped, last = report.validation, self.last
+        assert last is not None
+        best = replace(last, pauc=shipped.pauc, fah=shipped.fah, frr=shipped.frr)
+        best = replace(best, frr_noisy=frr_noisy(shipped))
+        p50 = report.latency_ms["p50"]
         macs = self.search.latency == "macs"
-        latency = float(report["macs"]) if macs else round(p50, ROUNDED_MS)
-        feasible = not report["warnings"]
-        outcome = replace(self._known(best), latency_ms=p50, feasible=feasible)
+        latency = float(report.macs) if macs else round(p50, ROUNDED_MS)
+        outcome = replace(self._known(best), latency_ms=p50, feasible=not report.warnings)
         values = _quality(best, self.search.quality), latency
         self._end("complete", run.name, emit, replace(outcome, values=values))
 
