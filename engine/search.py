@@ -170,6 +170,9 @@ class _Attempt:
         except (RecipeError, CheckpointError, DeviceError) as error:
             log.append(JobFailed(error.message, error.hint))
             self._end("failed", run.name, emit, self._known(self.last, _sentence(error)))
+        except WakewordError:  # the whole search ends, and the trial is not to blame
+            asked.keep("cuts", asked.cuts)
+            raise
         finally:
             log.append(JobFinished("train", outcome, time.monotonic() - self.began_s))
 

@@ -88,12 +88,12 @@ def train(
             trainer.provenance["teachers"] = teachers
         trainer.prepare(workspace.cache, emit=emit, control=control)
         _Loop(trainer, run, emit, control).go()
-    validation, test = (
-        Heard(packed, select(packed, recipe.data, split), recipe)
-        for split in ("validation", recipe.evaluate.split)
-    )
-    finds = used(packed, recipe.data)
-    _test(run, validation, test, finds, emit=emit, control=control)
+        validation, test = (
+            Heard(packed, select(packed, recipe.data, split), recipe)
+            for split in ("validation", recipe.evaluate.split)
+        )
+        finds = used(packed, recipe.data)
+        _test(run, validation, test, finds, emit=emit, control=control)
 
 
 def _packed(

@@ -3,6 +3,7 @@
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -317,6 +318,21 @@ def test_what_always_ends_its_process_is_given_up(home: Workspace, tiny_data: Pa
         "failed",
         "the process was ended 4 times while it ran",
     )
+
+
+def test_a_disk_that_is_gone_is_not_held_against_the_trial(
+    home: Workspace, tiny_data: Path, tmp_path: Path
+) -> None:
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    with pytest.raises(Stopped):
+        searched(home, searching(data, {"search.trials": 1}), Fuse(40))
+    data.rename(tmp_path / "unmounted")
+    for _ in range(5):
+        with pytest.raises(DataError):
+            searched(home, None)
+    (tmp_path / "unmounted").rename(data)
+    searched(home, None)
+    assert [trial.state for trial in found(home).trials] == ["complete"]
 
 
 def test_hopeless_is_worse_than_the_median_of_what_is_not_larger() -> None:
