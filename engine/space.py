@@ -16,7 +16,7 @@ from engine.recipe import Range, Recipe
 from engine.recipe_file import field_at, override
 from engine.trials import Param
 
-NEVER = ("search", "data", "evaluate", "targets", "name")
+NEVER = ("search", "data", "evaluate", "quantize", "targets", "name")
 """What a search may not change: it would measure something else."""
 FACTORS = (0.8, 1.25)
 NUDGE = 0.2
@@ -259,13 +259,15 @@ def full_recipe(recipe: Recipe, params: Mapping[str, Param]) -> Recipe:
 def trial_recipe(recipe: Recipe, params: Mapping[str, Param], name: str) -> Recipe:
     """The recipe of a trial: shorter where the search says so, and reported on validation.
 
-    Its few epochs are not averaged: the first of them have learnt next to nothing.
+    Its few epochs are not averaged, as the first of them have learnt next to nothing; and it is not
+    made INT8, of which neither objective would tell.
     """
     search, train = recipe.search, recipe.train
     changes: dict[str, Any] = {
         "train.epochs": search.epochs or train.epochs,
         "train.steps_per_epoch": search.steps_per_epoch or train.steps_per_epoch,
         "train.average_best": 1,
+        "quantize.enabled": False,
         "evaluate.split": "validation",
         "name": name,
         "search": {},

@@ -60,7 +60,8 @@ def test_every_problem_of_every_key_is_named() -> None:
         "train.lr: a log range begins above 0, not at 0",
         "train.lr: input should be greater than 0, not 0.0",
         "train.lr: input should be less than or equal to 1, not 2.0",
-        "model.arch: input should be 'tinyconv', 'mobilenetv3' or 'bcresnet', not 'resnet'",
+        "model.arch: input should be 'tinyconv', 'mobilenetv3', 'bcresnet', 'conformer' or "
+        "'wav2vec2', not 'resnet'",
         "model.width: low 2 is not below high 1",
         "train.epochs: give low and high, or choices",
         "model.depthwise: is not a number; give choices",
@@ -163,9 +164,11 @@ def test_what_a_person_enters_is_checked_against_the_space() -> None:
 
 def test_a_trial_is_short_and_leaves_the_test_closed_and_the_chosen_one_is_whole() -> None:
     changes = {"search.epochs": 3, "search.steps_per_epoch": 7, "train.epochs": 30}
+    changes |= {"quantize.enabled": True}
     recipe = override(RECIPE, changes)
     trial = trial_recipe(recipe, {"model.width": 0.5}, "made-t1")
     whole = full_recipe(recipe, {"model.width": 0.5})
     assert (trial.train.epochs, trial.train.steps_per_epoch) == (3, 7)
     assert (trial.evaluate.split, trial.name, trial.model.width) == ("validation", "made-t1", 0.5)
+    assert (trial.quantize.enabled, whole.quantize.enabled) == (False, True)
     assert (whole.train.epochs, whole.evaluate.split, whole.model.width) == (30, "test", 0.5)
