@@ -20,6 +20,7 @@ NEVER = ("search", "data", "evaluate", "quantize", "targets", "name")
 """What a search may not change: it would measure something else."""
 FACTORS = (0.8, 1.25)
 NUDGE = 0.2
+DRAWS = 100
 
 Params = dict[str, Param]
 Operation = Literal["perturb", "resample", "swap"]
@@ -217,9 +218,23 @@ class Fork:
 
 
 def mutate(space: Space, parents: Sequence[Params], rng: random.Random) -> Fork:
-    """One of the parents with every number nudged, a key drawn anew, or half of another's keys."""
+    """One of the parents with every number nudged, a key drawn anew, or half of another's keys.
+
+    Drawn again while it is one of the parents; not for ever, as the space may be a point.
+    """
     at = rng.randrange(len(parents))
-    parent = parents[at]
+    for _ in range(DRAWS):
+        operation, changed = _changed(space, parents[at], parents, rng)
+        fork = Fork(at, operation, clamp(space, changed, rng))
+        if fork.params not in parents:
+            break
+    return fork
+
+
+def _changed(
+    space: Space, parent: Params, parents: Sequence[Params], rng: random.Random
+) -> tuple[Operation, Params]:
+    """A parent's keys after an operation; what is not there is to be drawn."""
     others = [other for other in parents if other != parent]
     ways: tuple[Operation, ...] = ("perturb", "resample", "swap")
     operation = rng.choice(ways if others else ways[:2])
@@ -232,7 +247,7 @@ def mutate(space: Space, parents: Sequence[Params], rng: random.Random) -> Fork:
     if operation == "resample" or changed == parent:
         operation = "resample"
         changed.pop(rng.choice(keys))
-    return Fork(at, operation, clamp(space, changed, rng))
+    return operation, changed
 
 
 def problems_of(recipe: Recipe, space: Space, params: Mapping[str, Param]) -> list[str]:

@@ -141,7 +141,18 @@ def test_perturbing_moves_numbers_by_a_factor_or_a_fifth_of_their_range() -> Non
 def test_resampling_changes_one_key_and_what_hangs_on_it() -> None:
     for parent, _, child in forks("resample"):
         both = parent.keys() & child.keys()
-        assert sum(parent[key] != child[key] for key in both) <= 1
+        assert sum(parent[key] != child[key] for key in both) == 1
+
+
+@given(SEEDS)
+def test_a_fork_is_none_of_its_parents(seed: int) -> None:
+    parents = [drawn(seed), drawn(seed + 1)]
+    assert mutate(MADE, parents, random.Random(seed)).params not in parents
+
+
+def test_the_only_point_of_a_space_is_forked_into_itself() -> None:
+    space = space_of(override(RECIPE, {"search.space": {"model.width": {"choices": [0.5]}}}))
+    assert mutate(space, [{"model.width": 0.5}], random.Random(0)).params == {"model.width": 0.5}
 
 
 def test_a_swap_takes_each_key_from_one_of_two_parents() -> None:
