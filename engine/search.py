@@ -126,7 +126,7 @@ class _Attempt:
     def _warm(self, recipe: Recipe) -> Recipe:
         """A fork begins with the weights of its parent, as far as they fit."""
         asked = self.asked
-        if asked.parent is None or asked.operation == "retry":
+        if not asked.forked:
             return recipe
         run = next(trial.run for trial in self.study.shown() if trial.number == asked.parent)
         best = Run(self.workspace.root / "runs" / run).best
@@ -186,7 +186,7 @@ class _Attempt:
         quality = self.search.quality
         self.curve.append(minimised((_quality(event, quality), 0), quality)[0])
         assert self.size is not None
-        peers = self.study.curves(self.size.macs)
+        peers = self.study.curves(self.size.macs, forks=self.asked.forked)
         why = hopeless(self.curve, peers, self.search.stop_after)
         if why and event.epoch < self.epochs:
             self.why = why
@@ -296,7 +296,8 @@ def hopeless(curve: Sequence[float], peers: Sequence[Sequence[float]], least: in
     """Why a trial is not worth its time, "" while it is; curves hold a value an epoch, low is good.
 
     From the second epoch on the best so far must keep up with the median of the peers, once there
-    are enough: complete trials that take no more arithmetic, which it would have to beat.
+    are enough: complete trials that take no more arithmetic, which it would have to beat; for one
+    that is no fork, no forks, which begin with what their parents learnt.
     """
     epoch = len(curve)
     if not least or len(peers) < least or epoch < 2:

@@ -92,6 +92,11 @@ class Asked:
         """Its number in the study."""
         return self.asking.number
 
+    @property
+    def forked(self) -> bool:
+        """Whether it begins with what a parent has learnt."""
+        return _forked(self.parent, self.operation)
+
     def keep(self, key: str, value: Any) -> None:
         """Write a fact of a trial that runs; not where another process has declared it lost."""
         with suppress(UpdateFinishedTrialError):
@@ -136,9 +141,14 @@ class Study:
         """The trials as plain values."""
         return tuple(_trial(trial) for trial in self.trials())
 
-    def curves(self, macs: int) -> list[tuple[float, ...]]:
-        """The curves of the complete trials that take no more arithmetic."""
-        outcomes = [t.user_attrs["outcome"] for t in self.trials() if t.state == Fate.COMPLETE]
+    def curves(self, macs: int, *, forks: bool) -> list[tuple[float, ...]]:
+        """The curves of the complete trials that take no more arithmetic, with those of `forks`."""
+        complete = [t.user_attrs for t in self.trials() if t.state == Fate.COMPLETE]
+        outcomes = [
+            attrs["outcome"]
+            for attrs in complete
+            if forks or not _forked(attrs.get("parent"), attrs.get("operation", ""))
+        ]
         return [tuple(each["curve"]) for each in outcomes if each["macs"] <= macs]
 
     def left(self, workspace: Workspace) -> list[Asked]:
@@ -264,6 +274,11 @@ class Study:
         finally:
             ended.set()
             thread.join()
+
+
+def _forked(parent: int | None, operation: str) -> bool:
+    """Whether a trial is a fork; one that is only tried again begins like any other."""
+    return parent is not None and operation != "retry"
 
 
 def _sampler(recipe: Recipe, rng: random.Random) -> BaseSampler:

@@ -291,6 +291,17 @@ def test_the_view_tells_what_came_of_each_trial(home: Workspace) -> None:
     assert found.importance == {}
 
 
+def test_a_trial_that_begins_fresh_is_not_measured_against_forks(home: Workspace) -> None:
+    begun(home, 3)
+    told(home, "complete", Outcome(values=(0.5, 100.0), macs=100, curve=(0.9, 0.5)))
+    fork(home, NAME, 0, {"model.width": 1.5})
+    told(home, "complete", Outcome(values=(0.1, 90.0), macs=90, curve=(0.2, 0.1)))
+    with Study.opened(home, NAME, None) as study:
+        assert study.curves(100, forks=False) == [(0.9, 0.5)]
+        assert study.curves(100, forks=True) == [(0.9, 0.5), (0.2, 0.1)]
+        assert study.curves(95, forks=False) == []
+
+
 def test_importance_is_a_share_of_each_key(tmp_path: Path) -> None:
     whole(tmp_path, 20)
     importance = view(Workspace(tmp_path), NAME).importance
