@@ -295,7 +295,8 @@ class Evaluate(Section):
     """Hops timed on the exported model, after a warm-up."""
     split: Literal["test", "validation"] = "test"
     """What the report is of. A search takes validation, so that its many trials, of which the best
-    is chosen, leave the test split closed."""
+    is chosen, leave the test split closed; nothing is shipped, and the threshold is that of the
+    best epoch."""
 
 
 class Targets(Section):

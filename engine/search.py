@@ -30,11 +30,12 @@ from engine.jobs import Control, Stopped
 from engine.models import build
 from engine.recipe import Recipe
 from engine.recipe_file import dump, override
+from engine.report import Report
 from engine.runs import EventLog, Run, Workspace, read_events
 from engine.space import trial_recipe
 from engine.study import Asked, Outcome, Study, want
 from engine.study_file import create
-from engine.train import resume_log, train
+from engine.train import frr_noisy, resume_log, train
 from engine.trials import Quality, TrialState, minimised
 
 WORDS_HEARD = sum(condition.positive for condition in CONDITIONS)
@@ -84,7 +85,6 @@ class _Attempt:
         self.epochs = 0
         self.curve: list[float] = []
         self.last: Validated | None = None
-        self.best: Validated | None = None
         self.why = ""
         self.began_s = time.monotonic()
 
@@ -126,7 +126,7 @@ class _Attempt:
     def _warm(self, recipe: Recipe) -> Recipe:
         """A fork begins with the weights of its parent, as far as they fit."""
         asked = self.asked
-        if asked.parent is None or asked.operation == "retry":
+        if not asked.forked:
             return recipe
         run = next(trial.run for trial in self.study.shown() if trial.number == asked.parent)
         best = Run(self.workspace.root / "runs" / run).best
@@ -170,6 +170,9 @@ class _Attempt:
         except (RecipeError, CheckpointError, DeviceError) as error:
             log.append(JobFailed(error.message, error.hint))
             self._end("failed", run.name, emit, self._known(self.last, _sentence(error)))
+        except WakewordError:  # the whole search ends, and the trial is not to blame
+            asked.keep("cuts", asked.cuts)
+            raise
         finally:
             log.append(JobFinished("train", outcome, time.monotonic() - self.began_s))
 
@@ -178,27 +181,28 @@ class _Attempt:
         if not isinstance(event, Validated):
             return
         self.last = event
-        self.best = event if event.best else self.best
         if event.averaged:
             return
         quality = self.search.quality
         self.curve.append(minimised((_quality(event, quality), 0), quality)[0])
         assert self.size is not None
-        peers = self.study.curves(self.size.macs)
+        peers = self.study.curves(self.size.macs, forks=self.asked.forked)
         why = hopeless(self.curve, peers, self.search.stop_after)
         if why and event.epoch < self.epochs:
             self.why = why
             self.control.stop()
 
     def _complete(self, run: Run, emit: Emit) -> None:
-        report, best = run.report_json(), self.best
-        assert report is not None
-        assert best is not None
-        p50 = report["latency_ms"]["p50"]
+        """Tell what the report says: the last validation need not be of what is shipped."""
+        report = Report.from_json(run.report.read_text(encoding="utf-8"))
+        shipped, last = report.validation, self.last
+        assert last is not None
+        best = replace(last, pauc=shipped.pauc, fah=shipped.fah, frr=shipped.frr)
+        best = replace(best, frr_noisy=frr_noisy(shipped))
+        p50 = report.latency_ms["p50"]
         macs = self.search.latency == "macs"
-        latency = float(report["macs"]) if macs else round(p50, ROUNDED_MS)
-        feasible = not report["warnings"]
-        outcome = replace(self._known(best), latency_ms=p50, feasible=feasible)
+        latency = float(report.macs) if macs else round(p50, ROUNDED_MS)
+        outcome = replace(self._known(best), latency_ms=p50, feasible=not report.warnings)
         values = _quality(best, self.search.quality), latency
         self._end("complete", run.name, emit, replace(outcome, values=values))
 
@@ -292,7 +296,8 @@ def hopeless(curve: Sequence[float], peers: Sequence[Sequence[float]], least: in
     """Why a trial is not worth its time, "" while it is; curves hold a value an epoch, low is good.
 
     From the second epoch on the best so far must keep up with the median of the peers, once there
-    are enough: complete trials that take no more arithmetic, which it would have to beat.
+    are enough: complete trials that take no more arithmetic, which it would have to beat; for one
+    that is no fork, no forks, which begin with what their parents learnt.
     """
     epoch = len(curve)
     if not least or len(peers) < least or epoch < 2:

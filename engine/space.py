@@ -16,10 +16,11 @@ from engine.recipe import Range, Recipe
 from engine.recipe_file import field_at, override
 from engine.trials import Param
 
-NEVER = ("search", "data", "evaluate", "targets", "name")
+NEVER = ("search", "data", "evaluate", "quantize", "targets", "name")
 """What a search may not change: it would measure something else."""
 FACTORS = (0.8, 1.25)
 NUDGE = 0.2
+DRAWS = 100
 
 Params = dict[str, Param]
 Operation = Literal["perturb", "resample", "swap"]
@@ -217,9 +218,23 @@ class Fork:
 
 
 def mutate(space: Space, parents: Sequence[Params], rng: random.Random) -> Fork:
-    """One of the parents with every number nudged, a key drawn anew, or half of another's keys."""
+    """One of the parents with every number nudged, a key drawn anew, or half of another's keys.
+
+    Drawn again while it is one of the parents; not for ever, as the space may be a point.
+    """
     at = rng.randrange(len(parents))
-    parent = parents[at]
+    for _ in range(DRAWS):
+        operation, changed = _changed(space, parents[at], parents, rng)
+        fork = Fork(at, operation, clamp(space, changed, rng))
+        if fork.params not in parents:
+            break
+    return fork
+
+
+def _changed(
+    space: Space, parent: Params, parents: Sequence[Params], rng: random.Random
+) -> tuple[Operation, Params]:
+    """A parent's keys after an operation; what is not there is to be drawn."""
     others = [other for other in parents if other != parent]
     ways: tuple[Operation, ...] = ("perturb", "resample", "swap")
     operation = rng.choice(ways if others else ways[:2])
@@ -232,7 +247,7 @@ def mutate(space: Space, parents: Sequence[Params], rng: random.Random) -> Fork:
     if operation == "resample" or changed == parent:
         operation = "resample"
         changed.pop(rng.choice(keys))
-    return Fork(at, operation, clamp(space, changed, rng))
+    return operation, changed
 
 
 def problems_of(recipe: Recipe, space: Space, params: Mapping[str, Param]) -> list[str]:
@@ -259,13 +274,15 @@ def full_recipe(recipe: Recipe, params: Mapping[str, Param]) -> Recipe:
 def trial_recipe(recipe: Recipe, params: Mapping[str, Param], name: str) -> Recipe:
     """The recipe of a trial: shorter where the search says so, and reported on validation.
 
-    Its few epochs are not averaged: the first of them have learnt next to nothing.
+    Its few epochs are not averaged, as the first of them have learnt next to nothing; and it is not
+    made INT8, of which neither objective would tell.
     """
     search, train = recipe.search, recipe.train
     changes: dict[str, Any] = {
         "train.epochs": search.epochs or train.epochs,
         "train.steps_per_epoch": search.steps_per_epoch or train.steps_per_epoch,
         "train.average_best": 1,
+        "quantize.enabled": False,
         "evaluate.split": "validation",
         "name": name,
         "search": {},

@@ -8,19 +8,21 @@ process was killed in between.
 import random
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import optuna
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.importance import get_param_importances
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.trial import FrozenTrial
 from optuna.trial import Trial as Asking
 from optuna.trial import TrialState as Fate
+from sqlalchemy.exc import SQLAlchemyError
 
 from engine.errors import DataError, RecipeError
 from engine.recipe import Recipe
@@ -90,9 +92,15 @@ class Asked:
         """Its number in the study."""
         return self.asking.number
 
+    @property
+    def forked(self) -> bool:
+        """Whether it begins with what a parent has learnt."""
+        return _forked(self.parent, self.operation)
+
     def keep(self, key: str, value: Any) -> None:
-        """Write a fact of a trial that runs."""
-        self.asking.set_user_attr(key, value)
+        """Write a fact of a trial that runs; not where another process has declared it lost."""
+        with suppress(UpdateFinishedTrialError):
+            self.asking.set_user_attr(key, value)
 
 
 class Study:
@@ -133,9 +141,14 @@ class Study:
         """The trials as plain values."""
         return tuple(_trial(trial) for trial in self.trials())
 
-    def curves(self, macs: int) -> list[tuple[float, ...]]:
-        """The curves of the complete trials that take no more arithmetic."""
-        outcomes = [t.user_attrs["outcome"] for t in self.trials() if t.state == Fate.COMPLETE]
+    def curves(self, macs: int, *, forks: bool) -> list[tuple[float, ...]]:
+        """The curves of the complete trials that take no more arithmetic, with those of `forks`."""
+        complete = [t.user_attrs for t in self.trials() if t.state == Fate.COMPLETE]
+        outcomes = [
+            attrs["outcome"]
+            for attrs in complete
+            if forks or not _forked(attrs.get("parent"), attrs.get("operation", ""))
+        ]
         return [tuple(each["curve"]) for each in outcomes if each["macs"] <= macs]
 
     def left(self, workspace: Workspace) -> list[Asked]:
@@ -166,19 +179,34 @@ class Study:
         with quiet():
             if self.shared:
                 fail_stale_trials(self.study)
-            begun = self.trials()
-            if len(begun) >= self.wanted:
+            begun = len(self.trials()) - len(self._retried())
+            if begun >= self.wanted:
                 return None
-            rng = random.Random(f"{self.recipe.search.seed}/{len(begun)}")
+            # Processes that ask together must not try the same.
+            seed = None if self.shared else f"{self.recipe.search.seed}/{begun}"
+            rng = random.Random(seed)
             self.study.sampler = _sampler(self.recipe, rng)
-            self._fork(len(begun), rng)
-            asking = self.study.ask()
-            suggest(self.space, partial(_drawn, asking))
-            if self._beyond(asking.number):
-                self.study.tell(asking.number, state=Fate.FAIL)
-                return None
-            asking.set_user_attr("begun", True)
-            return self._asked(asking)
+            self._fork(begun, rng)
+            with suppress(UpdateFinishedTrialError):
+                return self._propose()
+        return self.ask()  # two processes took the same waiting trial, and the other has ended it
+
+    def _propose(self) -> Asked | None:
+        """A new trial, or one that waits; None if the last that was wanted is another's."""
+        asking = self.study.ask()
+        if self.shared:
+            self.storage.record_heartbeat(asking._trial_id)
+        suggest(self.space, partial(_drawn, asking))
+        if self._beyond(asking.number):
+            self.study.tell(asking.number, state=Fate.FAIL)
+            return None
+        asking.set_user_attr("begun", True)
+        return self._asked(asking)
+
+    def _retried(self) -> set[int]:
+        """The lost trials that are tried once more: each counts once."""
+        trials = [trial.user_attrs for trial in self.study.get_trials(deepcopy=False)]
+        return {attrs["parent"] for attrs in trials if attrs.get("operation") == "retry"}
 
     def _asked(self, asking: Asking) -> Asked:
         attrs = asking.user_attrs
@@ -189,7 +217,8 @@ class Study:
     def _beyond(self, number: int) -> bool:
         """Whether another process asked for the last trial that was wanted, just before."""
         earlier = self.study.get_trials(deepcopy=False)[:number]
-        return sum(self._counts(trial) for trial in earlier) >= self.wanted
+        retried = self._retried()
+        return sum(self._counts(t) for t in earlier if t.number not in retried) >= self.wanted
 
     def _counts(self, trial: FrozenTrial) -> bool:
         return bool(trial.user_attrs.get("begun")) or trial.state == Fate.RUNNING
@@ -217,12 +246,13 @@ class Study:
         return {key: value for key, value in params.items() if key != free}
 
     def tell(self, asked: Asked, state: TrialState, outcome: Outcome) -> None:
-        """Write what came of a trial."""
-        with quiet():
+        """Write what came of a trial, unless another process took it for lost and ended it."""
+        with quiet(), suppress(UpdateFinishedTrialError):
             asked.keep("outcome", asdict(outcome))
             if outcome.values:
                 asked.asking.set_constraint("targets", 0.0 if outcome.feasible else 1.0)
-            self.study.tell(asked.number, outcome.values, state=FATES[state])
+            fate = FATES[state]
+            self.study.tell(asked.number, outcome.values, state=fate, skip_if_finished=True)
 
     @contextmanager
     def beating(self, asked: Asked) -> Iterator[None]:
@@ -233,7 +263,8 @@ class Study:
 
         def beat() -> None:
             while not ended.wait(BEAT_S):
-                self.storage.record_heartbeat(trial)
+                with suppress(SQLAlchemyError, StorageInternalError):  # the next beat may be heard
+                    self.storage.record_heartbeat(trial)
 
         self.storage.record_heartbeat(trial)
         thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
@@ -243,6 +274,11 @@ class Study:
         finally:
             ended.set()
             thread.join()
+
+
+def _forked(parent: int | None, operation: str) -> bool:
+    """Whether a trial is a fork; one that is only tried again begins like any other."""
+    return parent is not None and operation != "retry"
 
 
 def _sampler(recipe: Recipe, rng: random.Random) -> BaseSampler:

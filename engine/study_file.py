@@ -123,6 +123,8 @@ def load(storage: RDBStorage, workspace: Workspace, name: str) -> optuna.Study:
 
 
 def unknown(workspace: Workspace, name: str) -> DataError:
-    """That there is no such study, and which there are."""
+    """That there is no such study here, and which there are, or where else it is."""
+    if name in studies(workspace):
+        return DataError(f"study {name!r} is kept in another database", "give its --storage")
     known = ", ".join(studies(workspace)) or "none yet"
     return DataError(f"no study {name!r} in {workspace.root}", f"studies here: {known}")

@@ -88,12 +88,12 @@ def train(
             trainer.provenance["teachers"] = teachers
         trainer.prepare(workspace.cache, emit=emit, control=control)
         _Loop(trainer, run, emit, control).go()
-    validation, test = (
-        Heard(packed, select(packed, recipe.data, split), recipe)
-        for split in ("validation", recipe.evaluate.split)
-    )
-    finds = used(packed, recipe.data)
-    _test(run, validation, test, finds, emit=emit, control=control)
+        validation, test = (
+            Heard(packed, select(packed, recipe.data, split), recipe)
+            for split in ("validation", recipe.evaluate.split)
+        )
+        finds = used(packed, recipe.data)
+        _test(run, validation, test, finds, emit=emit, control=control)
 
 
 def _packed(
@@ -158,7 +158,8 @@ class _Loop:
                 self.losses.append(trainer.step())
                 self._after_step()
         self._try_average()
-        self._settle()
+        if trainer.recipe.evaluate.split == "test":  # a search ships nothing
+            self._settle()
 
     def _ship(self, shipped: Checkpoint, result: Measured) -> None:
         """Write the best weights so far, of the float student or the INT8 one."""
@@ -313,7 +314,7 @@ def _rank(result: Measured, recipe: Recipe) -> tuple[int, float]:
     return sum(share.wrong if kept else share.clips for share in heard), result.det_area
 
 
-def _frr_noisy(result: Measured) -> float:
+def frr_noisy(result: Measured) -> float:
     """FRR over the clips in noise and rooms."""
     names = [c.cohort for c in CONDITIONS if c.positive and c.cohort != CLEAN]
     shares = [result.cohorts[name] for name in names]
@@ -335,7 +336,7 @@ def _validated(trainer: Trainer, result: Measured, threshold: float, *, best: bo
         target_fah=trainer.recipe.evaluate.target_fah,
         threshold=threshold,
         det_area=result.det_area,
-        frr_noisy=_frr_noisy(result),
+        frr_noisy=frr_noisy(result),
         best=best,
     )
 
@@ -388,6 +389,11 @@ def reported(name: str, report: Report) -> Reported:
 
 
 def resume_log(run: Run) -> EventLog:
-    """Open a run's event file cut back to its last checkpoint: what came later happens again."""
+    """Open a run's event file cut back to its last checkpoint: what came later happens again.
+
+    Nothing does in a finished run: its file is whole.
+    """
+    if run.finished():
+        return EventLog(run.events)
     keep = load(run.last).event_number if run.last.exists() else 0
     return EventLog(run.events, keep=keep)

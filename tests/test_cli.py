@@ -212,6 +212,17 @@ def test_pooling_refuses_to_count_a_clip_twice(
     assert "two of the runs tested fold 3" in capsys.readouterr().err
 
 
+def test_what_was_judged_on_validation_is_not_pooled_with_tests(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finished_run(Workspace(tmp_path), "tried")
+    run.report.write_text(
+        run.report.read_text().replace('"split": "test"', '"split": "validation"')
+    )
+    assert main(["evaluate", "--pool", "1", "--workspace", str(tmp_path)]) == 1
+    assert "001-tried was judged on its validation split" in capsys.readouterr().err
+
+
 def test_a_dry_run_says_what_a_training_takes_and_makes_nothing(
     tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +25,14 @@ from engine.checkpoint import load, save
 from engine.compare import Outcomes
 from engine.dataset import fold_of
 from engine.errors import BusyError, DataError
-from engine.events import Event, JobFailed, TrialFinished, TrialStarted, Validated
+from engine.events import (
+    Event,
+    JobFailed,
+    Reported,
+    TrialFinished,
+    TrialStarted,
+    Validated,
+)
 from engine.jobs import Control, Jobs, Stopped
 from engine.recipe import Recipe
 from engine.recipe_file import dump, override
@@ -116,6 +124,15 @@ def test_a_trial_never_opens_the_test_split(hunt: Workspace) -> None:
     assert {fold_of(group) for group in groups} == {(run.recipe().data.fold + 1) % 5}
 
 
+def test_a_trial_is_validated_once_an_epoch_and_its_threshold_is_not_settled(
+    hunt: Workspace,
+) -> None:
+    run = run_of(hunt, found(hunt).trials[0])
+    events = [r.event for r in read_events(run.events) if isinstance(r.event, Validated)]
+    assert [event.epoch for event in events] == list(range(1, run.recipe().train.epochs + 1))
+    assert {event.hearings for event in events} == {1}
+
+
 def test_the_events_of_a_trial_say_what_it_is(hunt: Workspace) -> None:
     trial = found(hunt).trials[1]
     events = [record.event for record in read_events(run_of(hunt, trial).events)]
@@ -200,6 +217,30 @@ def test_a_search_that_is_stopped_goes_on(
     assert facts(home) == facts(hunt)[:1]
 
 
+def test_a_trial_that_is_cut_off_after_its_report_is_what_its_report_says(
+    home: Workspace, tiny_data: Path
+) -> None:
+    """What came after the last checkpoint, here the mean of two epochs, stays in its file."""
+    space = {"train.average_best": {"choices": [2]}}
+    recipe = searching(tiny_data, {"search.space": space, "search.trials": 1})
+
+    def cut(event: Event) -> None:
+        if isinstance(event, Reported):
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        search(recipe, home, name="hunt", emit=cut, control=Control())
+    run = home.runs()[0]
+    before = [r.event for r in read_events(run.events) if isinstance(r.event, Validated)]
+    searched(home, None)
+    after = [r.event for r in read_events(run.events) if isinstance(r.event, Validated)]
+    assert before[-1].averaged == 2
+    assert after == before
+    (trial,) = found(home).trials
+    shipped = Report.from_json(run.report.read_text()).validation
+    assert (trial.pauc, trial.fah) == (shipped.pauc, shipped.fah)
+
+
 def test_a_search_holds_the_gpu_lane(home: Workspace, tiny_data: Path) -> None:
     with home.lock(), pytest.raises(BusyError):
         Jobs(home).start("search", lambda emit, control: None)
@@ -277,6 +318,21 @@ def test_what_always_ends_its_process_is_given_up(home: Workspace, tiny_data: Pa
         "failed",
         "the process was ended 4 times while it ran",
     )
+
+
+def test_a_disk_that_is_gone_is_not_held_against_the_trial(
+    home: Workspace, tiny_data: Path, tmp_path: Path
+) -> None:
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    with pytest.raises(Stopped):
+        searched(home, searching(data, {"search.trials": 1}), Fuse(40))
+    data.rename(tmp_path / "unmounted")
+    for _ in range(5):
+        with pytest.raises(DataError):
+            searched(home, None)
+    (tmp_path / "unmounted").rename(data)
+    searched(home, None)
+    assert [trial.state for trial in found(home).trials] == ["complete"]
 
 
 def test_hopeless_is_worse_than_the_median_of_what_is_not_larger() -> None:

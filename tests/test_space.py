@@ -141,7 +141,18 @@ def test_perturbing_moves_numbers_by_a_factor_or_a_fifth_of_their_range() -> Non
 def test_resampling_changes_one_key_and_what_hangs_on_it() -> None:
     for parent, _, child in forks("resample"):
         both = parent.keys() & child.keys()
-        assert sum(parent[key] != child[key] for key in both) <= 1
+        assert sum(parent[key] != child[key] for key in both) == 1
+
+
+@given(SEEDS)
+def test_a_fork_is_none_of_its_parents(seed: int) -> None:
+    parents = [drawn(seed), drawn(seed + 1)]
+    assert mutate(MADE, parents, random.Random(seed)).params not in parents
+
+
+def test_the_only_point_of_a_space_is_forked_into_itself() -> None:
+    space = space_of(override(RECIPE, {"search.space": {"model.width": {"choices": [0.5]}}}))
+    assert mutate(space, [{"model.width": 0.5}], random.Random(0)).params == {"model.width": 0.5}
 
 
 def test_a_swap_takes_each_key_from_one_of_two_parents() -> None:
@@ -164,9 +175,11 @@ def test_what_a_person_enters_is_checked_against_the_space() -> None:
 
 def test_a_trial_is_short_and_leaves_the_test_closed_and_the_chosen_one_is_whole() -> None:
     changes = {"search.epochs": 3, "search.steps_per_epoch": 7, "train.epochs": 30}
+    changes |= {"quantize.enabled": True}
     recipe = override(RECIPE, changes)
     trial = trial_recipe(recipe, {"model.width": 0.5}, "made-t1")
     whole = full_recipe(recipe, {"model.width": 0.5})
     assert (trial.train.epochs, trial.train.steps_per_epoch) == (3, 7)
     assert (trial.evaluate.split, trial.name, trial.model.width) == ("validation", "made-t1", 0.5)
+    assert (trial.quantize.enabled, whole.quantize.enabled) == (False, True)
     assert (whole.train.epochs, whole.evaluate.split, whole.model.width) == (30, "test", 0.5)

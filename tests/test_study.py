@@ -1,17 +1,21 @@
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 import warnings
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from optuna.trial import Trial as Asking
 from studying import NAME, finish, go_on, made_recipe, made_values, tried
 
 from engine.errors import DataError, RecipeError
 from engine.runs import Workspace
-from engine.study import Asked, Outcome, Study, fork, view, want
+from engine.space import Dimension
+from engine.study import LOST, Asked, Outcome, Study, fork, view, want
 from engine.study_file import create, studies
 from engine.trials import Trial
 
@@ -96,6 +100,82 @@ def test_two_processes_share_a_study_and_each_trial_is_of_one(tmp_path: Path) ->
     assert [trial.state for trial in trials] == ["complete"] * 40
     assert {trial.run for trial in trials} == {"of one", "of two"}
     assert all(trial.values == made_values(trial.params) for trial in trials)
+    sampled = [tuple(trial.params.items()) for trial in trials if trial.parent is None]
+    assert len(set(sampled)) == len(sampled)
+
+
+def shared(folder: Path, trials: int) -> tuple[Workspace, Workspace, str]:
+    """Two workspaces and the database that both search in."""
+    folder.mkdir(exist_ok=True)
+    url = f"sqlite:///{folder}/shared.db"
+    homes = Workspace(folder / "one"), Workspace(folder / "two")
+    for each in homes:
+        create(each, NAME, made_recipe(), trials, url)
+    return *homes, url
+
+
+def fall_silent(folder: Path) -> None:
+    """Let all that runs seem lost."""
+    with closing(sqlite3.connect(folder / "shared.db")) as database, database:
+        database.execute("UPDATE trial_heartbeats SET heartbeat = '2000-01-01 00:00:00'")
+
+
+def test_processes_that_ask_together_try_different_things(tmp_path: Path) -> None:
+    """Each finds that as many trials have begun as the other does."""
+    params = []
+    for number in range(2):
+        one, _, url = shared(tmp_path / str(number), 4)
+        with Study.opened(one, NAME, url) as study:
+            asked = study.ask()
+            assert asked is not None
+            params.append(asked.params)
+    assert params[0] != params[1]
+
+
+def test_a_trial_that_another_process_took_for_lost_is_tried_again_and_counts_once(
+    tmp_path: Path,
+) -> None:
+    one, two, url = shared(tmp_path, 3)
+    with Study.opened(one, NAME, url) as slow:
+        asked = slow.ask()
+        assert asked is not None
+        fall_silent(tmp_path)
+        go_on(two, url)
+        with slow.beating(asked):
+            asked.keep("run", "of one")
+            finish(slow, asked)
+        assert slow.ask() is None
+    lost, *others = tried(one, url)
+    assert (lost.state, lost.why, lost.run) == ("failed", LOST, "")
+    assert [trial.state for trial in others] == ["complete"] * 3
+    assert (others[0].operation, others[0].params) == ("retry", asked.params)
+
+
+def test_what_is_lost_before_it_is_whole_does_not_run_for_ever(tmp_path: Path) -> None:
+    one, two, url = shared(tmp_path, 2)
+    with Study.opened(one, NAME, url) as study:
+        study.space = (Dimension("without choices", "choice"),)
+        with pytest.raises(ValueError, match="choices"):
+            study.ask()
+    fall_silent(tmp_path)
+    go_on(two, url)
+    assert [trial.state for trial in tried(two, url)] == ["complete"] * 2
+
+
+def test_a_waiting_trial_that_another_process_has_ended_is_nobodys(tmp_path: Path) -> None:
+    """Of two that took it the faster one ends it before the other has drawn its keys."""
+    one, two, url = shared(tmp_path, 2)
+    with Study.opened(one, NAME, url) as mine:
+        first = mine.ask()
+        assert first is not None
+        finish(mine, first)
+    fork(one, NAME, 0, {"model.width": 1.5}, url)
+    with Study.opened(one, NAME, url) as mine, Study.opened(two, NAME, url) as theirs:
+        taken, again = mine.ask(), theirs._asked(Asking(theirs.study, 2))
+        assert taken is not None
+        finish(mine, taken)
+        finish(theirs, again)
+    assert [trial.state for trial in tried(one, url)] == ["complete"] * 2
 
 
 def test_another_space_cannot_join_a_shared_study(tmp_path: Path) -> None:
@@ -209,6 +289,17 @@ def test_the_view_tells_what_came_of_each_trial(home: Workspace) -> None:
     assert (found.front, len(found.hypervolume), found.wanted) == ((0,), 4, 5)
     assert found.space["loss.focal_gamma"] == "0.5 to 4, when loss.kind = focal"
     assert found.importance == {}
+
+
+def test_a_trial_that_begins_fresh_is_not_measured_against_forks(home: Workspace) -> None:
+    begun(home, 3)
+    told(home, "complete", Outcome(values=(0.5, 100.0), macs=100, curve=(0.9, 0.5)))
+    fork(home, NAME, 0, {"model.width": 1.5})
+    told(home, "complete", Outcome(values=(0.1, 90.0), macs=90, curve=(0.2, 0.1)))
+    with Study.opened(home, NAME, None) as study:
+        assert study.curves(100, forks=False) == [(0.9, 0.5)]
+        assert study.curves(100, forks=True) == [(0.9, 0.5), (0.2, 0.1)]
+        assert study.curves(95, forks=False) == []
 
 
 def test_importance_is_a_share_of_each_key(tmp_path: Path) -> None:

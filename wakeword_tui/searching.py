@@ -66,12 +66,16 @@ def start_search(jobs: Jobs, recipe: Recipe | None, study: str, trials: int) -> 
 
 
 def studies(workspace: Workspace) -> list[str]:
-    """Names of the studies of a workspace, the one first that was written to last."""
+    """Names of the studies of a workspace, the one first that was written to last.
+
+    Those in databases elsewhere come after all that can be read.
+    """
     from engine.study import studies as names
 
-    def written(name: str) -> float:
-        files = (workspace.studies / f"{name}{end}" for end in (".toml", ".db"))
-        return max(path.stat().st_mtime for path in files if path.exists())
+    def written(name: str) -> tuple[bool, float]:
+        recipe, database = (workspace.studies / f"{name}{end}" for end in (".toml", ".db"))
+        here = database.exists()
+        return here, max(path.stat().st_mtime for path in (recipe, database)[: 1 + here])
 
     return sorted(names(workspace), key=written, reverse=True)
 

@@ -120,7 +120,9 @@ def header(view: StudyView, width: int) -> Content:
     return Content.styled(names + ("what was tried" if width >= SETTINGS_FROM else ""), "$dim")
 
 
-def trial_line(trial: Trial, view: StudyView, width: int, now: str | None = None) -> Content:
+def trial_line(
+    trial: Trial, view: StudyView, width: int, now: str | None = None, held: str = ""
+) -> Content:
     """A trial: on the front or not, state, numbers, where it comes from, what was tried.
 
     `now` is how far a trial is that has not ended, None where nobody runs it. Where nothing was
@@ -133,7 +135,7 @@ def trial_line(trial: Trial, view: StudyView, width: int, now: str | None = None
         f"{trial.number:>4}  ",
         (f"{state:<8}", style),
     )
-    told = (now or "s goes on with it") if trial.state == "running" else trial.why
+    told = (now or held or "s goes on with it") if trial.state == "running" else trial.why
     if told and trial.pauc is None and trial.frr is None:
         return head + Content(told)
     return head + Content.assemble(

@@ -2,6 +2,8 @@
 
 import shutil
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,12 +13,13 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
 
+from engine.errors import DataError
 from engine.events import Emit, JobStarted, TrialFinished, TrialStarted
 from engine.jobs import Control
 from engine.recipe import Recipe
 from engine.recipe_file import dump, override
 from engine.runs import Workspace
-from engine.study import BUSY_S, Study
+from engine.study import BUSY_S, Study, create
 from engine.study import view as study_view
 from engine.trials import Trial
 from tests.tiny import tiny_recipe
@@ -27,7 +30,7 @@ from tests.tui.studying import RECIPE, made_view, write_study
 from wakeword_tui import trade
 from wakeword_tui.app import WakewordApp
 from wakeword_tui.draft import Draft
-from wakeword_tui.searching import Searching
+from wakeword_tui.searching import Searching, studies
 from wakeword_tui.store import Store
 from wakeword_tui.studies import begin_problems, begin_recipe
 from wakeword_tui.widgets.trials import TrialTable
@@ -297,6 +300,48 @@ def test_neither_the_screen_nor_quitting_waits_for_a_locked_database(home: Works
     play(home, story)
     locked.close()
     assert time.monotonic() - began < BUSY_S / 2
+
+
+def test_another_process_in_the_workspace_need_not_run_the_study(home: Workspace) -> None:
+    program = "import sys, time; from pathlib import Path; from engine.runs import Workspace\n"
+    program += "with Workspace(Path(sys.argv[1])).lock(): print('held', flush=True); time.sleep(99)"
+    command = [sys.executable, "-c", program, str(home.root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+
+        async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+            await opened(app, pilot)
+            await see(app, pilot, f"process {other.pid} holds the workspace", "1 left")
+
+        try:
+            play(home, story, LARGE)
+        finally:
+            other.kill()
+
+
+def test_a_study_that_is_kept_elsewhere_is_not_in_front(home: Workspace, tmp_path: Path) -> None:
+    time.sleep(0.01)
+    create(home, "far", RECIPE, 9, f"sqlite:///{tmp_path}/shared.db")
+    assert studies(home) == ["mel40", "far"]
+    with pytest.raises(DataError, match="'far' is kept in another database"):
+        study_view(home, "far")
+
+
+def test_what_is_asked_of_a_trial_is_asked_of_the_study_it_is_shown_of(home: Workspace) -> None:
+    """Another study is read within a moment; until then its trials are not those in the table."""
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        table = await opened(app, pilot)
+        view = app.desk.studies.view
+        assert view is not None
+        assert app.desk.studies.found is not None
+        assert table.shown == (view, table.current)
+        other = replace(view, name="other")
+        app.desk.studies.found = replace(app.desk.studies.found, view=other)
+        assert app.screen._trial() is None  # type: ignore[attr-defined]
+
+    play(home, story)
 
 
 def test_the_front_is_stairs_and_the_chosen_trial_stands_on_top() -> None:

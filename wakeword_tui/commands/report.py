@@ -164,6 +164,10 @@ def show_pooled(runs: Sequence[Run], as_json: bool) -> int:
     """Print what the tests of several folds give together."""
     _refuse_repeats(runs)
     reports = [read(run) for run in runs]
+    for run, report in zip(runs, reports, strict=True):
+        if report.split != "test":
+            message = f"{run.name} was judged on its {report.split} split, not tested"
+            raise DataError(message, 'pool runs of evaluate.split = "test"')
     pooled = pool([report.test for report in reports])
     if as_json:
         say(pooled.to_json())

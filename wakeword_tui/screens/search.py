@@ -118,15 +118,16 @@ class SearchScreen(Page):
         if self._laid[0] is not view or self._laid[1] != self._order:
             self._laid = view, self._order
             self._trials = trade.ordered(view, self._order)
-        now = trade.now_line(store) if store else self._elsewhere()
+        now = trade.now_line(store) if store else None
         table = self.query_one(TrialTable)
         table.border_title = trade.title(view, self._order, now)
-        table.show(view, self._trials, now)
+        table.show(view, self._trials, now, self._held())
 
-    def _elsewhere(self) -> str | None:
-        """Who else may be running the study."""
+    def _held(self) -> str:
+        """That another process works in the workspace: on the study or on something else."""
         holder = self.desk.workspace.holder()
-        return f"by process {holder}" if holder not in (None, os.getpid()) else None
+        other = holder not in (None, os.getpid())
+        return f"process {holder} holds the workspace" if other else ""
 
     def _paint_study(self, view: StudyView) -> None:
         """Draw the plots, if the study or the chosen trial is another one."""
@@ -274,9 +275,9 @@ class SearchScreen(Page):
 
     def _trial(self) -> tuple[StudyView, Trial] | None:
         """The study and the trial under the cursor; says so where there is none."""
-        view, trial = self.desk.studies.view, self.query_one(TrialTable).current
-        if view is not None and view.trials and trial is not None:
-            return view, trial
+        view, shown = self.desk.studies.view, self.query_one(TrialTable).shown
+        if view is not None and shown is not None and shown[0].name == view.name:
+            return shown
         self.notify("there is no trial here yet", timeout=3)
         return None
 

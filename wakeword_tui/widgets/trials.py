@@ -33,6 +33,7 @@ class TrialTable(Mover):
         self._view: StudyView | None = None
         self._trials: Sequence[Trial] = ()
         self._now: str | None = None
+        self._held = ""
         self._at = self._first = 0
         self._content = Content("")
 
@@ -40,6 +41,11 @@ class TrialTable(Mover):
     def current(self) -> Trial | None:
         """The trial under the cursor."""
         return self._trials[self._at] if self._trials else None
+
+    @property
+    def shown(self) -> tuple[StudyView, Trial] | None:
+        """The trial under the cursor, and the study that it is of; None where there is none."""
+        return (self._view, self.current) if self._view and self.current else None
 
     @property
     def rows(self) -> int:
@@ -54,13 +60,16 @@ class TrialTable(Mover):
         lines = [trade.trial_line(trial, self._view, trade.SETTINGS_FROM) for trial in self._trials]
         return "\n".join(line.plain for line in lines)
 
-    def show(self, view: StudyView, trials: Sequence[Trial], now: str | None) -> None:
+    def show(
+        self, view: StudyView, trials: Sequence[Trial], now: str | None, held: str = ""
+    ) -> None:
         """Show trials in this order; `now` is how far the running one is, None where none runs.
 
+        `held` is what keeps one that was left from being gone on with.
         The cursor stays on its trial, and on top if it was there.
         """
         number = self.current.number if self.current and self._at else None
-        self._view, self._trials, self._now = view, trials, now
+        self._view, self._trials, self._now, self._held = view, trials, now, held
         places = (place for place, trial in enumerate(trials) if trial.number == number)
         self._at = next(places, 0)
         self._lay_out()
@@ -92,7 +101,7 @@ class TrialTable(Mover):
             self.refresh()
 
     def _line(self, trial: Trial, view: StudyView) -> Content:
-        line = self._cut(trade.trial_line(trial, view, self.size.width, self._now))
+        line = self._cut(trade.trial_line(trial, view, self.size.width, self._now, self._held))
         return line.stylize_before(CURSOR) if trial is self.current else line
 
     def _cut(self, line: Content) -> Content:
