@@ -122,10 +122,18 @@ class Study:
         with reached(url):
             kept = storage_of(url)
             try:
-                yield cls(load(kept, workspace, name), kept, url, shared=storage is not None)
+                study = cls(load(kept, workspace, name), kept, url, shared=storage is not None)
+                study.find_data(workspace.studies / f"{name}.toml")
+                yield study
             finally:
                 kept.remove_session()
                 kept.engine.dispose()
+
+    def find_data(self, file: Path) -> None:
+        """Take the data from where this workspace has it, if it has joined the study."""
+        if file.exists():
+            own = loads(file.read_text(encoding="utf-8"), Path("/"))
+            self.recipe = self.recipe.model_copy(update={"data": own.data})
 
     @property
     def wanted(self) -> int:
