@@ -25,6 +25,8 @@ from engine.space import space_of
 BUSY_S = 60
 BEAT_S = 30
 LOST_S = 120
+REFUSED = SQLAlchemyError, StorageInternalError
+"""What a database raises that refuses, or is out of reach."""
 _QUIET = threading.RLock()
 
 
@@ -45,7 +47,7 @@ def reached(url: str) -> Iterator[None]:
     """Turn what a database refuses into a sentence."""
     try:
         yield
-    except (SQLAlchemyError, StorageInternalError, ImportError) as error:
+    except (*REFUSED, ImportError) as error:
         why = str(error.__cause__ or error).splitlines()[0]
         place = url.rpartition("@")[2]  # without a password
         raise DataError(f"the study's database {place} failed: {why}", "check --storage") from error
