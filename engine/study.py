@@ -15,21 +15,20 @@ from pathlib import Path
 from typing import Any, cast
 
 import optuna
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.importance import get_param_importances
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.trial import FrozenTrial
 from optuna.trial import Trial as Asking
 from optuna.trial import TrialState as Fate
-from sqlalchemy.exc import SQLAlchemyError
 
 from engine.errors import DataError, RecipeError
 from engine.recipe import Recipe
 from engine.recipe_file import loads
 from engine.runs import Workspace
 from engine.space import Dimension, Params, clamp, mutate, problems_of, space_of, suggest
-from engine.study_file import BEAT_S, load, quiet, reached, storage_of, unknown, url_of
+from engine.study_file import BEAT_S, REFUSED, load, quiet, reached, storage_of, unknown, url_of
 from engine.study_file import BUSY_S as BUSY_S  # what is asked of a study is found here
 from engine.study_file import create as create
 from engine.study_file import studies as studies
@@ -122,10 +121,18 @@ class Study:
         with reached(url):
             kept = storage_of(url)
             try:
-                yield cls(load(kept, workspace, name), kept, url, shared=storage is not None)
+                study = cls(load(kept, workspace, name), kept, url, shared=storage is not None)
+                study.find_data(workspace.studies / f"{name}.toml")
+                yield study
             finally:
                 kept.remove_session()
                 kept.engine.dispose()
+
+    def find_data(self, file: Path) -> None:
+        """Take the data from where this workspace has it, if it has joined the study."""
+        if file.exists():
+            own = loads(file.read_text(encoding="utf-8"), Path("/"))
+            self.recipe = self.recipe.model_copy(update={"data": own.data})
 
     @property
     def wanted(self) -> int:
@@ -263,7 +270,7 @@ class Study:
 
         def beat() -> None:
             while not ended.wait(BEAT_S):
-                with suppress(SQLAlchemyError, StorageInternalError):  # the next beat may be heard
+                with suppress(*REFUSED):  # the next beat may be heard
                     self.storage.record_heartbeat(trial)
 
         self.storage.record_heartbeat(trial)

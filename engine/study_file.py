@@ -25,6 +25,8 @@ from engine.space import space_of
 BUSY_S = 60
 BEAT_S = 30
 LOST_S = 120
+REFUSED = SQLAlchemyError, StorageInternalError
+"""What a database raises that refuses, or is out of reach."""
 _QUIET = threading.RLock()
 
 
@@ -45,7 +47,7 @@ def reached(url: str) -> Iterator[None]:
     """Turn what a database refuses into a sentence."""
     try:
         yield
-    except (SQLAlchemyError, StorageInternalError, ImportError) as error:
+    except (*REFUSED, ImportError) as error:
         why = str(error.__cause__ or error).splitlines()[0]
         place = url.rpartition("@")[2]  # without a password
         raise DataError(f"the study's database {place} failed: {why}", "check --storage") from error
@@ -79,7 +81,7 @@ def _again(study: optuna.Study, lost: FrozenTrial) -> None:
 def create(
     workspace: Workspace, name: str, recipe: Recipe, wanted: int, storage: str | None = None
 ) -> None:
-    """Make a study, or join one of the same space in a shared database.
+    """Make a study, or join one of the same recipe, but for its data, in a shared database.
 
     Raises DataError where one of that name is there already, and RecipeError for a bad space or a
     name that its runs cannot have.
@@ -98,15 +100,21 @@ def create(
             study_name=name, storage=kept, directions=[better, "minimize"], load_if_exists=True
         )
         joined = study.user_attrs.get("recipe")
-        if joined and loads(joined, Path("/")).search != search:
-            message = f"the study {name!r} in that database has another [search]"
-            raise RecipeError(message, hint="give its recipe, or another --name")
+        if joined and not _same(loads(joined, Path("/")), recipe):
+            message = f"the study {name!r} in that database has another recipe"
+            raise RecipeError(message, hint="only [data] may differ; or give another --name")
         if not joined:
             study.set_user_attr("wanted", wanted)
             study.set_user_attr("recipe", dump(recipe))
         kept.remove_session()
         kept.engine.dispose()
     write_atomic(file, dump(recipe).encode())
+
+
+def _same(joined: Recipe, recipe: Recipe) -> bool:
+    """Whether two recipes say the same of everything but where the data lies."""
+    ours = loads(dump(recipe), Path("/"))
+    return joined.model_copy(update={"data": ours.data}) == ours
 
 
 def studies(workspace: Workspace) -> list[str]:

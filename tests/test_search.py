@@ -175,7 +175,7 @@ def killed(home: Workspace, recipe: Recipe, kills: int, seed: int) -> None:
         _wait_for_more(home, process, rng.randrange(1, 12))
         time.sleep(rng.uniform(0, 1))
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        assert process.wait() == -signal.SIGKILL
     command = again if (home.studies / "hunt.toml").exists() else begin
     subprocess.run(command, env=environment, check=True, capture_output=True)
 

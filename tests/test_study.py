@@ -83,6 +83,7 @@ def assert_killed_equals_whole(folder: Path, sampler: str, kills: int) -> None:
         time.sleep(rng.uniform(0, 0.2))
         program.send_signal(signal.SIGKILL)
         program.communicate()
+        assert program.returncode == -signal.SIGKILL
     assert subprocess.run(command, stdout=subprocess.DEVNULL).returncode == 0
     assert sequence(tried(home)) == sequence(expected)
     assert all(trial.state == "complete" for trial in tried(home))
@@ -178,12 +179,24 @@ def test_a_waiting_trial_that_another_process_has_ended_is_nobodys(tmp_path: Pat
     assert [trial.state for trial in tried(one, url)] == ["complete"] * 2
 
 
-def test_another_space_cannot_join_a_shared_study(tmp_path: Path) -> None:
+def test_another_recipe_cannot_join_a_shared_study(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/shared.db"
     create(Workspace(tmp_path / "one"), NAME, made_recipe(), 4, url)
     with pytest.raises(RecipeError, match="has another"):
         create(Workspace(tmp_path / "two"), NAME, made_recipe({"search.seed": 1}), 4, url)
+    with pytest.raises(RecipeError, match="has another"):
+        create(Workspace(tmp_path / "two"), NAME, made_recipe({"augment.noise": 0.1}), 4, url)
     assert studies(Workspace(tmp_path / "two")) == []
+
+
+def test_each_box_of_a_shared_study_has_the_data_where_its_own_recipe_says(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/shared.db"
+    for name in ("one", "two"):
+        manifest = str(tmp_path / name / "clips.csv")
+        create(Workspace(tmp_path / name), NAME, made_recipe({"data.manifest": manifest}), 4, url)
+    for name in ("one", "two"):
+        with Study.opened(Workspace(tmp_path / name), NAME, url) as study:
+            assert str(study.recipe.data.manifest) == str(tmp_path / name / "clips.csv")
 
 
 def test_a_database_that_cannot_be_reached_is_a_sentence(home: Workspace) -> None:
