@@ -16,6 +16,7 @@ Kind = Literal["onnx", "onnx-int8"]
 VERSION = 1
 MANIFEST = "manifest.json"
 STUDENT, WINDOW, HOP = "student.onnx", "model.onnx", "stream.onnx"
+MAKER = "wakeword-tui"
 AGAIN = "copy the whole export again, or export the run again"
 Told = dict[str, Any]
 
@@ -36,6 +37,20 @@ def export_at(path: Path) -> Path | None:
     inside = path.suffix == ".onnx" or path.name == MANIFEST
     folder = path if path.is_dir() else path.parent if inside else None
     return folder if folder is not None and (folder / MANIFEST).is_file() else None
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder is an export and nothing else, of any version, whole or not.
+
+    Such a one may be replaced: it holds no file that its manifest does not know.
+    """
+    try:
+        told = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        ours = str(told["made_by"]).startswith(MAKER) and "version" in told
+        known = {MANIFEST, *told["files"]}
+        return ours and all(path.name in known for path in folder.iterdir())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def read(folder: Path) -> Told:
