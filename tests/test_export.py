@@ -227,10 +227,13 @@ def test_a_changed_manifest_is_noticed(copied: Path) -> None:
     [
         ({"version": 2}, "is of version 2, this engine reads 1"),
         ({"version": "x"}, "is no manifest of an export"),
-        ({"files": {"../beep/student.onnx": {}}}, "names '../beep/student.onnx'"),
-        ({"files": {"/etc/passwd": {}}}, "names '/etc/passwd'"),
-        ({"files": {"..": {}}}, r"names '\.\.'"),
+        ({"files": ["student.onnx"]}, "is no manifest of an export"),
+        ({"files": {"student.onnx": {}}}, "is no manifest of an export"),
+        ({"files": {"../beep/student.onnx": {"sha256": ""}}}, "names '../beep/student.onnx'"),
+        ({"files": {"/etc/passwd": {"sha256": ""}}}, "names '/etc/passwd'"),
+        ({"files": {"..": {"sha256": ""}}}, r"names '\.\.'"),
         ({"stream": {"file": "../stream.onnx"}}, r"names '\.\./stream\.onnx'"),
+        ({"files": {}}, "none of the files that the manifest beside it lists"),
         ({"files": {"gone.bin": {"sha256": ""}}}, r"cannot read .*gone\.bin"),
         ({"model": {"identity": "another"}}, "of another model than the files beside it"),
     ],
@@ -242,6 +245,13 @@ def test_a_manifest_that_cannot_be_believed_is_refused(
     with pytest.raises(CheckpointError, match=match) as refused:
         scorer_of(copied)
     assert refused.value.hint
+
+
+def test_a_graph_beside_the_manifest_of_another_program_is_no_export(copied: Path) -> None:
+    (copied / "manifest.json").write_text('{"name": "a page"}')
+    assert len(scorer_of(copied / "student.onnx").score(hiss(2, 0)))
+    with pytest.raises(CheckpointError, match="no manifest of an export"):
+        scorer_of(copied)
 
 
 def test_a_name_that_is_a_link_to_elsewhere_is_refused(copied: Path, tmp_path: Path) -> None:
