@@ -153,7 +153,7 @@ def _expected(report: Report, threshold: float, int8: Told | None) -> Told | Non
         told, student = int8["students"]["int8"]["test"], "the INT8 student"
     high = told["fah_high"]
     return {
-        "measured_on": f"the test split of fold {report.fold}, unseen groups, with {student}",
+        "measured_on": f"the {report.split} split of fold {report.fold}, with {student}",
         "target_fah": report.operating_point.target_fah,
         **{name: told[name] for name in MEASURES},
         "fah_high": high if high is not None and math.isfinite(high) else None,
