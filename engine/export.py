@@ -22,7 +22,7 @@ from engine.dataset import everything, pack, read, select
 from engine.errors import CheckpointError, DataError
 from engine.evaluate import EXPORT_TOLERANCE, Heard, report_of, score_split
 from engine.events import Emit, ExportWritten, PhaseChanged, Warned
-from engine.export_folder import HOP, MANIFEST, STUDENT, WINDOW, Kind, Told, seal
+from engine.export_folder import HOP, STUDENT, WINDOW, Kind, Told, is_export, seal
 from engine.export_folder import read as read_export
 from engine.export_manifest import (
     EXAMPLE,
@@ -60,7 +60,9 @@ def export(
     the validation data to see that on is gone, or where another folder is in the way.
     """
     folder = (out or run.export / kind).absolute()
-    _refuse_in_the_way(folder)
+    rejected = folder.with_name(f"{folder.name}.rejected")
+    for place in (folder, rejected):
+        _refuse_in_the_way(place)
     tables, checkpoint = _report(run), load(run.best)
     heard = _heard(checkpoint, workspace, emit, control)
     with _beside(folder) as made:
@@ -74,8 +76,8 @@ def export(
         known |= about(shipped, tables) | hearing(shipped) | _proof(shipped, kind, made, found)
         told = seal(made, known)
         if wrong := _wrong(found, kind):
-            aside = _move(made, folder.with_name(f"{folder.name}.rejected"))
-            raise CheckpointError(wrong, f"it is kept to look at in {aside}")
+            _move(made, rejected)
+            raise CheckpointError(wrong, f"it is kept to look at in {rejected}")
         _move(made, folder)
     return _tell(run, kind, folder, told, found[STUDENT], emit)
 
@@ -197,9 +199,9 @@ def _tell(
 
 
 def _refuse_in_the_way(folder: Path) -> None:
-    """Raise DataError for a folder that holds something else than an export."""
+    """Raise DataError for a folder that is not an export, or holds more than one."""
     there = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-    if there and not (folder / MANIFEST).is_file():
+    if there and not is_export(folder):
         raise DataError(f"{folder} is there, and is no export", "name a new folder with --out")
 
 
@@ -217,18 +219,22 @@ def _beside(folder: Path) -> Iterator[Path]:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def _move(made: Path, folder: Path) -> Path:
-    """Put a folder that is whole where it belongs, in the place of an older one."""
+def _move(made: Path, folder: Path) -> None:
+    """Put a folder that is whole where it belongs; an older one is gone only once it is there."""
+    old = made.with_name(f"{made.name}.old")
     try:
-        old = made.with_name(f"{made.name}.old")
+        made.chmod(0o755)
         if folder.exists():
             folder.rename(old)
-        made.chmod(0o755)
-        made.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        try:
+            made.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
     except OSError as error:
         raise disk_error(folder, error) from error
-    return folder
+    shutil.rmtree(old, ignore_errors=True)
 
 
 # --- an export measured

@@ -16,6 +16,7 @@ Kind = Literal["onnx", "onnx-int8"]
 VERSION = 1
 MANIFEST = "manifest.json"
 STUDENT, WINDOW, HOP = "student.onnx", "model.onnx", "stream.onnx"
+MAKER = "wakeword-tui"
 AGAIN = "copy the whole export again, or export the run again"
 Told = dict[str, Any]
 
@@ -35,7 +36,32 @@ def export_at(path: Path) -> Path | None:
     """The export that a path names, whole or by a file of it; None where it names none."""
     inside = path.suffix == ".onnx" or path.name == MANIFEST
     folder = path if path.is_dir() else path.parent if inside else None
-    return folder if folder is not None and (folder / MANIFEST).is_file() else None
+    if folder is None or not (folder / MANIFEST).is_file():
+        return None
+    return None if path.suffix == ".onnx" and _is_foreign(folder / MANIFEST) else folder
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a file of a manifest's name is of another program."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return not isinstance(told, dict) or not str(told.get("made_by")).startswith(MAKER)
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder is an export and nothing else, of any version, whole or not.
+
+    Such a one may be replaced: it holds no file that its manifest does not know.
+    """
+    try:
+        told = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        ours = str(told["made_by"]).startswith(MAKER) and "version" in told
+        known = {MANIFEST, *told["files"]}
+        return ours and all(path.name in known for path in folder.iterdir())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def read(folder: Path) -> Told:
@@ -71,10 +97,11 @@ def _parsed(path: Path) -> Told:
             raise CheckpointError(message, "update wakeword-tui, or export the run again with it")
         whole = told["sha256"] == _own_digest(told)
         used = [told[part]["file"] for part in ("features", "stream", "golden") if part in told]
-        names = [str(name) for name in (*told["files"], *used)]
+        hashes = {name: str(file["sha256"]) for name, file in told["files"].items()}
+        names = [str(name) for name in (*hashes, *used)]
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}", AGAIN) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is no manifest of an export", AGAIN) from error
     for name in names:
         _refuse_outside(path.parent, name)

@@ -15,7 +15,7 @@ from engine.audio import SAMPLE_RATE, Waveform
 from engine.checkpoint import Checkpoint, identity
 from engine.detector import rearm_level, refractory_hops
 from engine.errors import DataError
-from engine.export_folder import HOP, STUDENT, WINDOW, Told
+from engine.export_folder import HOP, MAKER, STUDENT, WINDOW, Told
 from engine.features import FLOOR, PCEN, PCEN_ALPHA, LogAndPCEN, LogMel
 from engine.models import slides
 from engine.report import Report
@@ -125,7 +125,7 @@ def about(checkpoint: Checkpoint, tables: Told) -> Told:
     report = Report.from_json(json.dumps(tables))
     int8 = tables.get("int8") if checkpoint.quantised else None
     return {
-        "made_by": f"wakeword-tui {engine.__version__}",
+        "made_by": f"{MAKER} {engine.__version__}",
         "wake_word": recipe.data.wakeword,
         "model": {
             "arch": recipe.model.arch,
@@ -153,7 +153,7 @@ def _expected(report: Report, threshold: float, int8: Told | None) -> Told | Non
         told, student = int8["students"]["int8"]["test"], "the INT8 student"
     high = told["fah_high"]
     return {
-        "measured_on": f"the test split of fold {report.fold}, unseen groups, with {student}",
+        "measured_on": f"the {report.split} split of fold {report.fold}, with {student}",
         "target_fah": report.operating_point.target_fah,
         **{name: told[name] for name in MEASURES},
         "fah_high": high if high is not None and math.isfinite(high) else None,

@@ -71,9 +71,7 @@ class Int8:
     """The `int8` of report.json."""
 
     threshold: float
-    """The frozen threshold of the float student, at which all are compared."""
-    own_threshold: float
-    """The one that the INT8 student's validation chose, with which it is shipped."""
+    """The frozen one of the float student, at which all are compared, and INT8 is shipped."""
     float_parts: tuple[str, ...]
     """Layers of the INT8 student that are not INT8."""
     students: dict[str, Student]
@@ -87,7 +85,6 @@ class Int8:
         """Read what `to_plain` gave."""
         return cls(
             plain["threshold"],
-            plain["own_threshold"],
             tuple(plain["float_parts"]),
             {name: _student(student) for name, student in plain["students"].items()},
         )

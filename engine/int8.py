@@ -8,6 +8,7 @@ import numpy as np
 
 from engine.checkpoint import Checkpoint, load
 from engine.cost import cost, latency_ms
+from engine.detector import firings
 from engine.evaluate import Heard, Scored, measured, score_split
 from engine.events import Emit, PhaseChanged
 from engine.features import grid
@@ -16,7 +17,8 @@ from engine.jobs import Control
 from engine.metrics import GRACE_S, count_alarms
 from engine.onnx_graph import write_onnx, write_student
 from engine.quantize import float_parts
-from engine.report import CLEAN
+from engine.recipe import Recipe
+from engine.report import CLEAN, ClipScore
 from engine.runs import Run
 from engine.scorer import Exported, scorer_of
 
@@ -57,7 +59,7 @@ def compare_int8(
             ),
         )
     parts = tuple(float_parts(tuned.model()))
-    return Int8(point.threshold, tuned.threshold().threshold, parts, students)
+    return Int8(point.threshold, parts, students)
 
 
 def _ram_kb(checkpoint: Checkpoint) -> float:
@@ -91,4 +93,14 @@ def flips(split: str, a: Scored, b: Scored, checkpoint: Checkpoint) -> Iterator[
         if x.positive and x.cohort == CLEAN:
             lost = x.fires(threshold, rules, hop_s)
             if lost != y.fires(threshold, rules, hop_s):
-                yield Flip(split, x.clip, x.span[0] * hop_s, lost)
+                heard_s = _heard_s(x if lost else y, threshold, recipe)
+                yield Flip(split, x.clip, heard_s, lost)
+
+
+def _heard_s(word: ClipScore, threshold: float, recipe: Recipe) -> float:
+    """When a word that is heard is heard, with its background from 0: the end of a window."""
+    lattice, (first, stop) = grid(recipe.features), word.span
+    if word.levels is not None:
+        hops = firings(word.levels, threshold, recipe.detector, lattice.hop_s)
+        first = int(hops[(hops >= first) & (hops < stop)][0])
+    return lattice.window_s + first * lattice.hop_s

@@ -160,7 +160,7 @@ class Hop(nn.Module):
         x = self.front.features.normalise(energies)
         for (stage, _, _), again in zip(self.stages, self.again, strict=True):
             x = stage(again(joined(x)))
-        logit = x[:, 0, 0] if self.stages else self.model(joined(x))
+        logit = x[:, 0, -1] if self.stages else self.model(joined(x))
         return torch.sigmoid(logit), *keep
 
 

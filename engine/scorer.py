@@ -124,6 +124,7 @@ def scorer_of(path: Path) -> Scorer:
     """The scorer of a checkpoint, an export, or a student.onnx. Raises CheckpointError."""
     folder = export_at(path)
     if folder is not None and path.suffix != ".onnx":
+        read(folder)
         path = folder / STUDENT
     if path.suffix != ".onnx":
         return Scorer.of(load(path))
@@ -264,6 +265,9 @@ def _graph(path: Path) -> tuple[onnxruntime.InferenceSession, Checkpoint]:
     """
     folder = export_at(path)
     told = read(folder) if folder is not None else None
+    if told and path.name not in told["files"]:
+        message = f"{path} is none of the files that the manifest beside it lists"
+        raise CheckpointError(message, "move it to a folder of its own, if you trust it")
     session = _session(path)
     metadata = session.get_modelmeta().custom_metadata_map
     if folder and told and metadata.get("identity") != told["model"]["identity"]:

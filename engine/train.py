@@ -142,15 +142,20 @@ class _Loop:
                 self.save()
                 self._train()
         except Stopped:
-            if self._finite():
+            if self._goes_on() and self._finite():
                 self.save()
             raise
+
+    def _goes_on(self) -> bool:
+        """Whether steps or a validation are left; what follows them begins at the last save."""
+        trainer = self.trainer
+        return trainer.epoch_ended() or trainer.position.step < trainer.total_steps
 
     def _train(self) -> None:
         """Train, float or as INT8, and validate each epoch; average the best."""
         trainer = self.trainer
         self.emit(PhaseChanged("train"))
-        while trainer.epoch_ended() or trainer.position.step < trainer.total_steps:
+        while self._goes_on():
             self.control.tick()
             if trainer.epoch_ended():
                 self._after_epoch()
@@ -158,7 +163,8 @@ class _Loop:
                 self.losses.append(trainer.step())
                 self._after_step()
         self._try_average()
-        if trainer.recipe.evaluate.split == "test":  # a search ships nothing
+        # A search ships nothing, and INT8 the float student's threshold.
+        if trainer.recipe.evaluate.split == "test" and not trainer.quantising:
             self._settle()
 
     def _ship(self, shipped: Checkpoint, result: Measured) -> None:
@@ -255,8 +261,15 @@ class _Loop:
         self.emit(_validated(self.trainer, result, shipped.threshold().threshold, best=best))
 
     def _measure(self, model: nn.Module, scored: Scored) -> tuple[Checkpoint, Measured]:
-        """A student with the threshold that its scores choose, and its result there."""
-        shipped = self.trainer.shipped(model, operating_point(scored.streams, self.trainer.recipe))
+        """A student with the threshold that its scores choose, and its result there.
+
+        As INT8 it has that of the float student, which is settled, and with which it is shipped.
+        """
+        trainer = self.trainer
+        point = operating_point(scored.streams, trainer.recipe)
+        if trainer.quantising:
+            point = load(self.run.best).threshold()
+        shipped = trainer.shipped(model, point)
         return shipped, measured(scored, shipped)
 
     def _settle(self) -> None:
@@ -267,7 +280,7 @@ class _Loop:
         """
         trainer, run = self.trainer, self.run
         self.emit(PhaseChanged("threshold"))
-        best = load(run.int8 if trainer.quantising else run.best)
+        best = load(run.best)
         scorer = Scorer.of(best, trainer.device)
         scored = score_split(scorer, trainer.validation, self.control)
         others = other_hearings(scorer, trainer.validation, self.control)
@@ -322,20 +335,13 @@ def frr_noisy(result: Measured) -> float:
 
 
 def _validated(trainer: Trainer, result: Measured, threshold: float, *, best: bool) -> Validated:
+    told = ("pauc", "eer", "frr", "frr_low", "frr_high", "clips", "fah", "hours", "det_area")
     return Validated(
+        **{name: getattr(result, name) for name in told},
         step=trainer.position.step,
         epoch=trainer.epoch,
-        pauc=result.pauc,
-        eer=result.eer,
-        frr=result.frr,
-        frr_low=result.frr_low,
-        frr_high=result.frr_high,
-        clips=result.clips,
-        fah=result.fah,
-        hours=result.hours,
         target_fah=trainer.recipe.evaluate.target_fah,
         threshold=threshold,
-        det_area=result.det_area,
         frr_noisy=frr_noisy(result),
         best=best,
     )

@@ -131,7 +131,8 @@ class Trainer:
             self.distiller = self._listening(self.distiller)
         self.optimiser = optimiser(self.model, self.distiller, self.recipe, self.device)
         self.kept: list[Candidate] = []
-        if self.recipe.train.gradient_checkpointing:
+        # A block that is run again would count its ranges again, and round otherwise.
+        if self.recipe.train.gradient_checkpointing and not self.quantising:
             checkpoint_blocks(self.model)
         if self.recipe.train.compile:
             torch._dynamo.config.suppress_errors = True  # no compiler: the student runs as it is

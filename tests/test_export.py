@@ -25,7 +25,7 @@ from engine.detector import Detector, vote_levels
 from engine.errors import CheckpointError, DataError
 from engine.evaluate import evaluate
 from engine.events import Event, ExportWritten, Warned
-from engine.export import _wrong, evaluate_export, export, most_flips
+from engine.export import _move, _wrong, evaluate_export, export, most_flips
 from engine.flips import Flip
 from engine.jobs import Control
 from engine.recipe import DetectorSettings
@@ -236,10 +236,13 @@ def test_a_changed_manifest_is_noticed(copied: Path) -> None:
     [
         ({"version": 2}, "is of version 2, this engine reads 1"),
         ({"version": "x"}, "is no manifest of an export"),
-        ({"files": {"../beep/student.onnx": {}}}, "names '../beep/student.onnx'"),
-        ({"files": {"/etc/passwd": {}}}, "names '/etc/passwd'"),
-        ({"files": {"..": {}}}, r"names '\.\.'"),
+        ({"files": ["student.onnx"]}, "is no manifest of an export"),
+        ({"files": {"student.onnx": {}}}, "is no manifest of an export"),
+        ({"files": {"../beep/student.onnx": {"sha256": ""}}}, "names '../beep/student.onnx'"),
+        ({"files": {"/etc/passwd": {"sha256": ""}}}, "names '/etc/passwd'"),
+        ({"files": {"..": {"sha256": ""}}}, r"names '\.\.'"),
         ({"stream": {"file": "../stream.onnx"}}, r"names '\.\./stream\.onnx'"),
+        ({"files": {}}, "none of the files that the manifest beside it lists"),
         ({"files": {"gone.bin": {"sha256": ""}}}, r"cannot read .*gone\.bin"),
         ({"model": {"identity": "another"}}, "of another model than the files beside it"),
     ],
@@ -251,6 +254,13 @@ def test_a_manifest_that_cannot_be_believed_is_refused(
     with pytest.raises(CheckpointError, match=match) as refused:
         scorer_of(copied)
     assert refused.value.hint
+
+
+def test_a_graph_beside_the_manifest_of_another_program_is_no_export(copied: Path) -> None:
+    (copied / "manifest.json").write_text('{"name": "a page"}')
+    assert len(scorer_of(copied / "student.onnx").score(hiss(2, 0)))
+    with pytest.raises(CheckpointError, match="no manifest of an export"):
+        scorer_of(copied)
 
 
 def test_a_name_that_is_a_link_to_elsewhere_is_refused(copied: Path, tmp_path: Path) -> None:
@@ -303,6 +313,23 @@ def test_graphs_that_do_otherwise_are_kept_aside(
     assert export_folder.read(tmp_path / "out.rejected")["kind"] == "onnx"
 
 
+def test_an_older_export_outlives_one_that_is_rejected_and_one_that_cannot_be_moved(
+    tiny_run: Trained, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first is of another model, and kept aside; the second is not there to be moved."""
+    before = export_folder.read(copied)
+    monkeypatch.setattr("engine.export.EXPORT_TOLERANCE", -1.0)
+    with pytest.raises(CheckpointError, match="away from the checkpoint"):
+        export(tiny_run.run, "onnx", copied, tiny_run.home, emit=ignore, control=Control())
+    made = copied.parent / "made"
+    made.mkdir()
+    monkeypatch.setattr(Path, "chmod", lambda made, _: made.rmdir())
+    with pytest.raises(DataError):
+        _move(made, copied)
+    assert export_folder.read(copied) == before
+    assert sorted(path.name for path in copied.parent.iterdir()) == ["copy", "copy.rejected"]
+
+
 def agreement(flips: int, difference: float = 0.2) -> Agreement:
     flip = Flip("validation", "", 1.0, lost=False)
     return Agreement(1000, 0.5, 300, 200, difference, (flip,) * flips)
@@ -341,11 +368,25 @@ def test_the_command_line_measures_an_export_on_named_data_only(
     assert Report.from_json(capsys.readouterr().out).test.clips > 2
 
 
+OURS = {"made_by": "wakeword-tui 0.1", "version": 9, "files": {}}
+
+
+def letters(folder: Path, told: dict[str, Any]) -> None:
+    """A folder with a letter, and a manifest beside it."""
+    folder.mkdir()
+    (folder / "a.txt").write_text("dear")
+    (folder / "manifest.json").write_text(json.dumps(told))
+
+
 @pytest.mark.parametrize(
     ("spoil", "match"),
     [
         (lambda run, out: run.report.unlink(), "has no report: it is not finished"),
         (lambda run, out: (out / "letters").mkdir(parents=True), "is there, and is no export"),
+        (lambda run, out: letters(out, {"files": {}}), "is there, and is no export"),
+        (lambda run, out: letters(out, OURS), "is there, and is no export"),
+        (lambda run, out: letters(out, {**OURS, "files": ["a.txt"]}), "has no report"),
+        (lambda run, out: letters(Path(f"{out}.rejected"), {}), "rejected is there, and is no"),
     ],
 )
 def test_what_cannot_be_exported_is_refused_before_any_work(
@@ -353,5 +394,9 @@ def test_what_cannot_be_exported_is_refused_before_any_work(
 ) -> None:
     run = Run(Path(shutil.copytree(tiny_run.run.path, tmp_path / "001-tiny")))
     spoil(run, tmp_path / "out")
+    if "report" in match:
+        run.report.unlink(missing_ok=True)
+    before = sorted(tmp_path.rglob("*"))
     with pytest.raises(DataError, match=match):
         export(run, "onnx", tmp_path / "out", tiny_run.home, emit=ignore, control=Control())
+    assert sorted(tmp_path.rglob("*")) == before

@@ -22,7 +22,7 @@ def told() -> Int8:
         ROUNDED: Student(132.0, 15.0, {}, SIDE, SIDE),
         TUNED: Student(132.0, 15.0, LATENCY, SIDE, SIDE, FLIPS),
     }
-    return Int8(0.7, 0.65, ("a.gate: Hardsigmoid", "b.gate: Hardsigmoid", "head: Linear"), students)
+    return Int8(0.7, ("a.gate: Hardsigmoid", "b.gate: Hardsigmoid", "head: Linear"), students)
 
 
 def test_what_is_told_comes_back_from_json() -> None:

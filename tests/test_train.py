@@ -241,6 +241,26 @@ def test_a_run_stopped_at_any_boundary_and_resumed_equals_the_uninterrupted_one(
     assert_equal_runs(run, whole.run)
 
 
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_run_stopped_while_its_threshold_settles_equals_the_uninterrupted_one(
+    tiny_data: Path, home: Workspace, whole: Trained, more: int
+) -> None:
+    """At the first boundary of that phase, or at the next."""
+    run, control = home.create(tiny_recipe(tiny_data, EAGER)), Fuse(-1)
+    log = resume_log(run)
+
+    def emit(event: Event) -> None:
+        log.append(event)
+        if event == PhaseChanged("threshold"):
+            control.left = more
+
+    with pytest.raises(Stopped):
+        train(run.recipe(), run, home, emit=emit, control=control)
+    log.close()
+    go(run, home, Control(), until="test")
+    assert_equal_runs(run, whole.run)
+
+
 def test_a_run_stopped_again_and_again_equals_the_uninterrupted_one(
     tiny_data: Path, home: Workspace, whole: Trained
 ) -> None:

@@ -59,3 +59,17 @@ def test_only_log_mel_rows_are_equalised(tiny_data: Path, tmp_path: Path) -> Non
     heard = both._hide(frames, torch.Generator().manual_seed(0))
     assert heard[:, :40].abs().max() > 0
     assert torch.equal(heard[:, 40:], frames[:, 40:])
+
+
+def test_the_fine_tuning_is_the_same_with_gradient_checkpointing(
+    tiny_data: Path, tmp_path: Path, trainer: Trainer
+) -> None:
+    recipe = tiny_recipe(tiny_data, {"train.gradient_checkpointing": True})
+    thrifty = Trainer(recipe, trainer.packed, torch.device("cpu"))
+    weights = trainer.model.state_dict()
+    for one in (trainer, thrifty):
+        one.position.step = one.total_steps
+        one.quantise(weights)
+        one.step()
+    ours, theirs = thrifty.model.state_dict(), trainer.model.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())

@@ -44,10 +44,7 @@ def sentences(told: Int8) -> Iterable[str]:
     for name, student in told.students.items():
         for flip in student.flips:
             yield f"{name}: {_flip(flip)}"
-    yield (
-        f"at the float threshold {told.threshold:.4f}; the INT8 student is shipped with its own, "
-        f"{told.own_threshold:.4f}"
-    )
+    yield f"at the float threshold {told.threshold:.4f}, with which INT8 is shipped too"
     kinds = dict.fromkeys(part.rpartition(": ")[2] for part in told.float_parts)
     counts = (sum(p.endswith(f": {kind}") for p in told.float_parts) for kind in kinds)
     parts = ", ".join(f"{count} {kind}" for kind, count in zip(kinds, counts, strict=True))
