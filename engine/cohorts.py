@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from engine import acoustics
 from engine.audio import SAMPLE_RATE, Waveform
-from engine.report import CLEAN, HALVES
+from engine.report import CLEAN, HALVES, Measured
 
 Sample = TypeVar("Sample", np.int16, np.float32)
 
@@ -123,3 +123,10 @@ def labelled(label: str) -> str:
         if label.startswith(f"{cohort}-"):
             return cohort
     return "other words"
+
+
+def frr_noisy(result: Measured) -> float:
+    """FRR over the clips in noise and rooms."""
+    names = [c.cohort for c in CONDITIONS if c.positive and c.cohort != CLEAN]
+    shares = [result.cohorts[name] for name in names]
+    return sum(share.wrong for share in shares) / max(sum(share.clips for share in shares), 1)

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 
 from engine.checkpoint import Checkpoint, load, save
-from engine.cohorts import CONDITIONS
+from engine.cohorts import CONDITIONS, frr_noisy
 from engine.cost import Cost, cost
 from engine.device import device_of
 from engine.errors import CheckpointError, DeviceError, RecipeError, WakewordError
@@ -35,7 +35,7 @@ from engine.runs import EventLog, Run, Workspace, read_events
 from engine.space import trial_recipe
 from engine.study import Asked, Outcome, Study, want
 from engine.study_file import create
-from engine.train import frr_noisy, resume_log, train
+from engine.train import resume_log, train
 from engine.trials import Quality, TrialState, minimised
 
 WORDS_HEARD = sum(condition.positive for condition in CONDITIONS)

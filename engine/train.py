@@ -9,7 +9,7 @@ from torch import nn
 
 from engine.augment import mean_snr_db
 from engine.checkpoint import Checkpoint, load, save
-from engine.cohorts import CONDITIONS
+from engine.cohorts import CONDITIONS, frr_noisy
 from engine.cost import cost, exceeded
 from engine.dataset import Pack, pack, read, require, select
 from engine.device import describe, device_of, memory_errors, memory_mb, threads_of
@@ -40,7 +40,7 @@ from engine.mined import take, used, with_cuts
 from engine.pretrain import learned
 from engine.quantize import fuse
 from engine.recipe import Recipe, Targets
-from engine.report import CLEAN, Measured, Report
+from engine.report import Measured, Report
 from engine.runs import EventLog, Run, Workspace, last_number, write_atomic
 from engine.scorer import Scorer
 from engine.teachers import examined
@@ -325,13 +325,6 @@ def _rank(result: Measured, recipe: Recipe) -> tuple[int, float]:
     heard = [result.cohorts[condition.cohort] for condition in CONDITIONS if condition.positive]
     kept = result.fah <= recipe.evaluate.target_fah
     return sum(share.wrong if kept else share.clips for share in heard), result.det_area
-
-
-def frr_noisy(result: Measured) -> float:
-    """FRR over the clips in noise and rooms."""
-    names = [c.cohort for c in CONDITIONS if c.positive and c.cohort != CLEAN]
-    shares = [result.cohorts[name] for name in names]
-    return sum(share.wrong for share in shares) / max(sum(share.clips for share in shares), 1)
 
 
 def _validated(trainer: Trainer, result: Measured, threshold: float, *, best: bool) -> Validated:
