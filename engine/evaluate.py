@@ -248,14 +248,6 @@ def operating_point(
     return replace(point, threshold=max(point.threshold, min(tail, MOST)))
 
 
-def settled(scored: Scored, others: Sequence[StreamScores], recipe: Recipe) -> OperatingPoint:
-    """The operating point of all hearings of the streams, where the first one keeps its target."""
-    hop_s, target = grid(recipe.features).hop_s, recipe.evaluate.target_fah
-    point = operating_point((*scored.streams, *others), recipe, hearings=1 + len(others))
-    least = choose_operating_point(scored.streams, target, recipe.detector, hop_s)
-    return replace(point, threshold=max(point.threshold, least.threshold))
-
-
 def measured(
     scored: Scored, checkpoint: Checkpoint, thresholds: list[float] | None = None
 ) -> Measured:

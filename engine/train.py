@@ -22,7 +22,6 @@ from engine.evaluate import (
     operating_point,
     other_hearings,
     score_split,
-    settled,
 )
 from engine.events import (
     CheckpointSaved,
@@ -284,7 +283,9 @@ class _Loop:
         scorer = Scorer.of(best, trainer.device)
         scored = score_split(scorer, trainer.validation, self.control)
         others = other_hearings(scorer, trainer.validation, self.control)
-        shipped = replace(best, operating_point=asdict(settled(scored, others, trainer.recipe)))
+        heard = (*scored.streams, *others)
+        point = operating_point(heard, trainer.recipe, hearings=1 + len(others))
+        shipped = replace(best, operating_point=asdict(point))
         result = measured(scored, shipped)
         self._ship(shipped, result)
         event = _validated(trainer, result, shipped.threshold().threshold, best=True)

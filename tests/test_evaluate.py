@@ -7,7 +7,7 @@ from tiny import ignore, tiny_recipe
 
 from engine.cohorts import CONDITIONS, Condition
 from engine.dataset import Pack, pack, read, select
-from engine.evaluate import Heard, Scored, other_hearings, score_split, settled
+from engine.evaluate import Heard, operating_point, other_hearings, score_split
 from engine.features import LogMel
 from engine.jobs import Control
 from engine.metrics import StreamScores
@@ -121,6 +121,6 @@ def test_the_threshold_keeps_the_target_in_all_hearings(
         levels[1000 : 1000 * len(peaks) + 1 : 1000] = peaks
         return StreamScores(levels, 3600.0)
 
-    scored = Scored((), (hour([0.7, 0.6]),))
-    found = settled(scored, [hour(peaks) for peaks in others], recipe)
+    heard = [hour([0.7, 0.6]), *(hour(peaks) for peaks in others)]
+    found = operating_point(heard, recipe, hearings=len(heard))
     assert found.threshold == pytest.approx(threshold, abs=1e-4)
