@@ -20,7 +20,7 @@ from engine.cost import FLOAT_BYTES, Cost, cost, exceeded
 from engine.dataset import Pack, PackedClip, Selection, packed_already, read, require, select
 from engine.device import describe, device_of, memory_errors, threads_of
 from engine.errors import DataError, WakewordError
-from engine.evaluate import TAIL_S, Heard
+from engine.evaluate import SPEEDS, TAIL_S, Heard
 from engine.events import Emit, PhaseChanged
 from engine.features import LogMel
 from engine.hard import HOURS_PER_EPOCH
@@ -202,8 +202,9 @@ def _seconds(clips: Iterable[PackedClip]) -> float:
 def _scored_s(recipe: Recipe, pack: Pack, splits: dict[Split, Selection]) -> float:
     """Each epoch hears the validation split and looks for hard negatives; the test is heard once.
 
-    The mean of the best weights is validated too. A wake word is heard once in every condition, and
-    each clip after a lead of background, some of which follows it.
+    The mean of the best weights is validated too, and what is shipped once more, its streams at
+    every speed. A wake word is heard once in every condition, and each clip after a lead of
+    background, some of which follows it.
     """
 
     def whole(split: Split) -> float:
@@ -216,7 +217,12 @@ def _scored_s(recipe: Recipe, pack: Pack, splits: dict[Split, Selection]) -> flo
     negatives_s = _seconds([*train.negatives, *train.speech, *train.noise])
     searched_s = min(HOURS_PER_EPOCH * 3600, negatives_s) if recipe.train.hard_share else 0.0
     validations = epochs + (recipe.train.average_best > 1 and epochs > 1)
-    return validations * whole("validation") + (epochs - 1) * searched_s + whole("test")
+    shipped_s = 0.0
+    if recipe.evaluate.split == "test":
+        streams = (*splits["validation"].speech, *splits["validation"].noise)
+        shipped_s = whole("validation") + _seconds(streams) * sum(1 / speed for speed in SPEEDS)
+    heard_s = validations * whole("validation") + shipped_s
+    return heard_s + (epochs - 1) * searched_s + whole(recipe.evaluate.split)
 
 
 # --- the timing

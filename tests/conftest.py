@@ -12,10 +12,12 @@ import pytest
 # One thread is fastest for models this small, and leaves the other core to whoever else works.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import torch
 from card import Card, sound_card
 from tiny import Trained, make_data, run_tiny
 
 import engine  # noqa: F401 -- its torchaudio guard must stand before anything imports transformers
+from engine.runs import Workspace
 
 # No deadline: a busy machine is no failure.
 hypothesis.settings.register_profile("calm", deadline=None, max_examples=50)
@@ -40,6 +42,21 @@ def small_disk() -> Iterator[Path]:
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
     folder.rmdir()
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """A run sets the number of torch's threads for the whole process: begin with one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace that the tests of a file share."""
+    return Workspace(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="session")

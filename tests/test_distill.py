@@ -3,7 +3,6 @@
 import json
 import math
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +32,7 @@ from engine.trainer import Trainer
 COLD = torch.tensor(1.0)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """A run sets the number of torch's threads for the whole process."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    return Workspace(tmp_path_factory.mktemp("home"))
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -339,3 +328,21 @@ def test_the_report_says_how_a_teacher_did_against_the_baseline(
     (first, *_) = json.loads(load(run.last).provenance["teachers"])
     assert first["measure"] == "pauc"
     assert first["better"] == (first["teacher"] > first["baseline"])
+
+
+def test_a_student_goes_on_learning_from_its_teachers_as_int8(
+    tiny_data: Path, home: Workspace, plan: dict[str, Any]
+) -> None:
+    """Stopped where the fine-tuning begins, it ends with the weights of a run that was not."""
+    fine_tuned = {**plan, "train.epochs": 1, "quantize.enabled": True, "quantize.epochs": 1}
+    runs = [home.create(tiny_recipe(tiny_data, fine_tuned)) for _ in range(2)]
+    events = go(runs[0], home, Control())
+    go(runs[1], home, Control(), until="calibrate")
+    assert not runs[1].int8.exists()
+    go(runs[1], home, Control())
+    whole, resumed = (load(run.int8) for run in runs)
+    assert whole.quantised
+    assert all(torch.equal(whole.weights[name], resumed.weights[name]) for name in whole.weights)
+    taught = [event.taught for event in events if isinstance(event, Stepped) and event.step > 5]
+    assert taught
+    assert all(told and told["features"] > 0 for told in taught)

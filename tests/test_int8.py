@@ -1,14 +1,12 @@
 """Runs that end as INT8: in one go, resumed, alone from a float run; and what a report tells."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from test_checkpoint import made
 from test_train import go, same, state, tensors, trained, validations
 from tiny import Fuse, Trained, ignore, tiny_recipe
@@ -29,16 +27,7 @@ from wakeword_tui.commands.evaluate import with_int8
 QUANTISED = {"train.epochs": 1, "quantize.enabled": True, "train.checkpoint_every_s": 0.01}
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    return Workspace(tmp_path_factory.mktemp("home"))
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
