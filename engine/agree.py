@@ -1,7 +1,7 @@
 """Whether exported graphs do as a reference does: every window of validation, what fires there."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -14,9 +14,8 @@ from engine.detector import Detection, detect, vote_levels
 from engine.evaluate import TAIL_S, Heard
 from engine.events import Emit, Progressed
 from engine.features import Grid
-from engine.flips import Flip
+from engine.flips import Flip, unmatched
 from engine.jobs import Control
-from engine.metrics import GRACE_S
 from engine.scorer import Scores, blocks
 
 
@@ -132,7 +131,11 @@ class _Ears:
 
 
 def _agreement(pairs: Sequence[Pair], hop_s: float, fires: Fires) -> Agreement:
-    flips = tuple(flip for item, a, b in pairs for flip in _flips(item, fires(a), fires(b)))
+    flips = tuple(
+        flip
+        for item, a, b in pairs
+        for flip in unmatched("validation", item.name, fires(a), fires(b))
+    )
     return Agreement(
         windows=sum(len(got) for _, _, got in pairs),
         stream_hours=len(pairs[0][2]) * hop_s / 3600,
@@ -143,11 +146,3 @@ def _agreement(pairs: Sequence[Pair], hop_s: float, fires: Fires) -> Agreement:
         ),
         flips=flips,
     )
-
-
-def _flips(item: _Item, a: Sequence[Detection], b: Sequence[Detection]) -> Iterator[Flip]:
-    """Detections without one of the other side within half a second."""
-    for mine, theirs, lost in ((a, b, True), (b, a, False)):
-        for found in mine:
-            if all(abs(found.time_s - other.time_s) > GRACE_S for other in theirs):
-                yield Flip("validation", item.name, found.time_s, lost)

@@ -4,10 +4,12 @@ Both are heard as onnxruntime runs them, at the threshold that was frozen for th
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from engine.detector import Detection
+from engine.metrics import GRACE_S
 from engine.report import Measured
 
 FLOAT, ROUNDED, TUNED = "float", "int8 rounded", "int8"
@@ -24,6 +26,16 @@ class Flip:
     time_s: float
     lost: bool
     """Whether it is the float student that fires, and not the INT8 one."""
+
+
+def unmatched(
+    split: str, clip: str, mine: Sequence[Detection], theirs: Sequence[Detection]
+) -> Iterator[Flip]:
+    """Detections of one student without one of the other within half a second, mine as lost."""
+    for found, others, lost in ((mine, theirs, True), (theirs, mine, False)):
+        for one in found:
+            if all(abs(one.time_s - other.time_s) > GRACE_S for other in others):
+                yield Flip(split, clip, one.time_s, lost)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from engine.detector import firings
 from engine.evaluate import Heard, Scored, measured, score_split
 from engine.events import Emit, PhaseChanged
 from engine.features import grid
-from engine.flips import FLOAT, ROUNDED, TUNED, Flip, Int8, Side, Student
+from engine.flips import FLOAT, ROUNDED, TUNED, Flip, Int8, Side, Student, unmatched
 from engine.jobs import Control
-from engine.metrics import GRACE_S, count_alarms
+from engine.metrics import count_alarms
 from engine.onnx_graph import write_onnx, write_student
 from engine.quantize import float_parts
 from engine.recipe import Recipe
@@ -84,11 +84,8 @@ def flips(split: str, a: Scored, b: Scored, checkpoint: Checkpoint) -> Iterator[
     recipe, threshold = checkpoint.settings(), checkpoint.threshold().threshold
     rules, hop_s = recipe.detector, grid(recipe.features).hop_s
     alarms = [count_alarms(scored.streams, threshold, rules, hop_s) for scored in (a, b)]
-    for mine, theirs, lost in ((alarms[0], alarms[1], True), (alarms[1], alarms[0], False)):
-        for ours, others in zip(mine, theirs, strict=True):
-            for one in ours:
-                if all(abs(one.time_s - other.time_s) > GRACE_S for other in others):
-                    yield Flip(split, "", one.time_s, lost)
+    for mine, theirs in zip(*alarms, strict=True):
+        yield from unmatched(split, "", mine, theirs)
     for x, y in zip(a.clips, b.clips, strict=True):
         if x.positive and x.cohort == CLEAN:
             lost = x.fires(threshold, rules, hop_s)
