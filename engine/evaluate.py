@@ -8,7 +8,9 @@ A wake-word clip is heard after 2.3 s of real background of its own split, and 1
 
 import hashlib
 import json
+import math
 import tempfile
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -62,6 +64,7 @@ VOTES_S = 0.8
 TAIL_S = 1.0
 CUT_S = 3.0
 SPEEDS = (0.9, 0.95, 1.05, 1.1)
+TAIL_COST = 0.05
 EXPORT_TOLERANCE = 1e-3
 INT8_TOLERANCE = 0.05
 """Of INT8 scores: a sum that falls between two steps may round either way."""
@@ -238,14 +241,24 @@ def _streams(scores: Scores, heard: Heard, scorer: Scorer) -> tuple[StreamScores
 
 
 def operating_point(
-    streams: Sequence[StreamScores], recipe: Recipe, hearings: int = 1
+    streams: Sequence[StreamScores],
+    clips: Sequence[ClipScore],
+    recipe: Recipe,
+    hearings: int = 1,
 ) -> OperatingPoint:
-    """The lowest threshold that keeps the target, or that of the tail of the peaks if higher."""
+    """The lowest threshold that keeps the target, or that of the tail of the peaks if higher.
+
+    The tail is a guess beyond the highest peak, and of a model that is sure of everything it can
+    lie beyond every word: it may cost `TAIL_COST` of the words of all conditions and no more.
+    """
     hop_s, rules, settings = grid(recipe.features).hop_s, recipe.detector, recipe.evaluate
     target, peaks = settings.target_fah, hearings * settings.tail_peaks
     point = choose_operating_point(streams, target, rules, hop_s)
     tail = tail_threshold(streams, target, rules, hop_s, peaks)
-    return replace(point, threshold=max(point.threshold, min(tail, MOST)))
+    words = sorted(clip.peak for clip in clips if clip.positive)
+    missed = bisect_left(words, point.threshold) + math.floor(TAIL_COST * len(words))
+    most = min([MOST, tail, *words[missed : missed + 1]])
+    return replace(point, threshold=max(point.threshold, most))
 
 
 def measured(

@@ -258,7 +258,7 @@ class _Loop:
         As INT8 it has that of the float student, which is settled, and with which it is shipped.
         """
         trainer = self.trainer
-        point = operating_point(scored.streams, trainer.recipe)
+        point = operating_point(scored.streams, scored.clips, trainer.recipe)
         if trainer.quantising:
             point = load(self.run.best).threshold()
         shipped = trainer.shipped(model, point)
@@ -277,7 +277,7 @@ class _Loop:
         scored = score_split(scorer, trainer.validation, self.control)
         others = other_hearings(scorer, trainer.validation, self.control)
         heard = (*scored.streams, *others)
-        point = operating_point(heard, trainer.recipe, hearings=1 + len(others))
+        point = operating_point(heard, scored.clips, trainer.recipe, 1 + len(others))
         shipped = replace(best, operating_point=asdict(point))
         result = measured(scored, shipped)
         self._ship(shipped, result)
