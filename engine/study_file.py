@@ -25,6 +25,8 @@ from engine.space import space_of
 BUSY_S = 60
 BEAT_S = 30
 LOST_S = 120
+PLACES = ("manifest", "sources", "train_sources", "words")
+"""The keys of `[data]` that say where it lies."""
 REFUSED = SQLAlchemyError, StorageInternalError
 """What a database raises that refuses, or is out of reach."""
 _QUIET = threading.RLock()
@@ -81,10 +83,10 @@ def _again(study: optuna.Study, lost: FrozenTrial) -> None:
 def create(
     workspace: Workspace, name: str, recipe: Recipe, wanted: int, storage: str | None = None
 ) -> None:
-    """Make a study, or join one of the same recipe, but for its data, in a shared database.
+    """Make a study, or join one of the same recipe in a shared database.
 
-    Raises DataError where one of that name is there already, and RecipeError for a bad space or a
-    name that its runs cannot have.
+    The data may lie elsewhere. Raises DataError where one of that name is there already, and
+    RecipeError for a bad space or a name that its runs cannot have.
     """
     space_of(override(recipe, {"name": f"{name}-t0000"}))
     file, url = workspace.studies / f"{name}.toml", url_of(workspace, name, storage)
@@ -102,7 +104,9 @@ def create(
         joined = study.user_attrs.get("recipe")
         if joined and not _same(loads(joined, Path("/")), recipe):
             message = f"the study {name!r} in that database has another recipe"
-            raise RecipeError(message, hint="only [data] may differ; or give another --name")
+            raise RecipeError(
+                message, hint="only where data lies may differ; or give another --name"
+            )
         if not joined:
             study.set_user_attr("wanted", wanted)
             study.set_user_attr("recipe", dump(recipe))
@@ -114,7 +118,9 @@ def create(
 def _same(joined: Recipe, recipe: Recipe) -> bool:
     """Whether two recipes say the same of everything but where the data lies."""
     ours = loads(dump(recipe), Path("/"))
-    return joined.model_copy(update={"data": ours.data}) == ours
+    places = {key: getattr(ours.data, key) for key in PLACES}
+    data = joined.data.model_copy(update=places)
+    return joined.model_copy(update={"data": data}) == ours
 
 
 def studies(workspace: Workspace) -> list[str]:

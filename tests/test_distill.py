@@ -28,6 +28,7 @@ from engine.report import Report
 from engine.runs import Run, Workspace
 from engine.teachers import Lesson
 from engine.trainer import Trainer
+from wakeword_tui.commands.report import render
 
 COLD = torch.tensor(1.0)
 
@@ -164,6 +165,8 @@ def test_a_student_of_both_teachers_ends_with_a_report_that_names_them(taught: A
         ("conformer", False),
         ("wav2vec2", False),
     ]
+    digest = report.teachers[0]["sha256"][:8]
+    assert f"taught by      conformer {digest}\n" in render(report)
     told = [event.message for event in events if isinstance(event, Warned)]
     assert told == [
         f"the {kind} teacher was held against no run" for kind in ("conformer", "wav2vec2")

@@ -7,6 +7,7 @@ import time
 import warnings
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from optuna.trial import Trial as Asking
@@ -182,10 +183,15 @@ def test_a_waiting_trial_that_another_process_has_ended_is_nobodys(tmp_path: Pat
 def test_another_recipe_cannot_join_a_shared_study(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/shared.db"
     create(Workspace(tmp_path / "one"), NAME, made_recipe(), 4, url)
-    with pytest.raises(RecipeError, match="has another"):
-        create(Workspace(tmp_path / "two"), NAME, made_recipe({"search.seed": 1}), 4, url)
-    with pytest.raises(RecipeError, match="has another"):
-        create(Workspace(tmp_path / "two"), NAME, made_recipe({"augment.noise": 0.1}), 4, url)
+    others: list[dict[str, Any]] = [
+        {"search.seed": 1},
+        {"augment.noise": 0.1},
+        {"data.wakeword": "other"},
+        {"data.fold": 3},
+    ]
+    for other in others:
+        with pytest.raises(RecipeError, match="has another"):
+            create(Workspace(tmp_path / "two"), NAME, made_recipe(other), 4, url)
     assert studies(Workspace(tmp_path / "two")) == []
 
 

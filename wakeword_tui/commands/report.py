@@ -30,6 +30,7 @@ def render(report: Report, tested: str = "") -> str:
         f"{_label('on validation')}FAH {rate(report.validation.fah)}  "
         f"FRR {percent(report.validation.frr)}  pAUC {report.validation.pauc:.4f}",
         _model(report),
+        *_taught(report),
         *([_taken(report)] if report.hard_negatives or report.mined_positives else []),
         *(f"{_label('over target')}{sentence}" for sentence in report.warnings),
         *([_int8(Int8.of(report.int8))] if report.int8 else []),
@@ -99,6 +100,16 @@ def _model(report: Report) -> str:
         f"{_label('model')}{report.parameters:,} parameters  {report.macs / 1e6:.2f} M MACs  "
         f"latency p50 {latency['p50']:.2f} ms, p95 {latency['p95']:.2f} ms a hop on one CPU thread"
     )
+
+
+def _taught(report: Report) -> Iterator[str]:
+    """Each teacher beside the student's twin, as both did on validation before it taught."""
+    for teacher in report.teachers:
+        told = f"{_label('taught by')}{teacher['kind']} {teacher['sha256'][:8]}"
+        if teacher["baseline"] is not None:
+            against = f"{teacher['teacher']:.4f} against {teacher['baseline']:.4f}"
+            told += f": {teacher['measure']} {against} of the baseline, on validation"
+        yield told
 
 
 def _taken(report: Report) -> str:
