@@ -164,7 +164,8 @@ class Batches:
         return [rooms[n] for n in sorted(order[:MOST_MEASURED].tolist())]
 
     def _clip(self, clip: PackedClip) -> Tensor:
-        return self.audio[clip.offset : clip.offset + clip.samples].cpu().float() / 32768
+        begin, end = torch.tensor([clip.offset]), torch.tensor([clip.offset + clip.samples])
+        return self._gather(begin, end, begin, clip.samples)[0].cpu()
 
     def draw(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """Give the batch of a step: waveforms `(B, N)` and labels `(B,)`, augmented."""
@@ -378,8 +379,9 @@ class Batches:
 
 
 def _padded(audio: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
-    """Make a few cuts as long as the longest window."""
-    return np.pad(audio, (0, max(0, LEAST_RESIDENT - len(audio))))
+    """Make a few cuts as long as the longest window; many are left where they are."""
+    missing = LEAST_RESIDENT - len(audio)
+    return np.pad(audio, (0, missing)) if missing > 0 else audio
 
 
 def _resident(audio: npt.NDArray[np.int16], device: torch.device) -> Tensor:

@@ -2,8 +2,9 @@
 
 A few recordings of one word teach a student more about their speakers than about the word. What
 hundreds of words by a hundred voices teach it, to listen past voice and noise, holds for any wake
-word, so it is learned once for a kind of student and kept in the cache; the voices may be synthetic
-(Lin et al. 2020). None of it is ever measured on.
+word, so it is learned once for a kind of student and a training split, and kept in the cache. The
+voices may be synthetic (Lin et al. 2020), what they speak in is not: noise, rooms and other speech
+are those that the recipe trains on. None of it is ever measured on.
 
     frames (B, M, T) -> [ the student's layers ] -> [ its head ]          is it the wake word?
                                                 '-> [ a head of words ]   which one? thrown away
@@ -21,7 +22,7 @@ from torch.nn.functional import cross_entropy
 
 from engine.batches import Batches
 from engine.checkpoint import Checkpoint, load, save
-from engine.dataset import Pack, PackedClip, kind_of, pack, packed_already, read
+from engine.dataset import Pack, PackedClip, kind_of, pack, packed_already, read, select, splits_of
 from engine.errors import DataError, RecipeError
 from engine.events import Emit, PhaseChanged, Progressed, Warned, WordsLearned
 from engine.jobs import Control, Stopped
@@ -52,9 +53,17 @@ EASIER: dict[str, Any] = {
 
 
 def learned(
-    recipe: Recipe, device: torch.device, workspace: Workspace, *, emit: Emit, control: Control
+    recipe: Recipe,
+    own: Pack,
+    device: torch.device,
+    workspace: Workspace,
+    *,
+    emit: Emit,
+    control: Control,
 ) -> Checkpoint | None:
     """Give the student of a recipe as it comes out of its words, from the cache if it is there.
+
+    `own` are the clips of the recipe; what is not a word in its training split is heard as well.
 
     None where the recipe asks for no words, or where nobody can say them. What is stopped or killed
     goes on from its last checkpoint. Raises DataError for words that cannot be learned from.
@@ -69,7 +78,7 @@ def learned(
     if measured:
         message = f"data.words holds {min(measured)}, which is measured on"
         raise DataError(message, "name other recordings, or leave it out")
-    packed = pack(clips, workspace.cache, emit=emit, control=control)
+    packed = _among(pack(clips, workspace.cache, emit=emit, control=control), own, recipe.data)
     lesson = _lesson_of(recipe)
     threads = torch.get_num_threads()
     kept = workspace.cache / _key(lesson, packed, threads)
@@ -88,9 +97,12 @@ def steps_to_learn(recipe: Recipe, cache: Path, threads: int) -> int:
     folder = recipe.data.words or cache / SPOKEN
     if not steps or not folder.exists():
         return steps
-    packed = packed_already(read(Data(manifest=folder)), cache)
-    found = packed and (cache / _key(_lesson_of(recipe), packed, threads) / NAME).exists()
-    return 0 if found else steps
+    words = packed_already(read(Data(manifest=folder)), cache)
+    own = packed_already(read(recipe.data), cache)
+    if words is None or own is None:
+        return steps
+    key = _key(_lesson_of(recipe), _among(words, own, recipe.data), threads)
+    return 0 if (cache / key / NAME).exists() else steps
 
 
 def _spoken(workspace: Workspace, emit: Emit, control: Control) -> Path | None:
@@ -118,8 +130,30 @@ def _lesson_of(recipe: Recipe) -> Recipe:
     return override(plain, {"train.steps_per_epoch": recipe.train.words_steps} | EASIER)
 
 
+def _among(words: Pack, own: Pack, data: Data) -> Pack:
+    """The words among the noise, rooms and speech of a training split, for what it has of them.
+
+    What the words bring of their own is then left to validation.
+    """
+    chosen = select(own, data, "train")
+    heard = [*chosen.speech, *chosen.noise, *chosen.rooms]
+    known = {packed.clip.label for packed in heard}
+    clips = [_trains(packed) for packed in heard]
+    for packed, home in zip(words.clips, splits_of(words.clips, Data().fold), strict=True):
+        if home != "train" or packed.clip.label not in known:
+            clips.append(replace(packed, offset=packed.offset + len(own.audio)))
+    names = "".join(packed.content for packed in heard)
+    folder = words.folder / hashlib.sha256(names.encode()).hexdigest()
+    return Pack(own.audio, tuple(clips), (), folder, cuts=words.audio)
+
+
+def _trains(packed: PackedClip) -> PackedClip:
+    clip = packed.clip
+    return replace(packed, clip=replace(clip, split="train", take=f"own {clip.take}"))
+
+
 def _key(lesson: Recipe, packed: Pack, threads: int) -> str:
-    text = f"{dump(lesson)}\n{packed.folder.name}\n{threads} threads"
+    text = f"{dump(lesson)}\n{packed.folder.parent.name}\n{packed.folder.name}\n{threads} threads"
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -234,7 +234,7 @@ class Train(Section):
     """Recompute activations on the way back to save memory, at a fifth more time."""
     words_steps: Annotated[int, Field(ge=0, le=1000000)] = 0
     """Steps in which the student first learns to tell many words apart, whoever says them; done
-    once for a kind of student and kept in the cache. 0, or an `init`, goes without."""
+    once for a kind of student and a fold, and kept in the cache. 0, or an `init`, goes without."""
     init: Path | None = None
     """A checkpoint whose weights the training starts from."""
     checkpoint_every_s: Annotated[float, Field(gt=0, le=86400)] = 60.0

@@ -77,7 +77,9 @@ def train(
     teachers = "" if stored else examined(recipe, workspace, emit)
     packed = _packed(recipe, run, workspace, stored is None, emit, control)
     with memory_errors(recipe):
-        start = None if stored else _start(recipe, device, workspace, emit, control)
+        start = None if stored or recipe.train.init is None else load(recipe.train.init)
+        if not stored and start is None:
+            start = learned(recipe, packed, device, workspace, emit=emit, control=control)
         config = stored.config if stored else None
         trainer = Trainer(recipe, packed, device, start=start, config=config)
         if stored is not None and not trainer.restore(stored):
@@ -108,15 +110,6 @@ def _packed(
     if fresh:
         take(run, workspace.queue, packed, recipe, emit=emit, control=control)
     return with_cuts(packed, run, recipe, emit=emit, control=control)
-
-
-def _start(
-    recipe: Recipe, device: torch.device, workspace: Workspace, emit: Emit, control: Control
-) -> Checkpoint | None:
-    """What a new training starts from: a checkpoint, or what was learned from words."""
-    if recipe.train.init is not None:
-        return load(recipe.train.init)
-    return learned(recipe, device, workspace, emit=emit, control=control)
 
 
 class _Loop:

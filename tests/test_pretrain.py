@@ -9,11 +9,11 @@ import torch
 from tiny import Fuse, ignore, run_tiny, tiny_recipe
 
 from engine.checkpoint import Checkpoint, load
-from engine.dataset import pack, read
+from engine.dataset import pack, read, select
 from engine.errors import DataError
 from engine.events import Event, PhaseChanged, Warned, WordsLearned
 from engine.jobs import Control, Stopped
-from engine.pretrain import learned, steps_to_learn
+from engine.pretrain import _among, learned, steps_to_learn
 from engine.recipe import Data, Recipe
 from engine.runs import Workspace
 
@@ -40,10 +40,17 @@ def asking(data: Path, words: Path, steps: int = 6, **changes: Any) -> Recipe:
 
 
 def learn(recipe: Recipe, home: Workspace, told: list[Event] | None = None) -> Checkpoint:
-    emit = ignore if told is None else told.append
-    found = learned(recipe, CPU, home, emit=emit, control=Control())
+    found = begun(recipe, home, Control(), told)
     assert found is not None
     return found
+
+
+def begun(
+    recipe: Recipe, home: Workspace, control: Control, told: list[Event] | None = None
+) -> Checkpoint | None:
+    own = pack(read(recipe.data), home.cache, emit=ignore, control=Control())
+    emit = ignore if told is None else told.append
+    return learned(recipe, own, CPU, home, emit=emit, control=control)
 
 
 def phases(told: list[Event]) -> list[str]:
@@ -65,7 +72,7 @@ def test_words_are_told_apart_for_voices_never_heard(
     assert result.accuracy > 0.7
 
 
-def test_the_cache_serves_every_wake_word_and_fold(
+def test_the_cache_serves_every_wake_word_of_a_training_split(
     tiny_data: Path, words: Path, home: Workspace
 ) -> None:
     first, told = learn(asking(tiny_data, words), home), list[Event]()
@@ -76,10 +83,12 @@ def test_the_cache_serves_every_wake_word_and_fold(
         "detector__votes": 2,
         "detector__of": 2,
     }
-    other = asking(tiny_data, words, data__wakeword="boop", data__fold=3, **beside)
+    other = asking(tiny_data, words, data__wakeword="boop", **beside)
     second = learn(other, home, told)
     assert phases(told) == []
     assert same(first, second)
+    learn(asking(tiny_data, words, data__fold=3), home, told)
+    assert phases(told) == ["words"]
 
 
 def test_a_preview_counts_the_steps_that_are_still_to_be_learned(
@@ -90,6 +99,22 @@ def test_a_preview_counts_the_steps_that_are_still_to_be_learned(
     learn(recipe, home)
     assert steps_to_learn(recipe, home.cache, 1) == 0
     assert steps_to_learn(tiny_recipe(tiny_data), home.cache, 1) == 0
+
+
+def test_words_are_learned_among_what_the_recipe_trains_on(
+    tiny_data: Path, words: Path, home: Workspace
+) -> None:
+    """Of the words' own noise and speech only what validates the lesson is left."""
+    own, other = (
+        pack(read(Data(manifest=folder)), home.cache, emit=ignore, control=Control())
+        for folder in (tiny_data, words)
+    )
+    mixed, data = _among(other, own, tiny_recipe(tiny_data).data), Data(wakeword="beep")
+    chosen, trained = select(mixed, data, "train"), select(own, data, "train")
+    assert {clip.offset for clip in chosen.speech} == {clip.offset for clip in trained.speech}
+    assert {clip.offset for clip in chosen.noise} == {clip.offset for clip in trained.noise}
+    assert all(clip.offset >= len(own.audio) for clip in chosen.positives)
+    assert all(clip.offset >= len(own.audio) for clip in select(mixed, data, "validation").noise)
 
 
 def test_another_kind_of_student_learns_its_own(
@@ -115,7 +140,7 @@ def test_what_was_stopped_goes_on_exactly(tiny_data: Path, words: Path, tmp_path
     whole = learn(recipe, Workspace(tmp_path / "whole"))
     pack(read(Data(manifest=words)), home.cache, emit=ignore, control=Control())
     with pytest.raises(Stopped):
-        learned(recipe, CPU, home, emit=ignore, control=Fuse(4))
+        begun(recipe, home, Fuse(4))
     (last,) = home.cache.glob("*/last.ckpt")
     assert (load(last).trainer or {})["position"]["step"] == 4
     assert same(whole, learn(recipe, home))
@@ -141,7 +166,7 @@ def test_a_run_starts_from_its_words_and_tells_their_source(
 
 def test_words_that_are_measured_are_refused(tiny_data: Path, home: Workspace) -> None:
     with pytest.raises(DataError, match="which is measured on"):
-        learned(asking(tiny_data, tiny_data), CPU, home, emit=ignore, control=Control())
+        begun(asking(tiny_data, tiny_data), home, Control())
 
 
 def test_one_word_is_too_few(tiny_data: Path, words: Path, tmp_path: Path) -> None:
@@ -150,7 +175,7 @@ def test_one_word_is_too_few(tiny_data: Path, words: Path, tmp_path: Path) -> No
     (lonely / "manifest.csv").write_text(rows.replace(",boop,", ",beep,"))
     home = Workspace(tmp_path / "workspace")
     with pytest.raises(DataError, match="fewer than two words"):
-        learned(asking(tiny_data, lonely), CPU, home, emit=ignore, control=Control())
+        begun(asking(tiny_data, lonely), home, Control())
 
 
 def test_without_a_voice_the_training_begins_from_nothing(
@@ -159,5 +184,5 @@ def test_without_a_voice_the_training_begins_from_nothing(
     monkeypatch.setattr("engine.espeak.HELPER", Path("/nowhere/helper.py"))
     told: list[Event] = []
     recipe = tiny_recipe(tiny_data, {"train.words_steps": 5})
-    assert learned(recipe, CPU, home, emit=told.append, control=Control()) is None
+    assert begun(recipe, home, Control(), told) is None
     assert any(isinstance(event, Warned) and "pip install" in event.hint for event in told)
