@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.pilot import Pilot
 
+from engine.errors import RecipeError
 from engine.recipe import Recipe
 from engine.recipe_distill import Teacher
 from engine.recipe_file import load, override
@@ -12,7 +13,7 @@ from engine.runs import Workspace
 from tests.tui.play import LARGE, SMALL, play, screen, see
 from tests.tui.scripted import RECIPE
 from wakeword_tui.app import WakewordApp
-from wakeword_tui.draft import TEACHERS, Draft, limits, name
+from wakeword_tui.draft import MOST_TEACHERS, TEACHERS, Draft, limits, name
 from wakeword_tui.widgets.form import Form
 
 A, B = "distill.teachers[0]", "distill.teachers[1]"
@@ -154,6 +155,8 @@ def test_names_and_limits() -> None:
     assert name("train.lr") == "lr"
     assert name(f"{B}.student_layers") == "[1] student_layers"
     assert limits(TEACHERS) == "at most 2"
+    with pytest.raises(RecipeError, match="1 problem"):
+        override(Recipe(), {TEACHERS: [{}] * (MOST_TEACHERS + 1)})
     assert limits(f"{A}.weight") == "above 0, at most 100"
     assert limits(f"{A}.path") == "path"
 
