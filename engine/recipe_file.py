@@ -5,10 +5,11 @@
 
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard, get_args
 
 import tomli_w
 from pydantic import ValidationError
@@ -22,6 +23,7 @@ PATHS = frozenset({
     "data.manifest", "data.sources", "data.train_sources", "data.words", "train.init",
     "distill.teachers.path",
 })  # fmt: skip
+NUMBER = re.compile(r"\[\d+\]")
 NAMES_OR_PATHS = frozenset({"model.pretrained", "distill.baseline"})
 
 
@@ -73,8 +75,9 @@ def parse_setting(text: str, folder: Path) -> tuple[str, Any]:
     except tomllib.TOMLDecodeError:
         value = raw
     key = key.strip()
-    placed = _placed(key, value, folder)
-    if placed != value or key in PATHS:
+    place = NUMBER.sub("", key)
+    placed = _placed(place, value, folder)
+    if placed != value or place in PATHS:
         value = placed
     elif isinstance(field_at(key), FieldInfo) and field_at(key).annotation is str:  # type: ignore[union-attr]
         value = raw.strip("\"'")
@@ -91,12 +94,6 @@ def dump(recipe: Recipe) -> str:
     return tomli_w.dumps(to_tables(recipe))
 
 
-def inline(table: Section) -> str:
-    """One table of a list on a line of TOML, without its defaults: `{path = "..."}`."""
-    set_ = table.model_dump(mode="json", exclude_defaults=True)
-    return "{" + ", ".join(f"{key} = {json.dumps(value)}" for key, value in set_.items()) + "}"
-
-
 def schema() -> dict[str, Any]:
     """Return the JSON schema of a recipe file."""
     return Recipe.model_json_schema()
@@ -106,25 +103,49 @@ def fields() -> Iterator[tuple[str, FieldInfo]]:
     """Yield every setting as its dotted path and field, in the order of the file."""
     for name, field in Recipe.model_fields.items():
         kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, Section):
+        if _is_section(kind):
             yield from ((f"{name}.{key}", inner) for key, inner in kind.model_fields.items())
         else:
             yield name, field
 
 
 def field_at(path: str) -> FieldInfo | None:
-    """Return the field at a dotted path, None where there is none."""
-    return dict(fields()).get(path)
+    """Return the field at a dotted path, None where there is none.
+
+    That of a table in a list has the table's number: `distill.teachers[0].path`.
+    """
+    name, numbered, key = path.partition("].")
+    field = dict(fields()).get(name.partition("[")[0] if numbered else path)
+    if field is None or not numbered:
+        return field
+    (kind, *_) = get_args(field.annotation) or (None,)
+    return kind.model_fields.get(key) if _is_section(kind) else None
+
+
+def _is_section(kind: Any) -> TypeGuard[type[Section]]:
+    return isinstance(kind, type) and issubclass(kind, Section)
 
 
 def _put(tables: dict[str, Any], path: str, value: Any) -> None:
     """Set a value by dotted path; None unsets it. A path that leads nowhere fails validation."""
     *parents, key = path.split(".")
     for parent in parents:
-        if not isinstance(tables.get(parent), dict):
-            tables[parent] = {}
-        tables = tables[parent]
+        tables = _table(tables, parent)
     tables[key] = value
+
+
+def _table(tables: dict[str, Any], name: str) -> dict[str, Any]:
+    """The table `name`, or that of a list, `name[0]`; the next one of a list is made."""
+    found = tables.get(name)
+    numbered = re.fullmatch(r"(\w+)\[(\d+)\]", name)
+    if numbered and isinstance(listed := tables.setdefault(numbered[1], []), list):
+        number = int(numbered[2])
+        if number == len(listed):
+            listed.append({})
+        found = listed[number] if number < len(listed) else None
+    if not isinstance(found, dict):
+        found = tables[name] = {}
+    return found
 
 
 def _resolve(value: Any, folder: Path) -> Any:

@@ -166,7 +166,7 @@ def test_a_student_of_both_teachers_ends_with_a_report_that_names_them(taught: A
         ("wav2vec2", False),
     ]
     digest = report.teachers[0]["sha256"][:8]
-    assert f"taught by      conformer {digest}\n" in render(report)
+    assert f"taught by      conformer {digest}: held against no run\n" in render(report)
     told = [event.message for event in events if isinstance(event, Warned)]
     assert told == [
         f"the {kind} teacher was held against no run" for kind in ("conformer", "wav2vec2")

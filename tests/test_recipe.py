@@ -170,6 +170,25 @@ def test_a_field_is_found_by_its_dotted_path() -> None:
     assert nothing is None
 
 
+def test_a_table_of_a_list_is_set_by_its_number() -> None:
+    """The next one is made; one beyond that leads nowhere."""
+    key, value = parse_setting("distill.teachers[0].path=a", Path("/work"))
+    recipe = override(Recipe(), {key: value, "distill.teachers[1].kind": "wav2vec2"})
+    found = [(one.kind, one.path) for one in recipe.distill.teachers]
+    assert found == [("conformer", Path("/work/a")), ("wav2vec2", None)]
+    assert override(recipe, {"distill.teachers[1].weight": 2}).distill.teachers[1].weight == 2.0
+    with pytest.raises(RecipeError, match=r"teachers\[1\]: no such key; did you mean"):
+        override(Recipe(), {"distill.teachers[1].kind": "wav2vec2"})
+
+
+def test_a_field_of_a_table_in_a_list_is_found() -> None:
+    weight = field_at("distill.teachers[1].weight")
+    assert weight is not None
+    assert weight.default == 1.0
+    nowhere = "distill.teachers[1].lr", "distill[0].teachers", "data.sources[0].x", "name[0].x"
+    assert [field_at(path) for path in nowhere] == [None] * 4
+
+
 def test_the_schema_lists_every_field_with_its_help() -> None:
     tables = json.loads(json.dumps(schema()))
     listed = {key for key, part in tables["properties"].items() if "$ref" not in part}

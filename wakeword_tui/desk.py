@@ -4,13 +4,14 @@ import contextlib
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from textual.content import Content
 
 from engine.errors import WakewordError
 from engine.jobs import Job, Jobs, State
 from engine.recipe import Data, Recipe
+from engine.recipe_distill import Teacher
 from engine.runs import Run, Workspace
 from wakeword_tui.draft import Draft
 from wakeword_tui.exporting import Exporter
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from engine.health import Health, SplitHealth
     from engine.preview import Pace
     from engine.queue_store import QueueStore
+
+KINDS = get_args(Teacher.model_fields["kind"].annotation)
+"""The architectures that teach."""
 
 
 class Desk:
@@ -48,7 +52,7 @@ class Desk:
         self.meter = Meter()
         self.notes: list[Entry] = []
         self._reports: dict[Path, tuple[int, dict[str, Any] | None]] = {}
-        self._recipes: dict[Path, Recipe] = {}
+        self._recipes: dict[Path, Recipe | None] = {}
         self._queue: QueueStore | None = None
 
     def open(self, run: Run) -> None:
@@ -105,10 +109,20 @@ class Desk:
 
     def recipe(self) -> Recipe | None:
         """The recipe of the run in front, None without one or if it cannot be read."""
-        if self.shown is not None and self.shown.path not in self._recipes:
+        return self._recipe_of(self.shown) if self.shown is not None else None
+
+    def _recipe_of(self, run: Run) -> Recipe | None:
+        if run.path not in self._recipes:
+            self._recipes[run.path] = None
             with contextlib.suppress(WakewordError):
-                self._recipes[self.shown.path] = self.shown.recipe()
-        return self._recipes.get(self.shown.path) if self.shown else None
+                self._recipes[run.path] = run.recipe()
+        return self._recipes[run.path]
+
+    def teachers(self) -> dict[str, str]:
+        """Folder and kind of each finished run that can teach, newest first."""
+        recipes = {run.path: self._recipe_of(run) for run in self.runs() if run.finished()}
+        archs = {str(path): recipe.model.arch for path, recipe in recipes.items() if recipe}
+        return {path: arch for path, arch in archs.items() if arch in KINDS}
 
     def epochs(self) -> int:
         """Epochs of the run in front, 0 if its recipe cannot be read."""

@@ -1,5 +1,6 @@
 """Draft: the recipe in the Setup form, changed field by field, right or wrong."""
 
+import contextlib
 import json
 import re
 import types
@@ -13,9 +14,13 @@ import annotated_types as at
 from engine.errors import RecipeError
 from engine.recipe import Recipe
 from engine.recipe_distill import Teacher
-from engine.recipe_file import dump, field_at, fields, inline, load, override, parse_setting
+from engine.recipe_file import dump, field_at, fields, load, override, parse_setting, to_tables
 from engine.runs import write_atomic
 from engine.section import Section
+
+TEACHERS = "distill.teachers"
+"""Its text is how many there are; each has a form of its own, `distill.teachers[0].path`."""
+MOST_TEACHERS = 2
 
 
 @dataclass(slots=True)
@@ -45,7 +50,7 @@ class Draft:
         assert self.path is not None
         self.unreadable = True
         draft = Draft.open(self.path)
-        for path, text in self.texts.items():
+        for path, text in sorted(self.texts.items()):  # how many teachers, then what they are
             draft.set(path, text)
         return draft
 
@@ -57,6 +62,37 @@ class Draft:
     def text(self, path: str) -> str:
         """What a field shows."""
         return self.texts[path] if path in self.texts else show(value_at(self.saved, path))
+
+    @property
+    def teachers(self) -> int:
+        """How many teachers there are."""
+        return int(self.text(TEACHERS) or 0)
+
+    def add_teacher(self) -> None:
+        """Put one more at the end, as the defaults have it."""
+        number = self.teachers
+        if number < MOST_TEACHERS:
+            self.set(TEACHERS, str(number + 1))
+            for key, text in _fresh().items():
+                self.set(f"{TEACHERS}[{number}].{key}", text)
+
+    def remove_teacher(self, number: int) -> None:
+        """Take one out; those after it move up."""
+        for after in range(number + 1, self.teachers):
+            for key in Teacher.model_fields:
+                text = self.text(f"{TEACHERS}[{after}].{key}")
+                self.set(f"{TEACHERS}[{after - 1}].{key}", text)
+        self.set(TEACHERS, str(self.teachers - 1 or ""))
+
+    def sections(self) -> dict[str, list[str]]:
+        """The dotted paths of all fields by section; a field without one is in `recipe`."""
+        by_section: dict[str, list[str]] = {}
+        for path, _ in fields():
+            section = by_section.setdefault(path.split(".")[0] if "." in path else "recipe", [])
+            section.append(path)
+            if path == TEACHERS:
+                section += [f"{path}[{n}].{key}" for n in range(self.teachers) for key in _fresh()]
+        return by_section
 
     def set(self, path: str, text: str) -> None:
         """Type over a field; `problems` says what is wrong with it then."""
@@ -73,7 +109,8 @@ class Draft:
 
     def problem(self, path: str) -> str:
         """What is wrong with one field, without its name; empty if nothing is."""
-        return next((p[len(path) + 2 :] for p in self.problems if p.startswith(f"{path}: ")), "")
+        said = re.compile(rf"{re.escape(path)}(?:\[\d+\])?: (.*)", re.DOTALL)
+        return next((found[1] for p in self.problems if (found := said.match(p))), "")
 
     def save(self, path: Path) -> None:
         """Write the recipe. Raises RecipeError while it has problems."""
@@ -85,19 +122,32 @@ class Draft:
         self.unreadable = False
 
     def _check(self) -> None:
+        shown = {path for paths in self.sections().values() for path in paths}
+        self.texts = {path: text for path, text in self.texts.items() if path in shown}
+        tables = [*to_tables(self.saved)["distill"]["teachers"], {}, {}]
+        changes: dict[str, Any] = {TEACHERS: tables[: self.teachers]}  # then what they are
         try:
-            changes = {path: parse(path, text) for path, text in self.texts.items()}
+            changes |= {path: parse(path, text) for path, text in self.texts.items()
+                        if path != TEACHERS}  # fmt: skip
             self.recipe, self.problems = override(self.saved, changes), ()
         except RecipeError as error:
             self.problems = error.problems
 
 
 def value_at(recipe: Recipe, path: str) -> Any:
-    """The value of a field by its dotted path."""
+    """The value of a field by its dotted path; in a teacher that is not there its default."""
     value: Any = recipe
-    for name in path.split("."):
-        value = getattr(value, name)
+    for name in re.findall(r"\w+", path):
+        if isinstance(value, tuple):
+            value = value[int(name)] if int(name) < len(value) else Teacher()
+        else:
+            value = getattr(value, name)
     return value
+
+
+def _fresh() -> dict[str, str]:
+    """The texts of a teacher that was just added."""
+    return {key: show(value) for key, value in Teacher()}
 
 
 def show(value: Any) -> str:
@@ -109,14 +159,14 @@ def show(value: Any) -> str:
             return "true" if value else "false"
         case float():
             return repr(value).removesuffix(".0")
+        case (Section(), *_):
+            return str(len(value))
         case tuple():
             return ", ".join(show(item) for item in value)
         case dict():
             tables = {key: table.model_dump(exclude_defaults=True) for key, table in value.items()}
             text = json.dumps(tables, separators=(", ", " = ")) if tables else ""
             return re.sub(r'"(\w+)" =', r"\1 =", text)
-        case Section():
-            return inline(value)
     return str(value)
 
 
@@ -124,8 +174,6 @@ def parse(path: str, text: str) -> Any:
     """A field's value from what was typed; lists are separated by commas, a table is TOML."""
     if typing.get_origin(annotation(path)) is dict:
         text = text or "{}"
-    elif text.startswith("{"):
-        text = f"[{text}]"
     elif typing.get_origin(annotation(path)) is tuple:
         items = [item.strip() for item in text.split(",") if item.strip()]
         text = f"[{', '.join(map(_toml_item, items))}]"
@@ -133,10 +181,10 @@ def parse(path: str, text: str) -> Any:
 
 
 def _toml_item(text: str) -> str:
-    try:
-        return repr(float(text))
-    except ValueError:
-        return "'" + text.replace("'", "") + "'"
+    for number in (int, float):
+        with contextlib.suppress(ValueError):
+            return repr(number(text))
+    return "'" + text.replace("'", "") + "'"
 
 
 def annotation(path: str) -> Any:
@@ -153,16 +201,16 @@ def choices(path: str) -> tuple[str, ...]:
     return typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
 
 
-def sections() -> dict[str, list[str]]:
-    """The dotted paths of all fields by section; a field without one is in `recipe`."""
-    by_section: dict[str, list[str]] = {}
-    for path, _ in fields():
-        by_section.setdefault(path.split(".")[0] if "." in path else "recipe", []).append(path)
-    return by_section
+def name(path: str) -> str:
+    """What a field is called in the form: its key, after the number of its teacher."""
+    _, numbered, key = path.partition("[")
+    return f"[{key.replace('].', '] ')}" if numbered else path.split(".")[-1]
 
 
 def limits(path: str) -> str:
     """What a field accepts, in a few words: `0 to 0.9`, `above 0`, `path`."""
+    if path == TEACHERS:
+        return f"at most {MOST_TEACHERS}"
     info, kind = field_at(path), _plain(annotation(path))
     bounds = info.metadata if info is not None and kind in ("whole number", "number") else []
     least, above = _bound(bounds, at.Ge, "ge"), _bound(bounds, at.Gt, "gt")
@@ -185,8 +233,7 @@ def _plain(kind: Any) -> str:
     if typing.get_origin(kind) is dict:
         return "table"
     if typing.get_origin(kind) is tuple:
-        names = {Path: "paths", Teacher: "{kind = ..., path = ...}"}
-        return names.get(typing.get_args(kind)[0], "numbers")
+        return "paths" if typing.get_args(kind)[0] is Path else "numbers"
     if typing.get_origin(kind) is types.UnionType:
         kind = typing.get_args(kind)[0]
     return {bool: "", Path: "path", str: "text", int: "whole number"}.get(kind, "number")

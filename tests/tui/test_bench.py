@@ -175,6 +175,30 @@ def test_exceeded_targets_are_seen(workspace: Workspace, size: tuple[int, int]) 
     play(workspace, story, size)
 
 
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_a_run_says_who_taught_it_and_how_each_did_beside_the_twin(
+    workspace: Workspace, size: tuple[int, int]
+) -> None:
+    frr = {"kind": "conformer", "sha256": "ab", "measure": "frr", "teacher": 0.123,
+           "baseline": 0.201, "better": True}  # fmt: skip
+    pauc = frr | {"kind": "wav2vec2", "measure": "pauc", "teacher": 0.95, "better": False}
+    write_run(workspace).report.write_text(json.dumps(report() | {"teachers": [frr, pauc]}))
+    alone = pauc | {"baseline": None}
+    write_run(workspace).report.write_text(json.dumps(report() | {"teachers": [alone]}))
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("8")
+        await see(app, pilot, "! taught by wav2vec2: held against no run")
+        await pilot.press("j")
+        await see(app, pilot, "✓ taught by conformer: 12.3 % missed, twin 20.1 %")
+        await see(app, pilot, "! taught by wav2vec2: pAUC 0.9500, twin 0.2010", "p95 1.12 ms")
+        await pilot.press("j")
+        await pilot.pause(0.5)
+        assert "taught" not in screen(app)
+
+    play(workspace, story, size)
+
+
 def test_e_exports_the_run_and_says_how_it_ended(workspace: Workspace, tmp_path: Path) -> None:
     """The run of the script has no checkpoint, which is what it ends with."""
 

@@ -17,7 +17,7 @@ from engine.runs import Workspace
 from tests.tui.play import LARGE, SMALL, play, screen, see
 from wakeword_tui import verbs
 from wakeword_tui.app import WakewordApp
-from wakeword_tui.draft import Draft, limits, show
+from wakeword_tui.draft import Draft, limits
 from wakeword_tui.screens.setup import FIRST_COST_AFTER_S, SetupScreen
 from wakeword_tui.widgets.form import Editor
 
@@ -403,16 +403,3 @@ def test_a_file_with_a_typo_is_not_saved_over(workspace: Workspace, tmp_path: Pa
 
     play(workspace, story, recipe_path=path)
     assert "3.0" in path.read_text()
-
-
-def test_faults_of_teachers_are_told_while_they_are_typed(workspace: Workspace) -> None:
-    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
-        table = '{kind = "wav2vec2", path = "/no/such.ckpt"}'
-        app.desk.draft.set("distill.teachers", table)
-        (teacher,) = app.desk.draft.recipe.distill.teachers
-        assert (teacher.kind, str(teacher.path)) == ("wav2vec2", "/no/such.ckpt")
-        assert show((teacher,)) == table
-        app.screen._cost_soon()
-        await see(app, pilot, "! distill.teachers[0].path: cannot read", within_s=30)
-
-    play(workspace, story, LARGE)

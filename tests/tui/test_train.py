@@ -11,7 +11,7 @@ from engine.events import CheckpointSaved, JobStarted, Record
 from engine.jobs import Jobs
 from engine.runs import EventLog, Workspace, read_events
 from tests.tui.play import LARGE, SMALL, play, screen, see, start
-from tests.tui.scripted import RECIPE, stepped, training, validated
+from tests.tui.scripted import RECIPE, stepped, training, validated, write_run
 from wakeword_tui import verbs
 from wakeword_tui.app import WakewordApp
 from wakeword_tui.store import Store
@@ -34,6 +34,36 @@ def test_a_running_job_is_shown_live(workspace: Workspace, size: tuple[int, int]
         await see(app, pilot, "● train", "run 003-alexa", "━ train ◆ best", "missed @1/h", "ETA")
         await see(app, pilot, "checkpoint", "003-alexa  ")
         assert ("○ pAUC ▲ in noise % ● missed %" in screen(app)) == (size == LARGE)
+
+    play(workspace, story, size)
+
+
+TAUGHT = {
+    "labels": 0.2134, "logits": 0.1125, "features": 0.0312, "ranking": 0.0004,
+    "temperature": 1.82, "agreement": 0.914, "conformer": 0.62, "wav2vec2": 0.38,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_the_parts_of_a_taught_loss_are_seen_beside_everything_else(
+    workspace: Workspace, size: tuple[int, int]
+) -> None:
+    run = write_run(workspace, finished=False)
+    log = EventLog(run.events)
+    log.append(replace(stepped(2010), taught=TAUGHT))
+    log.close()
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        app.desk.open(run)
+        await pilot.press("2")
+        await see(app, pilot, "━ train ◆ best", "missed @1/h", "pAUC", "device", "checkpoint")
+        shown = [" ".join(line.split()) for line in screen(app).splitlines()]
+        rows = ("labels 0.2134 temperature 1.8200", "logits 0.1125 agreement 91.4 %",
+                "features 0.0312 conformer 62.0 %", "ranking 4.0e-04 wav2vec2 38.0 %")  # fmt: skip
+        assert [row for row in rows if not any(row in line for line in shown)] == []
+        app.desk.open(workspace.find("1"))
+        await pilot.pause(0.5)
+        assert "temperature" not in screen(app)
 
     play(workspace, story, size)
 

@@ -12,6 +12,7 @@ from engine.runs import Run
 from wakeword_tui import rounded
 from wakeword_tui.commands.output import say, table
 from wakeword_tui.numbers import percent, rate, span
+from wakeword_tui.taught import beside_the_twin
 
 WORST_GROUPS = 5
 SYNTHETIC = (
@@ -105,11 +106,9 @@ def _model(report: Report) -> str:
 def _taught(report: Report) -> Iterator[str]:
     """Each teacher beside the student's twin, as both did on validation before it taught."""
     for teacher in report.teachers:
-        told = f"{_label('taught by')}{teacher['kind']} {teacher['sha256'][:8]}"
-        if teacher["baseline"] is not None:
-            against = f"{teacher['teacher']:.4f} against {teacher['baseline']:.4f}"
-            told += f": {teacher['measure']} {against} of the baseline, on validation"
-        yield told
+        where = "" if teacher["baseline"] is None else ", on validation"
+        by = f"{teacher['kind']} {teacher['sha256'][:8]}"
+        yield f"{_label('taught by')}{by}: {beside_the_twin(teacher)}{where}"
 
 
 def _taken(report: Report) -> str:

@@ -22,6 +22,7 @@ from wakeword_tui.operating import PER_DAY, Answer, answer, nearest_step
 from wakeword_tui.paired import HEADER, row, sentences
 from wakeword_tui.screens.dialogs import Ask, Choice, Pick
 from wakeword_tui.screens.page import Page
+from wakeword_tui.taught import beside_the_twin
 from wakeword_tui.widgets.chart import Chart
 from wakeword_tui.widgets.menu import Menu
 from wakeword_tui.widgets.panels import Lines
@@ -34,7 +35,6 @@ EMPTY = (
     "A report is written at the end of a training:",
     "2  go to Train, and start one there with s",
 )
-
 NO_SWEEP = (
     ("This report has no false alarms to weigh.", "bold"),
     "",
@@ -49,7 +49,7 @@ VERDICT_STYLES = {"fewer": "$success", "more": "$error", "same": ""}
 NUMBERS_WIDTH, LONGEST_NAME, SHORTEST_BAR = 27, 20, 6
 """Columns of a share's numbers and the scroll bar; of a name, at most; of a bar, at least."""
 UPPER = 11
-"""Rows of the upper panels without warnings, as in app.tcss."""
+"""Rows of the upper panels without warnings and teachers, as in app.tcss."""
 DET = "missed % against false wakes per hour"
 MOST_FAH = 60.0
 """The curve ends here, or well beyond the wish: nobody ships one false wake a minute."""
@@ -153,7 +153,9 @@ class BenchScreen(Page):
         assert self._report is not None
         given = answer(self._report, PER_DAY[self._step])
         lines = [*slider(self._step), "", *answer_lines(given), *cost_lines(self._report)]
-        self.query_one("#upper").styles.height = UPPER + len(self._report.get("warnings", ()))
+        lines += taught_lines(self._report)
+        more = len(self._report.get("warnings", ())) + len(self._report.get("teachers", ()))
+        self.query_one("#upper").styles.height = UPPER + more
         self.query_one("#question", Lines).show(*lines)
         det, split = self.query_one("#det", Chart), self._report.get("split", "test")
         det.border_title = f"{DET}, {split}"  # of a search's trial the test is closed
@@ -317,6 +319,13 @@ def cost_lines(report: Mapping[str, Any]) -> Iterable[Line]:
     latency = report["latency_ms"]
     size = f"{brief(report['parameters'])} parameters  {brief(report['macs'])} MACs"
     yield (f"{size}  p50 {latency['p50']:.2f}  p95 {latency['p95']:.2f} ms", "$dim")
+
+
+def taught_lines(report: Mapping[str, Any]) -> Iterable[Line]:
+    """Each teacher beside the student's twin, as both did on validation before it taught."""
+    for teacher in report.get("teachers", ()):
+        sign = ("✓ ", "$success") if teacher["better"] else ("! ", "$warning")
+        yield Content.assemble(sign, f"taught by {teacher['kind']}: {beside_the_twin(teacher)}")
 
 
 def int8_lines(told: Int8) -> Iterable[Line]:

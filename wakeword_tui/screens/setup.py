@@ -24,7 +24,7 @@ from engine.jobs import Control, Stopped
 from engine.recipe import Recipe
 from engine.recipe_file import field_at
 from wakeword_tui import verbs
-from wakeword_tui.draft import Draft, choices, limits, sections, show
+from wakeword_tui.draft import TEACHERS, Draft, choices, limits, show
 from wakeword_tui.numbers import brief, duration
 from wakeword_tui.screens.dialogs import Ask, Choice, PickFile
 from wakeword_tui.screens.page import Page
@@ -75,13 +75,12 @@ class SetupScreen(Page):
     def body(self) -> Iterable[Widget]:
         """The panels."""
         yield Menu("recipe", id="sections")
-        yield Form(id="form")
+        yield Form(self._offers, id="form")
         yield Lines("help", id="help")
         yield Lines("check", id="check")
 
     def on_mount(self) -> None:
         """Begin in the fields of the data."""
-        self._sections = sections()
         self._amount = Amount()
         self._looking = Control()
         self._rest: Timer | None = None
@@ -117,13 +116,13 @@ class SetupScreen(Page):
     def show_section(self) -> None:
         """Show the section under the cursor in the form."""
         section = self.query_one("#sections", Menu).current or "data"
-        self.query_one(Form).show(self.desk.draft, section, self._sections[section])
+        self.query_one(Form).show(self.desk.draft, section)
         self._show_help()
 
     def _section_lines(self) -> list[tuple[str, Content]]:
         draft = self.desk.draft
         lines = []
-        for section, paths in self._sections.items():
+        for section, paths in draft.sections().items():
             wrong = any(draft.problem(path) for path in paths)
             edited = any(path in draft.texts for path in paths)
             sign = ("✗", "$error") if wrong else ("*", "$now") if edited else (" ", "")
@@ -199,10 +198,26 @@ class SetupScreen(Page):
     def _field_moved(self) -> None:
         self._show_help()
 
+    def _offers(self, path: str) -> tuple[str, ...]:
+        """Runs of the workspace that can teach, as paths."""
+        is_path = path.startswith(f"{TEACHERS}[") and path.endswith("].path")
+        return tuple(self.desk.teachers()) if is_path else ()
+
     @on(Form.Changed)
     def _field_changed(self) -> None:
+        self._take_kind()
         self.paint()
         self._cost_soon()
+
+    def _take_kind(self) -> None:
+        """A run that was just named says itself what kind of teacher it is."""
+        form, draft = self.query_one(Form), self.desk.draft
+        path = form.path
+        if path is not None and self._offers(path):
+            kind = self.desk.teachers().get(draft.text(path))
+            if kind is not None:
+                draft.set(f"{path.removesuffix('path')}kind", kind)
+                self.show_section()
 
     def _cost_soon(self) -> None:
         if self._rest is not None:

@@ -2,7 +2,8 @@
 
 import time
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import zip_longest
 from typing import ClassVar
 
 from textual import on
@@ -29,6 +30,8 @@ EMPTY: tuple[Line, ...] = (
     "enter  open a run of the list",
     "?      all keys",
 )
+TWO_COLUMNS = 46
+"""Cells that two columns of the teachers' panel take."""
 UNFINISHED = "unfinished, r resumes"
 
 
@@ -36,7 +39,7 @@ class TrainScreen(Page):
     """Curves on the left, numbers and runs on the right, how far it is on top."""
 
     TITLE = "Train"
-    PANELS = "#empty, #loss, #miss, #facts, #runs"
+    PANELS = "#empty, #loss, #miss, #taught, #facts, #runs"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "start_stop", "Start/stop", id="train.start"),
         Binding("p", "pause", "Pause", id="train.pause"),
@@ -49,7 +52,12 @@ class TrainScreen(Page):
         """The panels."""
         yield ProgressLine(id="progress")
         yield Horizontal(
-            Vertical(Lines(id="empty"), Chart("loss", id="loss"), Chart("missed", id="miss")),
+            Vertical(
+                Lines(id="empty"),
+                Chart("loss", id="loss"),
+                Chart("missed", id="miss"),
+                Lines("parts of the loss, teachers", id="taught"),
+            ),
             Vertical(Facts("run", id="facts"), Menu("runs", id="runs"), id="side"),
         )
 
@@ -60,7 +68,8 @@ class TrainScreen(Page):
 
     def copyable(self) -> str:
         """The numbers."""
-        return self.query_one("#facts", Facts).text
+        texts = self.query_one("#facts", Facts).text, self.query_one("#taught", Lines).text
+        return "\n\n".join(text for text in texts if text)
 
     def paint(self) -> None:
         """Show the store: progress, numbers and runs always, curves when there is a new point."""
@@ -69,6 +78,10 @@ class TrainScreen(Page):
         live = self.desk.live is not None and self.desk.live.store is store
         self.query_one("#empty", Lines).show(*instead_of_curves(store, live=live))
         self.query_one("#progress", ProgressLine).show(*progress(store, live=live))
+        taught = (store.step.taught if store.step else None) or {}
+        self.set_class(bool(taught), "-taught")
+        panel = self.query_one("#taught", Lines)
+        panel.show(*taught_lines(taught, panel.size.width))
         facts = self.query_one("#facts", Facts)
         facts.border_title = f"run {self.desk.shown.name}" if self.desk.shown else "run"
         facts.show(list(rows(store, self.desk.epochs())))
@@ -172,8 +185,6 @@ def rows(store: Store, epochs: int) -> Iterable[tuple[str, str]]:
     yield "loss", small(step.loss) if step else "-"
     yield "lr", f"{step.lr:.2g}" if step else "-"
     yield "SNR dB", f"{step.snr_db:.0f}" if step else "-"
-    for name, value in ((step.taught if step else None) or {}).items():
-        yield name, small(value)
     yield "", ""
     yield from _measured(valid, store.best)
     yield "", ""
@@ -181,6 +192,26 @@ def rows(store: Store, epochs: int) -> Iterable[tuple[str, str]]:
     yield "device", store.started.device if store.started else "-"
     saved = duration(time.time() - store.checkpoint_s) if store.checkpoint_s else ""
     yield "checkpoint", f"{saved} ago" if saved else "-"
+
+
+def taught_lines(taught: Mapping[str, float], width: int) -> Iterable[Line]:
+    """The parts that sum to the loss; the temperature, the agreement and the teachers' shares.
+
+    These stand beside the parts where there is room, else below them.
+    """
+    names = list(taught)
+    at = names.index("temperature") if names else 0
+    texts = [small(taught[name]) for name in names[: at + 1]]
+    texts += [percent(taught[name]) for name in names[at + 1 :]]
+    cells = [
+        Content.assemble((f"{name:<13}", "$dim"), f"{text:>8}")
+        for name, text in zip(names, texts, strict=True)
+    ]
+    if width < TWO_COLUMNS:
+        yield from cells
+        return
+    for left, right in zip_longest(cells[:at], cells[at:], fillvalue=Content(" " * 21)):
+        yield left + "    " + right
 
 
 def _measured(valid: Validated | None, best: Validated | None) -> Iterable[tuple[str, str]]:

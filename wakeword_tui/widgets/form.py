@@ -3,6 +3,8 @@
 Moving and editing are two things: letters stay keys until `enter` opens a field.
 """
 
+import re
+from collections.abc import Callable
 from typing import ClassVar
 
 from textual import on
@@ -14,11 +16,12 @@ from textual.events import Resize
 from textual.message import Message
 from textual.widgets import Input
 
-from wakeword_tui.draft import Draft, choices, limits
+from wakeword_tui.draft import MOST_TEACHERS, TEACHERS, Draft, choices, limits, name
 from wakeword_tui.widgets.menu import Menu
 
 NAME_CELLS = 19
 VALUE_CELLS = 22
+LONG = ("path", "paths", "text", "table")
 
 
 class Editor(Input):
@@ -43,6 +46,8 @@ class Form(Container):
         Binding("left", "choose(-1)", "Previous", show=False, id="form.previous"),
         Binding("right", "choose(1)", "Next", show=False, id="form.next"),
         Binding("r", "reset", "Reset", id="form.reset"),
+        Binding("a", "add", "Add", id="form.add"),
+        Binding("x", "remove", "Remove", id="form.remove"),
     ]
 
     ALLOW_MAXIMIZE = True  # as a whole: the editor opens over the lines
@@ -53,10 +58,16 @@ class Form(Container):
     class Moved(Message):
         """Another field is under the cursor."""
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 -- as Widget
+    def __init__(
+        self,
+        offers: Callable[[str], tuple[str, ...]],
+        *,
+        id: str | None = None,  # noqa: A002 -- as Widget
+    ) -> None:
+        """`offers` gives texts to go through for a field that may have any other, too."""
         super().__init__(id=id)
         self.draft = Draft()
-        self.paths: list[str] = []
+        self._offers = offers
         self._before = ""
 
     def compose(self) -> ComposeResult:
@@ -79,48 +90,58 @@ class Form(Container):
         """The dotted path of the field under the cursor."""
         return self.menu.current
 
-    def show(self, draft: Draft, section: str, paths: list[str]) -> None:
+    def show(self, draft: Draft, section: str) -> None:
         """Show a section of a draft."""
-        self.draft, self.paths, self.border_title = draft, paths, section
+        self.draft, self.border_title = draft, section
         self._show_lines()
+        self.refresh_bindings()
 
     def on_resize(self, event: Resize) -> None:
-        """Give long values the new room."""
+        """Give long values the new room, and keep the field under the cursor in sight."""
         self._show_lines()
+        self.menu.scroll_to_highlight()
+        self.call_after_refresh(self._place_editor)
 
     def _show_lines(self) -> None:
-        self.menu.show([(path, self._line(path)) for path in self.paths])
+        paths = self.draft.sections().get(str(self.border_title), [])
+        self.menu.show([(path, self._line(path)) for path in paths])
+
+    def _options(self, path: str) -> tuple[str, ...]:
+        """What left and right go through."""
+        return choices(path) or self._offers(path)
+
+    def _hint(self, path: str, text: str) -> str:
+        """Which of the options it is, or what the field accepts; a long text needs no limits."""
+        if options := self._options(path):
+            place = str(options.index(text) + 1) if text in options else "one"
+            return f"◂ {place} of {len(options)} ▸"
+        accepted = limits(path)
+        return "" if text and accepted in LONG else accepted
 
     def _line(self, path: str) -> Content:
-        draft, text, options = self.draft, self.draft.text(path), choices(path)
+        draft, text = self.draft, self.draft.text(path)
         wrong = draft.problem(path)
         sign = "✗ " if wrong else "* " if path in draft.texts else "  "
-        place = f"◂ {options.index(text) + 1} of {len(options)} ▸" if text in options else ""
-        hint = place or limits(path)
-        room = VALUE_CELLS
-        if text and hint in (
-            "path",
-            "paths",
-            "text",
-            "table",
-        ):  # these may be long, and need no limits
-            room, hint = max(room, self.menu.size.width - NAME_CELLS - 3), ""
+        hint, room = self._hint(path, text), VALUE_CELLS
+        if text and limits(path) in LONG:
+            room = max(room, self.menu.size.width - NAME_CELLS - 4 - len(hint))
         shown = text if len(text) <= room else f"…{text[1 - room :]}"
         return Content.assemble(
             (sign, "$error" if wrong else "$now"),
-            f"{path.split('.')[-1]:<{NAME_CELLS}}",
+            f"{name(path):<{NAME_CELLS}}",
             (f"{shown:<{room}} ", "$error" if wrong else "bold"),
             (hint, "$dim"),
         )
 
     def _repaint(self) -> None:
         self._show_lines()
+        self.refresh_bindings()
         self.post_message(self.Changed())
 
     def action_choose(self, step: int) -> None:
         """Go on to another of the few values a field can have."""
         path = self.path
-        if path is None or not (options := choices(path)):
+        if path is None or not (options := self._options(path)):
             return
         text = self.draft.text(path)
         at = options.index(text) + step if text in options else 0
@@ -133,25 +154,59 @@ class Form(Container):
             self.draft.reset(self.path)
             self._repaint()
 
+    @property
+    def _teacher(self) -> int | None:
+        """The number of the teacher under the cursor."""
+        found = re.match(rf"{TEACHERS}\[(\d+)\]", self.path or "")
+        return int(found[1]) if found else None
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Teachers are added where they stand, and removed where the cursor is."""
+        if action == "add":
+            here = (self.path or "").startswith(TEACHERS)
+            return here and (self.draft.teachers < MOST_TEACHERS or None)
+        return action != "remove" or self._teacher is not None
+
+    def action_add(self) -> None:
+        """Add a teacher, and go to it."""
+        self.draft.add_teacher()
+        self._repaint()
+        self.menu.go_to(f"{TEACHERS}[{self.draft.teachers - 1}].kind")
+
+    def action_remove(self) -> None:
+        """Remove the teacher under the cursor."""
+        if self._teacher is not None:
+            self.draft.remove_teacher(self._teacher)
+            self._repaint()
+
     @on(Menu.OptionSelected, "#fields")
     def _open(self, event: Menu.OptionSelected) -> None:
         event.stop()
         path = event.option_id
         assert path is not None
+        if path == TEACHERS:
+            self.action_add()
+            return
         if choices(path):
             self.action_choose(1)
             return
         self._before = self.draft.text(path)
-        editor, row = self.editor, event.option_index - int(self.menu.scroll_offset.y)
+        editor = self.editor
         with editor.prevent(Input.Changed):
             editor.value = self._before
-        editor.styles.offset = (NAME_CELLS + 2, row)
+        self._place_editor()
         editor.add_class("-open")
         editor.focus()
+
+    def _place_editor(self) -> None:
+        """Lay the open line over the field under the cursor."""
+        row = (self.menu.highlighted or 0) - int(self.menu.scroll_offset.y)
+        self.editor.styles.offset = (NAME_CELLS + 2, row)
 
     @on(Menu.OptionHighlighted, "#fields")
     def _moved(self, event: Menu.OptionHighlighted) -> None:
         event.stop()
+        self.refresh_bindings()
         self.post_message(self.Moved())
 
     @on(Input.Changed)
