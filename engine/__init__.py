@@ -10,7 +10,7 @@ plain (no torch)   errors section recipe_distill recipe recipe_file events bus r
 torch              device features rooms pitch augment batches ahead models quantize losses
                    optimiser checkpoint teachers distill lessons onnx_graph
 verbs              scorer hard cost evaluate int8 trainer pretrain train agree round_off
-                   export_manifest export preview search finder mine mine_run
+                   export_manifest export preview search finder cascade mine mine_run
 """
 
 import importlib.abc

@@ -42,6 +42,7 @@ VERBS = [
     "preview",
     "search",
     "finder",
+    "cascade",
     "mine",
     "mine_run",
 ]
