@@ -28,6 +28,7 @@ TORCH = [
 ]  # fmt: skip
 VERBS = [
     "scorer",
+    "local_judge",
     "hard",
     "cost",
     "evaluate",
@@ -66,6 +67,7 @@ ONLY_IMPORTER = {
     "pynvml": "wakeword_tui/meter.py",
     "sqlite3": "engine/queue_file.py",
     "transformers": "engine/models/wav2vec2.py",
+    "httpx": "engine/judge.py",
 }
 CATCHES_EVERYTHING = {"engine/jobs.py", "wakeword_tui/app.py", "wakeword_tui/__main__.py"}
 
