@@ -10,7 +10,8 @@ plain (no torch)   errors section recipe_distill recipe recipe_file events bus r
 torch              device features rooms pitch augment batches ahead models quantize losses
                    optimiser checkpoint teachers distill lessons onnx_graph
 verbs              scorer local_judge hard cost evaluate int8 trainer pretrain train agree
-                   round_off export_manifest export preview search finder cascade mine mine_run
+                   round_off export_manifest export preview search finder forwarding cascade
+                   verify mine mine_run
 """
 
 import importlib.abc

@@ -43,7 +43,9 @@ VERBS = [
     "preview",
     "search",
     "finder",
+    "forwarding",
     "cascade",
+    "verify",
     "mine",
     "mine_run",
 ]

@@ -14,6 +14,7 @@ from io import TextIOWrapper
 from engine import __version__
 from engine.errors import WakewordError
 from wakeword_tui.commands import (
+    cascade,
     compare,
     data,
     demo,
@@ -30,7 +31,9 @@ from wakeword_tui.commands.arguments import add_workspace, workspace
 from wakeword_tui.commands.output import note
 from wakeword_tui.commands.progress import Interrupted
 
-FAMILIES = (demo, data, train, search, evaluate, compare, mine, export, recipes, runs, machine)
+FAMILIES = (
+    demo, data, train, search, evaluate, compare, cascade, mine, export, recipes, runs, machine,
+)  # fmt: skip
 BUG = 70
 EXAMPLES = """\
 examples:

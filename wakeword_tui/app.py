@@ -77,8 +77,8 @@ class WakewordApp(App[int]):
     ) -> None:
         super().__init__(driver_class=HangupDriver)
         self.animation_level = "none"
-        self.desk = Desk(workspace)
         self.config = config or Config()
+        self.desk = Desk(workspace, self.config.judge)
         self.leaving = False
         self._opening = (recipe_path, run, start)
         self._look()
@@ -184,7 +184,8 @@ class WakewordApp(App[int]):
             self._ended(self.desk.live)
         if self.desk.health is not None and not self.desk.health.drain():
             self._looked_over(self.desk.health)
-        for told in (*self.desk.miner.drain(), *self.desk.exporter.drain()):
+        desk = self.desk
+        for told in (*desk.miner.drain(), *desk.exporter.drain(), *desk.judging.drain()):
             self.notify(told, timeout=8, markup=False)
         if not backed_up(self):
             self._paint()

@@ -12,8 +12,10 @@ from engine.errors import WakewordError
 from engine.jobs import Job, Jobs, State
 from engine.recipe import Data, Recipe
 from engine.runs import Run, Workspace
+from wakeword_tui.config import JudgeConfig
 from wakeword_tui.draft import Draft
 from wakeword_tui.exporting import Exporter
+from wakeword_tui.judging import Judging
 from wakeword_tui.meter import Meter
 from wakeword_tui.mining import Miner
 from wakeword_tui.numbers import brief, duration, percent
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 class Desk:
     """The workspace, the jobs, the recipe in the form, and the run in front."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, judge: JudgeConfig | None = None) -> None:
         self.workspace = workspace
         self.jobs = Jobs(workspace)
         self.draft = Draft()
@@ -45,6 +47,7 @@ class Desk:
         self.miner = Miner(self.jobs, lambda: self.queue)
         self.studies = Studies(workspace)
         self.exporter = Exporter(self.jobs)
+        self.judging = Judging(self.jobs, judge or JudgeConfig())
         self.meter = Meter()
         self.notes: list[Entry] = []
         self._reports: dict[Path, tuple[int, dict[str, Any] | None]] = {}
@@ -158,8 +161,8 @@ class Desk:
 
     def _beside(self) -> list[Content]:
         """What is done in the background, in parts of the top bar."""
-        exporting = self.exporter.status()
-        parts = [Content.assemble(("● ", "$now"), exporting)] if exporting else []
+        beside = [self.exporter.status(), self.judging.status()]
+        parts = [Content.assemble(("● ", "$now"), text) for text in beside if text]
         return [*parts, *self._mining()]
 
     def _mining(self) -> list[Content]:
