@@ -1,6 +1,6 @@
 """Judge: a larger model behind HTTP hears the window again. Its wire format, and the client.
 
-    sentry fires ---- POST /v1/verify, 2 s of s16le at 16 kHz ----> judge
+    sentry fires ---- POST /v1/verify, 3 s of s16le at 16 kHz ----> judge
                  <--- {accepted, score, threshold, model, took_ms} ---
 
 One deadline holds over all of it: looking up a name, connecting, sending, trying again, and a
@@ -33,8 +33,9 @@ PCM, VERIFY, HEALTH = "audio/pcm", "/v1/verify", "/health"
 TOKEN_VARIABLE = "WAKEWORD_JUDGE_TOKEN"
 PRE_ROLL_S = 0.5
 """Audio before the judge's own window: it takes the best of all windows that end in there."""
-SENT_S = 2.0
-"""What is sent to a judge of a 1.5 s window: the audio up to where the sentry fired."""
+SENT_S = 3.0
+"""Audio up to where the sentry fired that is sent to a judge whose window is not known: a window of
+1.5 s, a second in which PCEN warms up, and the pre-roll."""
 TIMEOUT_S = 2.0
 RETRIES = 2
 PAUSE_S = 0.1
