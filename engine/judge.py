@@ -41,6 +41,7 @@ RETRIES = 2
 PAUSE_S = 0.1
 """Before the first retry, and twice as long before the next; half of it is left to chance."""
 MOST_ANSWER_BYTES = 65_536
+LET_GO = "the judge was let go before it answered"
 NONSENSE = "see that the URL is that of `wakeword-tui judge`"
 Answer = tuple[int, float, bytes]
 """A status, the seconds after which to ask again, and the body."""
@@ -133,6 +134,7 @@ class Judge:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="judge", daemon=True)
         self._thread.start()
+        self._open, self._changing = True, threading.Lock()
 
     def __repr__(self) -> str:
         return f"Judge({self.url!r})"
@@ -168,8 +170,10 @@ class Judge:
 
     def close(self) -> None:
         """Give up what is under way, and let the connections go."""
-        if self._loop.is_closed():
-            return
+        with self._changing:
+            if not self._open:
+                return
+            self._open = False
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -184,11 +188,15 @@ class Judge:
 
     def _within(self, answer: Coroutine[Any, Any, bytes]) -> bytes:
         """Wait for an answer, for as long as the timeout allows."""
-        asked = asyncio.run_coroutine_threadsafe(self._timed(answer), self._loop)
+        with self._changing:
+            if not self._open:
+                answer.close()
+                raise JudgeError(LET_GO)
+            asked = asyncio.run_coroutine_threadsafe(self._timed(answer), self._loop)
         try:
             return asked.result()
         except concurrent.futures.CancelledError:
-            raise JudgeError("the judge was let go before it answered") from None
+            raise JudgeError(LET_GO) from None
         finally:
             asked.cancel()
 

@@ -40,7 +40,7 @@ from engine.local_judge import LocalJudge
 PORT, ROOM = 8765, 8
 MOST_READING = 32
 """Bodies that are read at the same time."""
-MOST_CONNECTIONS = 512
+MOST_CONNECTIONS, BACKLOG = 512, 128
 HEAD_S, BODY_S, LINGER_S = 10.0, 5.0, 1.0
 DEADLINE_S = 5.0
 """From the whole body to the verdict."""
@@ -346,10 +346,11 @@ def serve(
         log_config=None,
         access_log=False,
         server_header=False,
-        backlog=128,
+        backlog=BACKLOG,
         h11_max_incomplete_event_size=16_384,
         timeout_graceful_shutdown=round(BODY_S + DEADLINE_S + LINGER_S + 1),
     )
+    door.listen(BACKLOG)
     host, port = door.getsockname()[:2]
     place = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     emit(Listening(place, judge.model, judge.threshold))
