@@ -192,6 +192,35 @@ class ExportWritten(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Listening(Event):
+    """A judge waits for requests."""
+
+    url: str
+    model: str
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class RequestAnswered(Event):
+    """A judge has answered a request with a status, 499 where the client had left.
+
+    `took_ms` is from its head to its answer, `scored_ms` of that the judge at work; what there is
+    no verdict on has no score. Neither audio nor token are told.
+    """
+
+    client: str
+    method: str
+    path: str
+    status: int
+    took_ms: float
+    body_bytes: int = 0
+    seconds: float = 0.0
+    scored_ms: float = 0.0
+    score: float | None = None
+    accepted: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Warned(Event):
     """Something a person should know, and what to do about it."""
 

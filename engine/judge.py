@@ -1,6 +1,6 @@
 """Judge: a larger model behind HTTP hears the window again. Its wire format, and the client.
 
-    sentry fires ---- POST /v1/verify, 2 s of s16le at 16 kHz ----> judge
+    sentry fires ---- POST /v1/verify, 3 s of s16le at 16 kHz ----> judge
                  <--- {accepted, score, threshold, model, took_ms} ---
 
 One deadline holds over all of it: looking up a name, connecting, sending, trying again, and a
@@ -33,13 +33,15 @@ PCM, VERIFY, HEALTH = "audio/pcm", "/v1/verify", "/health"
 TOKEN_VARIABLE = "WAKEWORD_JUDGE_TOKEN"
 PRE_ROLL_S = 0.5
 """Audio before the judge's own window: it takes the best of all windows that end in there."""
-SENT_S = 2.0
-"""What is sent to a judge of a 1.5 s window: the audio up to where the sentry fired."""
+SENT_S = 3.0
+"""Audio up to where the sentry fired that is sent to a judge whose window is not known: a window of
+1.5 s, a second in which PCEN warms up, and the pre-roll."""
 TIMEOUT_S = 2.0
 RETRIES = 2
 PAUSE_S = 0.1
 """Before the first retry, and twice as long before the next; half of it is left to chance."""
 MOST_ANSWER_BYTES = 65_536
+LET_GO = "the judge was let go before it answered"
 NONSENSE = "see that the URL is that of `wakeword-tui judge`"
 Answer = tuple[int, float, bytes]
 """A status, the seconds after which to ask again, and the body."""
@@ -132,6 +134,7 @@ class Judge:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="judge", daemon=True)
         self._thread.start()
+        self._open, self._changing = True, threading.Lock()
 
     def __repr__(self) -> str:
         return f"Judge({self.url!r})"
@@ -167,8 +170,10 @@ class Judge:
 
     def close(self) -> None:
         """Give up what is under way, and let the connections go."""
-        if self._loop.is_closed():
-            return
+        with self._changing:
+            if not self._open:
+                return
+            self._open = False
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -183,11 +188,15 @@ class Judge:
 
     def _within(self, answer: Coroutine[Any, Any, bytes]) -> bytes:
         """Wait for an answer, for as long as the timeout allows."""
-        asked = asyncio.run_coroutine_threadsafe(self._timed(answer), self._loop)
+        with self._changing:
+            if not self._open:
+                answer.close()
+                raise JudgeError(LET_GO)
+            asked = asyncio.run_coroutine_threadsafe(self._timed(answer), self._loop)
         try:
             return asked.result()
         except concurrent.futures.CancelledError:
-            raise JudgeError("the judge was let go before it answered") from None
+            raise JudgeError(LET_GO) from None
         finally:
             asked.cancel()
 

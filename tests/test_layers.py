@@ -17,9 +17,10 @@ ROOT = Path(__file__).parents[1]
 # A file imports only files that stand earlier; a new file is one new word here.
 PLAIN = [
     "errors", "section", "recipe_distill", "recipe", "recipe_file", "events", "bus", "runs",
-    "jobs", "audio", "sound", "source", "judge", "manifest", "acoustics", "phonetics", "sentences",
-    "espeak_helper", "espeak", "synth", "words", "queue_file", "queue_store", "dataset", "mined", "health",
-    "detector", "metrics", "report", "flips", "cohorts", "compare", "export_folder", "trials",
+    "jobs", "audio", "sound", "source", "judge", "judge_body", "manifest", "acoustics", "phonetics",
+    "sentences", "espeak_helper", "espeak", "synth", "words", "queue_file", "queue_store",
+    "dataset", "mined", "health", "detector", "metrics", "report", "flips", "cohorts", "compare",
+    "export_folder", "trials",
     "space", "study_file", "study",
 ]  # fmt: skip
 TORCH = [
@@ -48,6 +49,7 @@ VERBS = [
     "verify",
     "mine",
     "mine_run",
+    "judge_server",
 ]
 ORDER = [*PLAIN, *TORCH, *VERBS]
 
@@ -70,6 +72,8 @@ ONLY_IMPORTER = {
     "sqlite3": "engine/queue_file.py",
     "transformers": "engine/models/wav2vec2.py",
     "httpx": "engine/judge.py",
+    "starlette": "engine/judge_server.py",
+    "uvicorn": "engine/judge_server.py",
 }
 CATCHES_EVERYTHING = {"engine/jobs.py", "wakeword_tui/app.py", "wakeword_tui/__main__.py"}
 

@@ -20,6 +20,7 @@ from wakeword_tui.commands import (
     demo,
     evaluate,
     export,
+    judge,
     machine,
     mine,
     recipes,
@@ -32,8 +33,20 @@ from wakeword_tui.commands.output import note
 from wakeword_tui.commands.progress import Interrupted
 
 FAMILIES = (
-    demo, data, train, search, evaluate, compare, cascade, mine, export, recipes, runs, machine,
-)  # fmt: skip
+    demo,
+    data,
+    train,
+    search,
+    evaluate,
+    compare,
+    cascade,
+    mine,
+    export,
+    judge,
+    recipes,
+    runs,
+    machine,
+)
 BUG = 70
 EXAMPLES = """\
 examples:
@@ -46,6 +59,7 @@ examples:
   wakeword-tui search recipes/search.toml        find the trade-off of misses and latency
   wakeword-tui mine radio.mp3                    queue what a detector wrongly fires on
   wakeword-tui export 3                          a folder that detects by itself
+  wakeword-tui judge 3                           verify over HTTP what a detector heard
   wakeword-tui COMMAND --help                    more about one command
 """
 

@@ -59,7 +59,7 @@ def perform(
     Raises what the verb raised, Interrupted after SIGINT, SIGTERM or SIGHUP, and BusyError.
     """
     results: list[Result] = []
-    with _signals() as received, libraries_hushed():
+    with signals() as received, libraries_hushed():
         job = Jobs(workspace).start(
             name, lambda emit, control: results.append(verb(emit, control)), log, lane
         )
@@ -85,12 +85,13 @@ def _watch(job: Job, received: list[int]) -> None:
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect the signals that ask to stop; after the first, a SIGINT kills."""
+def signals(then: Callable[[], None] = lambda: None) -> Iterator[list[int]]:
+    """Collect the signals that ask to stop, and do something; after the first, a SIGINT kills."""
     received: list[int] = []
 
     def receive(signum: int, frame: FrameType | None) -> None:
         received.append(signum)
+        then()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     # a signal that the shell or nohup has us ignore stays ignored
