@@ -23,13 +23,10 @@ from engine.evaluate import Heard, Scored, each_hearing, other_hearings, score_s
 from engine.events import Emit, Progressed
 from engine.features import Grid
 from engine.jobs import Control
-from engine.judge import Verdict
+from engine.judge import AFTER_S, Verdict
 from engine.metrics import Floats
 from engine.report import ClipScore
 from engine.scorer import Scorer
-
-AFTER_S = 0.5
-"""How long to wait before forwarding: a loose sentry fires before the word is over."""
 
 Verify = Callable[[Waveform], Verdict]
 """What a judge makes of the audio that is forwarded `(N,)`; here its score counts alone."""
@@ -53,7 +50,7 @@ class Forwarding:
         speeds: Sequence[float] = (),
         control: Control | None = None,
     ) -> None:
-        """`sent_s` of audio is forwarded. `speeds` are those of the streams beside their own."""
+        """`sent_s` are forwarded, and `AFTER_S`; `speeds`: of the streams beside their own."""
         self.grid, self.verify, self.heard = sentry.grid, verify, heard
         self.sent_s = sent_s + AFTER_S
         self.rules = heard.recipe.detector

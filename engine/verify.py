@@ -11,9 +11,9 @@ from engine.audio import SAMPLE_RATE, Recording, Waveform
 from engine.detector import firings, vote_levels
 from engine.events import Emit, JobStarted, Progressed
 from engine.finder import Finder
-from engine.forwarding import AFTER_S, Verify, end_of, windows
+from engine.forwarding import Verify, end_of, windows
 from engine.jobs import Control
-from engine.judge import Verdict
+from engine.judge import AFTER_S, Verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from wakeword_tui.numbers import percent, rate, span
 if TYPE_CHECKING:
     from engine.cascade import Passed, Tested
 
+LEAST = 1e-6
 HEADER = ("stage", "threshold", "false/h", "95 %", "missed", "95 %", "in noise")
 
 
@@ -34,6 +35,9 @@ def _cells(measured: Measured) -> tuple[str, ...]:
 
 
 def _range(thresholds: Sequence[float]) -> str:
+    """One threshold, or those of several folds; the lowest there is lets anything pass."""
+    if max(thresholds) <= LEAST:
+        return "any"
     low, high = f"{min(thresholds):.4f}", f"{max(thresholds):.4f}"
     return low if low == high else f"{low} to {high}"
 
@@ -46,10 +50,9 @@ def sentences(found: "Tested") -> Iterable[str]:
         latency = found.latency_ms
         yield f"judge: p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms a request"
     fewer = found.fewer
-    yield (
-        f"false alarms at equal misses: alone {fewer.a}, both {fewer.b} in {fewer.hours_a:.2f} h, "
-        f"both / alone {fewer.ratio:.2f} ({fewer.low:.2f}-{fewer.high:.2f})"
-    )
+    both = f"both {fewer.b} false alarms in {fewer.hours_a:.2f} h"
+    ratio = f"{fewer.ratio:.2f} ({fewer.low:.2f}-{fewer.high:.2f})"
+    yield f"at equal misses: alone {fewer.a}, {both}, {ratio}"
     if not fewer.enough:
         yield f"  no change is shown: that takes {LEAST_ALARMS} alarms of the sentry alone"
     else:
@@ -57,11 +60,16 @@ def sentences(found: "Tested") -> Iterable[str]:
         yield f"  {said[fewer.verdict]} false alarms"
 
 
-def place(passed: "Passed", name: str = "") -> str:
+def place(passed: "Passed") -> str:
     """Where a false alarm is that the judge let through, and both scores."""
-    minutes, seconds = divmod(passed.at_s, 60)
-    where = f"{name or passed.path} {minutes:.0f}:{seconds:04.1f}"
-    return f"{where}  sentry {passed.sentry:.3f}  judge {passed.judge:.3f}"
+    scores = f"sentry {passed.sentry:.3f}  judge {passed.judge:.3f}"
+    return f"{passed.path} {clock(passed.at_s)}  {scores}"
+
+
+def clock(seconds: float) -> str:
+    """A place in a recording: `3:11.4`."""
+    minutes, rest = divmod(round(seconds, 1), 60)
+    return f"{minutes:.0f}:{rest:04.1f}"
 
 
 def tables(found: "Tested") -> dict[str, Any]:

@@ -32,8 +32,9 @@ MEASURE, VERIFY = "cascade", "verify"
 
 @dataclass(slots=True)
 class Asking(Live):
-    """A job that asks the judge, and what it has found so far."""
+    """A job that asks the judge, about which models, and what it has found so far."""
 
+    pair: str = ""
     tested: list["Tested"] = field(default_factory=list)
     verified: list["Verified"] = field(default_factory=list)
 
@@ -113,10 +114,8 @@ class Judging:
                     )
                 )
 
-        self.pair = f"{run.name}, then {self.name}"
-        self._begin(MEASURE, verb)
-        assert self.asking is not None
-        self.asking.tested = found
+        asking = self._begin(MEASURE, verb)
+        asking.pair, asking.tested = f"{run.name}, then {self.name}", found
 
     def verify_file(self, run: Run, path: Path) -> None:
         """Have the judge hear what a run fires on in a recording, in the background."""
@@ -131,17 +130,16 @@ class Judging:
                 for one in verdicts:
                     found.append(one)
 
-        self._begin(VERIFY, verb)
-        assert self.asking is not None
+        self._begin(VERIFY, verb).verified = found
         self.verified, self.file = found, path
-        self.asking.verified = found
 
-    def _begin(self, name: str, verb: Callable[[Emit, Control], None]) -> None:
+    def _begin(self, name: str, verb: Callable[[Emit, Control], None]) -> Asking:
         if self.asking is not None:
             raise WakewordError("the judge is being asked", "wait for it, or stop it with s")
         if not self.name:
             raise WakewordError("there is no judge yet", "e names one: a URL, or a run")
         self.asking = Asking(self.jobs.start(name, verb, lane="background"), Store())
+        return self.asking
 
     def stop(self) -> None:
         """Stop what asks the judge."""
@@ -165,7 +163,7 @@ class Judging:
         ended, self.asking = self.asking, None
         store = ended.store
         if ended.tested:
-            self.tested = ended.tested[0]
+            self.tested, self.pair, self.file = ended.tested[0], ended.pair, None
         if store.failed is not None:
             yield f"{store.failed.message}\n{store.failed.hint}".rstrip()
         elif ended.job.name == VERIFY:

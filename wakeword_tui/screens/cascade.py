@@ -16,7 +16,7 @@ from textual.widget import Widget
 from engine.audio import SUFFIXES
 from engine.errors import WakewordError
 from engine.judge import Health
-from wakeword_tui.cascading import HEADER, place, rows, sentences
+from wakeword_tui.cascading import HEADER, clock, rows, sentences
 from wakeword_tui.commands.output import table
 from wakeword_tui.judging import Judging, latency
 from wakeword_tui.screens.dialogs import Pick, PickFile
@@ -28,7 +28,7 @@ from wakeword_tui.widgets.panels import Lines
 from wakeword_tui.widgets.raster import Axis, Plot, Series
 
 if TYPE_CHECKING:
-    from engine.cascade import Tested
+    from engine.cascade import Passed, Tested
     from engine.runs import Run
     from engine.verify import Verified
 
@@ -36,6 +36,7 @@ Line = Content | str | tuple[str, str]
 LOOK_EVERY_S = 5.0
 MOST_FAH = 100.0
 BAR = 20
+LONGEST_NAME = 15
 BRIEF = (0, 1, 2, 4, 6)
 """The columns of the stages that fit on a narrow screen."""
 NAME, TOKEN, TIMEOUT = "judge", "token file", "timeout, s"
@@ -68,7 +69,7 @@ class CascadeScreen(Page):
             Chart("missed % against false wakes per hour, test", id="det"),
             Vertical(
                 Lines("judge", id="judge"),
-                Lines("test streams", id="funnel"),
+                Lines("test streams, log scale", id="funnel"),
                 Menu(id="heard"),
                 id="side",
             ),
@@ -251,19 +252,24 @@ def heard_lines(judging: Judging) -> tuple[str, list[tuple[str, Content]]]:
     """The title and lines of a verified recording, or else of what the judge let through."""
     if judging.file is not None:
         lines = [verdict_line(one, number) for number, one in enumerate(judging.verified)]
-        return f"{judging.file.name}: detections and verdicts", lines
+        return f"{judging.file.name}: sentry, judge", lines
     passed = judging.tested.passed if judging.tested else ()
-    return "let through on test", [
-        (str(n), Content(place(alarm, Path(alarm.path).name))) for n, alarm in enumerate(passed)
-    ]
+    return "false wakes: sentry, judge", [passed_line(alarm, n) for n, alarm in enumerate(passed)]
+
+
+def passed_line(alarm: "Passed", number: int) -> tuple[str, Content]:
+    """A false alarm that both let through: where, and both scores."""
+    name = Path(alarm.path).name
+    name = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    scores = f"{alarm.sentry:.3f}  {alarm.judge:.3f}"
+    return str(number), Content.assemble(f"{name:<{LONGEST_NAME}}{clock(alarm.at_s):>7}  ", scores)
 
 
 def verdict_line(one: "Verified", number: int) -> tuple[str, Content]:
     """A detection: when, the sentry's level, the judge's score, and the verdict with its sign."""
-    minutes, seconds = divmod(one.time_s, 60)
     verdict = one.verdict
     sign = ("✓", "$success") if verdict.accepted else ("✗", "$error")
-    scores = f" {minutes:3.0f}:{seconds:04.1f}  {one.score:.3f}  {verdict.score:.3f}"
+    scores = f" {clock(one.time_s):>7}  {one.score:.3f}  {verdict.score:.3f}"
     return str(number), Content.assemble(sign, scores, (f"  {verdict.took_ms:.0f} ms", "$dim"))
 
 
