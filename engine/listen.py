@@ -18,7 +18,7 @@ import numpy as np
 
 from engine.audio import SAMPLE_RATE, Waveform, to_int16
 from engine.detector import Detection, Detector
-from engine.errors import WakewordError
+from engine.errors import DeviceError, WakewordError
 from engine.events import Emit, JobStarted, Listened, Listening, WakewordHeard, WakewordJudged
 from engine.finder import Finder
 from engine.jobs import Control
@@ -54,7 +54,8 @@ def listen(
     """Listen with a checkpoint or an export until the source ends, or until told to stop.
 
     `threshold` is else that of its operating point. `recent` holds what was heard last, for others
-    to keep some of it. `verify` is asked about each detection, in a thread beside.
+    to keep some of it. `verify` is asked about each detection, in a thread beside. Raises
+    CheckpointError, and DeviceError where the source ends before anything was heard.
     """
     finder = Finder.of(model_path)
     level = finder.point if threshold is None else threshold
@@ -83,6 +84,7 @@ class _Listener:
     ) -> None:
         self.source, self.finder, self.recent = source, finder, recent
         self.emit, self.control = emit, control
+        finder.scorer.reset()  # it was tried out when it was made
         self.detector = Detector(finder.rules, threshold, finder.scorer.grid.hop_s)
         self.judge = _Beside(verify, emit) if verify is not None else None
         self.level, self.cpu = _Level(), _Cpu()
@@ -104,6 +106,9 @@ class _Listener:
             if ended and not len(block):
                 break
             self._step()
+        if not self.recent.heard_s:
+            health = self.source.health
+            raise DeviceError(health.line, health.hint)
         while self.judge is not None and self.judge.asked:
             time.sleep(TAKE_S)
             self._step()
