@@ -173,8 +173,8 @@ class Listening(Event):
 
     Times are seconds of audio since the session began. `times_s` and `scores` belong to each other;
     `level_db` is the RMS, `peak_db` the peak in dBFS, `cpu` the share of one core that the
-    listening takes, `dropped` how many samples came and were never heard, `state` and `line` how
-    the source does, `advice` what to do about the level.
+    listening takes, `dropped` how many samples came and were never heard; `state`, `line` and
+    `hint` are the source's, `advice` is what to do about the level.
     """
 
     at_s: float
@@ -188,6 +188,7 @@ class Listening(Event):
     dropped: int
     state: str
     line: str
+    hint: str = ""
     latency_ms: float | None = None
     advice: str = ""
 

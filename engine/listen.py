@@ -183,6 +183,7 @@ class _Listener:
                 dropped=health.dropped,
                 state=health.state,
                 line=health.line,
+                hint=health.hint,
                 latency_ms=health.latency_ms,
                 advice=self.level.advice() if health.state == "open" else "",
             )
