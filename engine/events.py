@@ -168,6 +168,15 @@ class Mined(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ListeningBegan(Event):
+    """A detector begins to listen: its wake word, the identity of its checkpoint, its threshold."""
+
+    wakeword: str
+    checkpoint: str
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
 class Listening(Event):
     """What was heard since the last of these, at most ten a second; each one counts.
 
@@ -178,7 +187,6 @@ class Listening(Event):
     """
 
     at_s: float
-    threshold: float
     times_s: list[float]
     scores: list[float]
     level_db: float

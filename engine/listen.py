@@ -19,11 +19,19 @@ import numpy as np
 from engine.audio import SAMPLE_RATE, Waveform, to_int16
 from engine.detector import Detection, Detector
 from engine.errors import DeviceError, WakewordError
-from engine.events import Emit, JobStarted, Listened, Listening, WakewordHeard, WakewordJudged
+from engine.events import (
+    Emit,
+    JobStarted,
+    Listened,
+    Listening,
+    ListeningBegan,
+    WakewordHeard,
+    WakewordJudged,
+)
 from engine.finder import Finder
 from engine.jobs import Control
 from engine.judge import Verdict
-from engine.recent import MARGIN_S, Recent
+from engine.recent import Recent
 from engine.source import Source
 from engine.words import FRAME_S, locate
 
@@ -60,6 +68,7 @@ def listen(
     finder = Finder.of(model_path)
     level = finder.point if threshold is None else threshold
     emit(JobStarted("listen", model_path.name, f"threshold {level:.3f}"))
+    emit(ListeningBegan(finder.recipe.data.wakeword, finder.checkpoint, level))
     listener = _Listener(source, finder, level, recent or Recent(), verify, emit, control)
     source.start()
     try:
@@ -146,21 +155,20 @@ class _Listener:
     def _fire(self, fired: Detection) -> None:
         """Tell of a detection, hold on to its sound, and ask the judge."""
         self.detections += 1
-        start_s, end_s = self.finder.place(fired, math.inf)
-        self.recent.hold(fired.time_s, start_s - MARGIN_S, end_s + MARGIN_S)
+        self.recent.hold(fired.time_s, *self.finder.place(fired, math.inf))
         word_s = self._since_word(fired)
         waited_s = min(self.end_s - fired.time_s, self.taken_s - self.before_s)
         delay_ms = 1000 * (time.monotonic() - self.taken_s + max(waited_s, 0.0))
         after_ms = None if word_s is None else 1000 * word_s + delay_ms
         self.emit(WakewordHeard(fired.time_s, fired.score, delay_ms, after_ms))
         if self.judge is not None:
-            sound = self.recent.between(fired.time_s - JUDGED_S, fired.time_s).waveform
+            sound = self.recent.between(fired.time_s - JUDGED_S, fired.time_s)
             self.judge.ask(fired.time_s, sound)
 
     def _since_word(self, fired: Detection) -> float | None:
         """Seconds of the window after its word; None where none stands out, or it goes on."""
         window_s = self.finder.recipe.features.window_ms / 1000
-        window = self.recent.between(fired.time_s - window_s, fired.time_s).waveform
+        window = self.recent.between(fired.time_s - window_s, fired.time_s)
         word = locate(to_int16(window))
         after_s = len(window) / SAMPLE_RATE - word[1] if word is not None else 0.0
         return after_s if after_s > FRAME_S else None
@@ -173,7 +181,6 @@ class _Listener:
         self.emit(
             Listening(
                 at_s=self.recent.heard_s,
-                threshold=self.detector.threshold,
                 times_s=times_s,
                 scores=scores,
                 level_db=level_db,

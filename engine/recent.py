@@ -32,10 +32,12 @@ MISSED = "missed, live"
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Samples `(N,)` that begin at `begin_s` of a session."""
+    """Samples `(N,)` that begin at `begin_s` of a session; `start_s` to `end_s` counts of them."""
 
     waveform: Waveform
     begin_s: float
+    start_s: float
+    end_s: float
 
 
 class Recent:
@@ -59,7 +61,7 @@ class Recent:
             places = np.arange(self._heard, self._heard + len(block)) % len(self._ring)
             self._ring[places] = block
             self._heard += len(block)
-            over = [wanted for wanted in self._wanted if wanted[2] <= self.heard_s]
+            over = [wanted for wanted in self._wanted if wanted[2] + MARGIN_S <= self.heard_s]
             self._wanted = self._wanted[len(over) :]
             for time_s, start_s, end_s in over:
                 self._cuts[time_s] = self._cut(start_s, end_s)
@@ -67,7 +69,7 @@ class Recent:
                 self._cuts.popitem(last=False)
 
     def hold(self, time_s: float, start_s: float, end_s: float) -> None:
-        """Hold on to the stretch of a detection at `time_s`, once all of it was heard."""
+        """Hold on to what counts of a detection at `time_s`, once all around it was heard."""
         with self._lock:
             self._wanted.append((time_s, start_s, end_s))
 
@@ -78,36 +80,44 @@ class Recent:
                 if held_s == time_s:
                     return self._cut(start_s, end_s)
             if time_s not in self._cuts:
-                message = "its sound is gone: that of the last 50 detections is held on to"
-                raise DataError(message, "mine the recording, if there is one")
+                message = f"its sound is gone: only the last {MOST_CUTS} detections have theirs"
+                raise DataError(message, "mine finds it again, if there is a recording")
             return self._cuts[time_s]
 
     def last(self, seconds: float) -> Cut:
-        """The last seconds, as far as they were heard."""
-        return self.between(self.heard_s - seconds, self.heard_s)
-
-    def between(self, start_s: float, end_s: float) -> Cut:
-        """What the ring still holds of a stretch."""
+        """The last seconds, as far as they were heard, and what was before them."""
         with self._lock:
-            return self._cut(start_s, end_s)
+            return self._cut(self.heard_s - seconds, self.heard_s)
+
+    def between(self, start_s: float, end_s: float) -> Waveform:
+        """What the ring still holds of a stretch `(N,)`."""
+        with self._lock:
+            return self._samples(*self._places(start_s, end_s))
 
     def _cut(self, start_s: float, end_s: float) -> Cut:
+        first, last = self._places(start_s - MARGIN_S, end_s + MARGIN_S)
+        begin_s, over_s = first / SAMPLE_RATE, last / SAMPLE_RATE
+        counts = min(max(start_s, begin_s), over_s), min(end_s, over_s)
+        return Cut(self._samples(first, last), begin_s, *counts)
+
+    def _places(self, start_s: float, end_s: float) -> tuple[int, int]:
         oldest = max(0, self._heard - len(self._ring))
-        start = min(max(round(start_s * SAMPLE_RATE), oldest), self._heard)
-        end = max(min(round(end_s * SAMPLE_RATE), self._heard), start)
-        return Cut(self._ring[np.arange(start, end) % len(self._ring)], start / SAMPLE_RATE)
+        first = min(max(round(start_s * SAMPLE_RATE), oldest), self._heard)
+        return first, max(min(round(end_s * SAMPLE_RATE), self._heard), first)
+
+    def _samples(self, first: int, last: int) -> Waveform:
+        return self._ring[np.arange(first, last) % len(self._ring)]
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A place in a session that a person asks to keep: `start_s` to `end_s` is what counts of it.
+    """What a person says of a cut: a false alarm at `time_s` of the session, or a miss.
 
-    `threshold` and `checkpoint` are of the detector that listened; a miss has the highest score.
+    `score` is what the detector gave it; a miss has the highest one, and a note that says so.
+    `threshold` and `checkpoint` are of the detector that listened.
     """
 
     time_s: float
-    start_s: float
-    end_s: float
     score: float
     threshold: float
     checkpoint: str
@@ -117,11 +127,11 @@ class Moment:
 def keep(cut: Cut, moment: Moment, workspace: Workspace, store: QueueStore) -> Find:
     """Write a cut into the workspace, and then offer it on Review. Raises DataError.
 
-    The file is on the disk before the item is: there is never one without the other's sound.
+    The file is on the disk before the item is: there is no item without its sound.
     """
     if not len(cut.waveform):
         raise DataError("nothing was heard yet", "s begins to listen")
-    sound, length_s = audio.wav(cut.waveform), len(cut.waveform) / SAMPLE_RATE
+    sound = audio.wav(cut.waveform)
     content = hashlib.sha256(sound).hexdigest()
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{content[:8]}.wav"
     path = workspace.root.absolute() / "live" / name
@@ -130,16 +140,12 @@ def keep(cut: Cut, moment: Moment, workspace: Workspace, store: QueueStore) -> F
     except OSError as error:
         raise disk_error(path, error) from error
     write_atomic(path, sound)
-    time_s, start_s, end_s = (
-        min(max(at_s - cut.begin_s, 0.0), length_s)
-        for at_s in (moment.time_s, moment.start_s, moment.end_s)
-    )
     find = Find(
         path=path,
         content=content,
-        time_s=time_s,
-        start_s=start_s,
-        end_s=end_s,
+        time_s=moment.time_s - cut.begin_s,
+        start_s=cut.start_s - cut.begin_s,
+        end_s=cut.end_s - cut.begin_s,
         score=moment.score,
         threshold=moment.threshold,
         group=f"user:{content}",

@@ -46,27 +46,31 @@ def test_a_stretch_is_what_was_heard_there(blocks: list[int], start: int, length
     for size in blocks:
         recent.hear(np.arange(at, at + size, dtype=np.float32))
         at += size
-    cut = recent.between(start / SAMPLE_RATE, (start + length) / SAMPLE_RATE)
     known = range(max(start, at - RING), min(start + length, at))
-    assert cut.waveform.tolist() == list(known)
-    if len(known):
-        assert cut.begin_s * SAMPLE_RATE == pytest.approx(known.start)
+    stretch = recent.between(start / SAMPLE_RATE, (start + length) / SAMPLE_RATE)
+    assert stretch.tolist() == list(known)
 
 
 def test_the_last_seconds_are_as_long_as_they_were_heard() -> None:
     cut = heard(2).last(3.0)
-    assert (cut.begin_s, len(cut.waveform)) == (0.0, 2 * SAMPLE_RATE)
+    assert (cut.begin_s, cut.start_s, cut.end_s, len(cut.waveform)) == (0, 0, 2, 2 * SAMPLE_RATE)
+
+
+def test_the_last_seconds_have_a_second_before_them() -> None:
     cut = heard(20).last(3.0)
-    assert (cut.begin_s, cut.waveform.tolist()) == (17.0, ramp(17, 20).tolist())
+    assert (cut.begin_s, cut.start_s, cut.end_s) == (16, 17, 20)
+    assert cut.waveform.tolist() == ramp(16, 20).tolist()
 
 
 def test_around_a_detection_is_held_on_to_when_the_ring_has_moved_on() -> None:
     recent = heard(5)
     recent.hold(5.0, 2.0, 6.0)
-    assert len(recent.around(5.0).waveform) == 3 * SAMPLE_RATE  # the rest is not heard yet
+    assert recent.around(5.0).waveform.tolist() == ramp(1, 5).tolist()  # the rest is not heard yet
     for second in range(5, 40):
         recent.hear(ramp(second, second + 1))
-    assert recent.around(5.0).waveform.tolist() == ramp(2, 6).tolist()
+    cut = recent.around(5.0)
+    assert (cut.begin_s, cut.start_s, cut.end_s) == (1, 2, 6)
+    assert cut.waveform.tolist() == ramp(1, 7).tolist()
 
 
 def test_the_oldest_detection_is_forgotten_first() -> None:
@@ -76,16 +80,16 @@ def test_the_oldest_detection_is_forgotten_first() -> None:
     recent.hear(ramp(1, 2))
     with pytest.raises(DataError, match="its sound is gone"):
         recent.around(0.0)
-    assert len(recent.around(1.0).waveform) == SAMPLE_RATE // 2
+    assert len(recent.around(1.0).waveform) == 1.5 * SAMPLE_RATE
 
 
 def test_a_kept_moment_is_a_file_and_then_an_item(store: QueueStore, tmp_path: Path) -> None:
     """5 s are heard; it fired at 4 s, 1.5 to 4.5 s count, and 0.5 to 5 s are in the file."""
     recent = Recent()
     recent.hear(hiss(5.0, 1))
-    cut = recent.between(0.5, 5.5)
-    moment = Moment(4.0, 1.5, 4.5, score=0.9, threshold=0.5, checkpoint="abc")
-    keep(cut, moment, Workspace(tmp_path / "workspace"), store)
+    recent.hold(4.0, 1.5, 4.5)
+    moment = Moment(4.0, score=0.9, threshold=0.5, checkpoint="abc")
+    keep(recent.around(4.0), moment, Workspace(tmp_path / "workspace"), store)
     (item,) = store.items(store.ids())
     find = item.find
     assert (find.time_s, find.start_s, find.end_s) == (3.5, 1.0, 4.0)
@@ -101,15 +105,15 @@ def test_a_kept_moment_is_a_file_and_then_an_item(store: QueueStore, tmp_path: P
 def test_a_miss_says_so_in_its_note(store: QueueStore, tmp_path: Path) -> None:
     recent = Recent()
     recent.hear(hiss(2.0, 1))
-    moment = Moment(2.0, 0.0, 2.0, score=0.1, threshold=0.5, checkpoint="", note=MISSED)
-    keep(recent.last(4.0), moment, Workspace(tmp_path / "workspace"), store)
+    moment = Moment(2.0, score=0.1, threshold=0.5, checkpoint="", note=MISSED)
+    keep(recent.last(3.0), moment, Workspace(tmp_path / "workspace"), store)
     assert store.ids(text="missed") == [1]
 
 
 def test_a_full_disk_leaves_no_item(small_disk: Path, store: QueueStore) -> None:
     recent = Recent()
     recent.hear(hiss(5.0, 1))  # 160 kB, the disk has 64
-    moment = Moment(4.0, 1.5, 4.5, score=0.9, threshold=0.5, checkpoint="")
+    moment = Moment(4.0, score=0.9, threshold=0.5, checkpoint="")
     with pytest.raises(DataError, match="full"):
         keep(recent.last(5.0), moment, Workspace(small_disk), store)
     assert store.ids() == []
@@ -117,6 +121,6 @@ def test_a_full_disk_leaves_no_item(small_disk: Path, store: QueueStore) -> None
 
 
 def test_nothing_heard_is_nothing_to_keep(store: QueueStore, tmp_path: Path) -> None:
-    moment = Moment(0.0, 0.0, 0.0, score=0.0, threshold=0.5, checkpoint="")
+    moment = Moment(0.0, score=0.0, threshold=0.5, checkpoint="")
     with pytest.raises(DataError, match="nothing was heard"):
         keep(Recent().last(3.0), moment, Workspace(tmp_path / "workspace"), store)
