@@ -74,8 +74,8 @@ def listen(
     try:
         listener.go()
     finally:
-        source.close()
         listener.close()
+        source.close()
 
 
 class _Listener:
