@@ -78,7 +78,8 @@ class Player:
 
     `choice` is the word for the sound: with "pipe" the sound card stays closed, with "none" all.
     `trouble` is a line that says why nothing is heard, empty when it is, and `hint` what to do; the
-    playhead then moves with the clock. `watch` notices a sound server that has gone; the next `play` looks for another.
+    playhead then moves with the clock. `watch` notices a sound server that has gone; the next
+    `play` looks for another.
     """
 
     def __init__(self, choice: str = "auto") -> None:

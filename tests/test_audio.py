@@ -237,10 +237,10 @@ def test_what_is_too_loud_clips() -> None:
     st.integers(0, 2**32 - 1),
 )
 def test_resampled_in_blocks_is_resampled_at_once(rate: int, sizes: list[int], seed: int) -> None:
-    """But for the end, which waits for what comes next: 25 ms at most."""
+    """But for the end, which waits for what comes next: 80 ms at most, at 11,025 Hz."""
     whole = np.random.default_rng(seed).standard_normal(sum(sizes)).astype(np.float32)
     resampler = Resampler(rate)
     parts = [resampler.push(block) for block in np.split(whole, np.cumsum(sizes)[:-1])]
     got, expected = np.concatenate(parts), audio.resample(whole, rate)
-    assert 0 <= len(expected) - len(got) <= 400
+    assert 0 <= len(expected) - len(got) <= 1280
     assert np.abs(got - expected[: len(got)]).max(initial=0.0) < 1e-5
