@@ -17,10 +17,10 @@ ROOT = Path(__file__).parents[1]
 # A file imports only files that stand earlier; a new file is one new word here.
 PLAIN = [
     "errors", "section", "recipe_distill", "recipe", "recipe_file", "events", "bus", "runs",
-    "jobs", "audio", "sound", "source", "judge", "judge_body", "manifest", "acoustics", "phonetics",
-    "sentences", "espeak_helper", "espeak", "synth", "words", "queue_file", "queue_store",
-    "dataset", "mined", "health", "detector", "metrics", "report", "flips", "cohorts", "compare",
-    "export_folder", "trials",
+    "jobs", "audio", "source", "laptop", "portaudio", "pipe", "sound", "microphone", "judge",
+    "judge_body", "manifest", "acoustics", "phonetics", "sentences", "espeak_helper", "espeak",
+    "synth", "words", "queue_file", "queue_store", "recent", "dataset", "mined", "health",
+    "detector", "metrics", "report", "flips", "cohorts", "compare", "export_folder", "trials",
     "space", "study_file", "study",
 ]  # fmt: skip
 TORCH = [
@@ -49,6 +49,7 @@ VERBS = [
     "verify",
     "mine",
     "mine_run",
+    "listen",
     "judge_server",
 ]
 ORDER = [*PLAIN, *TORCH, *VERBS]
@@ -57,7 +58,7 @@ ONLY_IMPORTER = {
     "pydantic": "engine/section.py engine/recipe_distill.py engine/recipe.py engine/recipe_file.py",
     "tomli_w": "engine/recipe_file.py",
     "soundfile": "engine/audio.py",
-    "sounddevice": "engine/sound.py",
+    "sounddevice": "engine/portaudio.py",
     "scipy.signal": "engine/audio.py",
     "scipy.special": "engine/metrics.py",
     "espeakng_loader": "engine/espeak_helper.py",

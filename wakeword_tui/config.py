@@ -1,8 +1,9 @@
-"""Where the app keeps its own things, and the keys a person has changed.
+"""Where the app keeps its own things, what a person has set, and the keys.
 
 `$XDG_CONFIG_HOME/wakeword-tui/config.toml` may hold
 
     theme = "wakeword-light"
+    audio = "pipe"
     [keys]
     "train.pause" = "P"
     [judge]
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from textual.binding import Binding
 
 APP = "wakeword-tui"
-KNOWN = {"theme", "keys", "judge"}
+KNOWN = {"theme", "audio", "keys", "judge"}
 FILES = ("token_file", "ca_file")
 
 
@@ -75,6 +76,7 @@ class Config:
     """What the config file says; `problems` is what could not be used."""
 
     theme: str = ""
+    audio: str = ""
     keys: Mapping[str, str] = field(default_factory=dict)
     judge: JudgeConfig = JudgeConfig()
     problems: tuple[str, ...] = ()
@@ -89,15 +91,16 @@ def read_config(path: Path) -> Config:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         return Config(problems=(f"{path}: {error}",))
     problems = [f"{path}: no such key {key!r}" for key in tables.keys() - KNOWN]
-    theme, keys = tables.get("theme", ""), tables.get("keys", {})
-    if not isinstance(theme, str):
-        theme = ""
-        problems.append(f"{path}: theme must be a name")
+    words = {key: tables.get(key, "") for key in ("theme", "audio")}
+    keys = tables.get("keys", {})
+    for key in [key for key, word in words.items() if not isinstance(word, str)]:
+        words[key] = ""
+        problems.append(f"{path}: {key} must be a name")
     if not (isinstance(keys, dict) and all(isinstance(key, str) for key in keys.values())):
         keys = {}
         problems.append(f"{path}: [keys] must map names of bindings to keys")
     judge = _judge(tables.get("judge", {}), path, problems)
-    return Config(theme, keys, judge, tuple(problems))
+    return Config(**words, keys=keys, judge=judge, problems=tuple(problems))
 
 
 def _judge(table: Any, path: Path, problems: list[str]) -> JudgeConfig:

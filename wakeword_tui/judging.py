@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MOST_TIMES = 500
 """Answers from which the latency is taken, the newest."""
+Verify = Callable[["Waveform"], Verdict]
 MEASURE, VERIFY = "cascade", "verify"
 
 
@@ -53,7 +54,10 @@ class Judging:
         """Which models `tested` is of."""
         self.verified: list[Verified] = []
         self.file: Path | None = None
+        self.live = False
+        """Whether what is heard live is shown, in place of what was measured or verified."""
         self.took_ms = deque[float](maxlen=MOST_TIMES)
+        self._opened = ExitStack()
 
     @property
     def name(self) -> str:
@@ -84,7 +88,7 @@ class Judging:
         if asked == self.config:
             self.health = found
 
-    def timed(self, judge: "Judge | LocalJudge") -> Callable[..., Verdict]:
+    def timed(self, judge: "Judge | LocalJudge") -> Verify:
         """Ask the judge, and keep how long the answer took."""
 
         def verify(waveform: "Waveform") -> Verdict:
@@ -94,6 +98,25 @@ class Judging:
             return verdict
 
         return verify
+
+    def listens(self) -> Verify:
+        """What asks the judge about live detections; it is opened with the first of them."""
+        self._named()
+        self._opened.close()
+        asked: list[Verify] = []
+
+        def verify(waveform: "Waveform") -> Verdict:
+            if not asked:
+                judge = judge_of(self.jobs.workspace, self.name, self.config, None)
+                asked.append(self.timed(self._opened.enter_context(judge)))
+            return asked[0](waveform)
+
+        self.live = True
+        return verify
+
+    def _named(self) -> None:
+        if not self.name:
+            raise WakewordError("there is no judge yet", "e names one: a URL, or a run")
 
     def measure(self, run: Run) -> None:
         """Measure a run with the judge behind it, in the background."""
@@ -136,8 +159,8 @@ class Judging:
     def _begin(self, name: str, verb: Callable[[Emit, Control], None]) -> Asking:
         if self.asking is not None:
             raise WakewordError("the judge is being asked", "wait for it, or stop it with s")
-        if not self.name:
-            raise WakewordError("there is no judge yet", "e names one: a URL, or a run")
+        self._named()
+        self.live = False
         self.asking = Asking(self.jobs.start(name, verb, lane="background"), Store())
         return self.asking
 

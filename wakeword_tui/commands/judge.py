@@ -6,14 +6,14 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from engine.events import Event, Listening
+from engine.events import Event, JudgeOpened
 from engine.export_folder import export_at
 from engine.jobs import Control
 from engine.judge import read_token
 from wakeword_tui.commands.arguments import Verbs, command, workspace
 from wakeword_tui.commands.evaluate import find_checkpoint
 from wakeword_tui.commands.output import note, say
-from wakeword_tui.commands.progress import signals
+from wakeword_tui.commands.signals import collected
 
 PORT, ROOM = 8765, 8
 
@@ -59,14 +59,14 @@ def run_judge(args: argparse.Namespace) -> int:
     control = Control()
     with bound(args.host, args.port, token) as door:
         judge = LocalJudge.of(path, args.threshold)
-        with signals(control.stop):
+        with collected(control.stop):
             serve(judge, door, token, args.room, emit=tell, control=control)
     return 0
 
 
 def tell(event: Event) -> None:
     """Say where it listens on stderr, and a line of JSON a request on stdout."""
-    if isinstance(event, Listening):
+    if isinstance(event, JudgeOpened):
         note(
             f"{event.model} judges at {event.url}, threshold {event.threshold:.4f}; ctrl+c ends it"
         )

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from engine.cascade import Passed, Tested
     from engine.runs import Run
     from engine.verify import Verified
+    from wakeword_tui.listening import Fired, Hearing
 
 Line = Content | str | tuple[str, str]
 LOOK_EVERY_S = 5.0
@@ -101,7 +102,8 @@ class CascadeScreen(Page):
         self.query_one("#judge", Lines).show(*judge_lines(judging))
         self.query_one("#funnel", Lines).show(*(funnel_lines(tested) if tested else ()))
         heard = self.query_one("#heard", Menu)
-        heard.border_title, lines = heard_lines(judging)
+        hearing = self.desk.listener.hearing if judging.live else None
+        heard.border_title, lines = live_lines(hearing) if hearing else heard_lines(judging)
         heard.show(lines)
         if tested is not self._drawn:
             self._drawn = tested
@@ -181,8 +183,16 @@ class CascadeScreen(Page):
             self._judging.measure(self._sentry())
 
     def action_verify(self) -> None:
-        """Have the judge hear what the sentry fires on from the microphone."""
-        self.notify("there is no microphone yet", timeout=4)
+        """Have the judge hear what the sentry fires on live, or stop listening."""
+        listener = self.desk.listener
+        if listener.job is not None:
+            listener.job.control.stop()
+            self.notify("stopping to listen", timeout=2)
+            return
+        with self.house.complaining():
+            listener.chosen, listener.verify = self._sentry().name, self._judging.listens()
+            listener.start()
+            self.paint()
 
     @work(exclusive=True, group="file")
     async def action_file(self) -> None:
@@ -263,6 +273,25 @@ def passed_line(alarm: "Passed", number: int) -> tuple[str, Content]:
     name = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
     scores = f"{alarm.sentry:.3f}  {alarm.judge:.3f}"
     return str(number), Content.assemble(f"{name:<{LONGEST_NAME}}{clock(alarm.at_s):>7}  ", scores)
+
+
+def live_lines(hearing: "Hearing") -> tuple[str, list[tuple[str, Content]]]:
+    """What the sentry fired on live, the newest first, and what the judge said of it."""
+    line = hearing.now.line if hearing.now is not None else "connecting …"
+    title = line if hearing.job.alive else "heard live: sentry, judge"
+    return title, [live_line(fired) for fired in hearing.fired]
+
+
+def live_line(fired: "Fired") -> tuple[str, Content]:
+    """A live detection: when, the sentry's level, the judge's score and verdict if it has one."""
+    judged, score = fired.judged, f" {clock(fired.heard.at_s):>7}  {fired.heard.score:.3f}"
+    if judged is None:
+        return fired.name, Content.assemble(("· ", "$now"), score[1:], ("  asked …", "$dim"))
+    if judged.error:
+        return fired.name, Content.assemble(("✗", "$error"), score, (f"  {judged.error}", "$dim"))
+    sign = ("✓", "$success") if judged.accepted else ("✗", "$error")
+    took = (f"  {judged.took_ms:.0f} ms", "$dim")
+    return fired.name, Content.assemble(sign, f"{score}  {judged.score:.3f}", took)
 
 
 def verdict_line(one: "Verified", number: int) -> tuple[str, Content]:
