@@ -55,7 +55,7 @@ def test_the_whole_screen(home: Workspace, size: tuple[int, int]) -> None:
         judging.took_ms.extend(judging.tested.took_ms)
         judging.health = Health("teacher-conformer-f0", 0.98, 2.495, 0, 8, 100.0)
         await pilot.press("7")
-        await see(app, pilot, "and judge", "false wakes", "kitchen-02.ogg")
+        await see(app, pilot, "and judge", "false wakes", "kitchen-02.ogg", "Quit")
         judging.health = Health("teacher-conformer-f0", 0.98, 2.495, 0, 8, 100.0)
         await pilot.pause(0.4)
         same_as_file(screen(app), SCREENS / f"cascade-{size[0]}x{size[1]}.txt")

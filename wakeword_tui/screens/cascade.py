@@ -305,7 +305,7 @@ def verdict_line(one: "Verified", number: int) -> tuple[str, Content]:
 def det_plot(found: "Tested") -> Plot | None:
     """The sentry alone and both together, and where the chosen pair lands."""
     curves = []
-    for name, measured in (("sentry alone", found.alone), ("and judge", found.joint)):
+    for name, measured in (("alone", found.alone), ("both", found.joint)):
         points = [point for point in measured.det if point[0] <= MOST_FAH]
         if points:
             fah, frr = zip(*points, strict=True)
@@ -315,4 +315,4 @@ def det_plot(found: "Tested") -> Plot | None:
     here = max(found.joint.fah, 1 / found.joint.hours), found.joint.frr * 100
     x = Axis.around([*(v for c in curves for v in np.asarray(c.xs)), here[0]], log=True)
     y = Axis.around([*(v for c in curves for v in np.asarray(c.ys)), here[1], 5.0], low=0.0)
-    return Plot([*curves, Series("this pair", [here[0]], [here[1]], mark="◆", colour=3)], x, y)
+    return Plot([*curves, Series("pair", [here[0]], [here[1]], mark="◆", colour=3)], x, y)
