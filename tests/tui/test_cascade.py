@@ -131,6 +131,24 @@ def test_a_recording_is_verified_by_a_judge_behind_http(
     assert any(answer.status == 200 for answer in server.answers)
 
 
+@SIZES
+def test_what_is_heard_live_is_verified(home: Workspace, size: tuple[int, int]) -> None:
+    """The source is a recording, taken as fast as it can be heard."""
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("7", "v")
+        await see(app, pilot, "there is no judge yet")
+        await name_judge(app, pilot, "002-judge")
+        await pilot.press("v")
+        await see(app, pilot, "heard live: sentry, judge", within_s=120)
+        hearing = app.desk.listener.hearing
+        assert hearing is not None
+        assert hearing.fired
+        assert all(fired.judged is not None and fired.judged.score > 0 for fired in hearing.fired)
+
+    play(home, story, size, config=Config(audio=f"fast:{home.root.parent / 'radio.wav'}"))
+
+
 def test_a_judge_that_refuses_or_is_gone_is_said_in_a_line(
     home: Workspace, tiny_run: Trained
 ) -> None:
