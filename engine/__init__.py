@@ -4,13 +4,15 @@ A file imports only files that stand earlier in this list (`tests/test_layers.py
 list is also the order to read them in.
 
 plain (no torch)   errors section recipe_distill recipe recipe_file events bus runs jobs audio
-                   sound manifest acoustics phonetics sentences espeak_helper espeak synth words
-                   queue_file queue_store dataset mined health detector metrics report flips cohorts
+                   source laptop portaudio pipe sound microphone judge judge_body manifest
+                   acoustics phonetics sentences espeak_helper espeak synth words queue_file
+                   queue_store recent dataset mined health detector metrics report flips cohorts
                    compare export_folder trials space study_file study
 torch              device features rooms pitch augment batches ahead models quantize losses
                    optimiser checkpoint teachers distill lessons onnx_graph
-verbs              scorer hard cost evaluate int8 trainer pretrain train agree round_off
-                   export_manifest export preview search finder mine mine_run
+verbs              scorer local_judge hard cost evaluate int8 trainer pretrain train agree
+                   round_off export_manifest export preview search finder forwarding cascade
+                   verify mine mine_run listen judge_server
 """
 
 import importlib.abc

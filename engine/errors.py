@@ -5,6 +5,7 @@ WakewordError(message, hint)
  |- DataError         clips or streams missing, empty, unreadable, too few groups to split
  |- CheckpointError   missing, damaged (hash), or made for other features or another architecture
  |- DeviceError       no GPU, out of memory (names the batch size to try), no sound
+ |- JudgeError        judge unreachable, too slow, unauthorised, or talking nonsense
  `- BusyError         a job already holds the GPU
 """
 
@@ -39,6 +40,10 @@ class CheckpointError(WakewordError):
 
 class DeviceError(WakewordError):
     """The machine cannot do it: no GPU, out of memory, or no sound."""
+
+
+class JudgeError(WakewordError):
+    """The judge is unreachable, too slow, refuses, or talks nonsense."""
 
 
 class BusyError(WakewordError):

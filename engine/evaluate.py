@@ -173,17 +173,19 @@ def other_hearings(
 
 def _score_clips(scorer: Scorer, heard: Heard, control: Control | None) -> list[ClipScore]:
     """Score the wake words in every condition and the other words, with a step boundary at each."""
-    selection = heard.selection
-    work = [(clip, condition) for condition in CONDITIONS for clip in selection.positives]
-    work += [
-        (clip, Condition(labelled(clip.clip.label), positive=False)) for clip in selection.negatives
-    ]
     clips = []
-    for clip, condition in work:
+    for clip, condition in each_hearing(heard.selection):
         if control is not None:
             control.tick()
         clips.append(_score_clip(scorer, heard, clip, condition))
     return clips
+
+
+def each_hearing(selection: Selection) -> list[tuple[PackedClip, Condition]]:
+    """The clips of a split, each with what is done to it, in the order they are scored in."""
+    words = [(clip, condition) for condition in CONDITIONS for clip in selection.positives]
+    others = [(c, Condition(labelled(c.clip.label), positive=False)) for c in selection.negatives]
+    return words + others
 
 
 def _score_stream(

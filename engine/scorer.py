@@ -275,9 +275,15 @@ def _graph(path: Path) -> tuple[onnxruntime.InferenceSession, Checkpoint]:
     return session, described(metadata)
 
 
-def checkpoint_of(folder: Path) -> Checkpoint:
-    """What an export tells of its checkpoint: all but the weights. Raises CheckpointError."""
-    return _graph(folder / STUDENT)[1]
+def checkpoint_of(path: Path) -> Checkpoint:
+    """What a checkpoint, an export or a graph of one tells; of an export all but the weights.
+
+    Raises CheckpointError.
+    """
+    folder = export_at(path)
+    if folder is not None and path.suffix != ".onnx":
+        path = folder / STUDENT
+    return _graph(path)[1] if path.suffix == ".onnx" else load(path)
 
 
 def _session(path: Path) -> onnxruntime.InferenceSession:

@@ -17,8 +17,9 @@ ROOT = Path(__file__).parents[1]
 # A file imports only files that stand earlier; a new file is one new word here.
 PLAIN = [
     "errors", "section", "recipe_distill", "recipe", "recipe_file", "events", "bus", "runs",
-    "jobs", "audio", "sound", "manifest", "acoustics", "phonetics", "sentences", "espeak_helper",
-    "espeak", "synth", "words", "queue_file", "queue_store", "dataset", "mined", "health",
+    "jobs", "audio", "source", "laptop", "portaudio", "pipe", "sound", "microphone", "judge",
+    "judge_body", "manifest", "acoustics", "phonetics", "sentences", "espeak_helper", "espeak",
+    "synth", "words", "queue_file", "queue_store", "recent", "dataset", "mined", "health",
     "detector", "metrics", "report", "flips", "cohorts", "compare", "export_folder", "trials",
     "space", "study_file", "study",
 ]  # fmt: skip
@@ -28,6 +29,7 @@ TORCH = [
 ]  # fmt: skip
 VERBS = [
     "scorer",
+    "local_judge",
     "hard",
     "cost",
     "evaluate",
@@ -42,8 +44,13 @@ VERBS = [
     "preview",
     "search",
     "finder",
+    "forwarding",
+    "cascade",
+    "verify",
     "mine",
     "mine_run",
+    "listen",
+    "judge_server",
 ]
 ORDER = [*PLAIN, *TORCH, *VERBS]
 
@@ -51,7 +58,7 @@ ONLY_IMPORTER = {
     "pydantic": "engine/section.py engine/recipe_distill.py engine/recipe.py engine/recipe_file.py",
     "tomli_w": "engine/recipe_file.py",
     "soundfile": "engine/audio.py",
-    "sounddevice": "engine/sound.py",
+    "sounddevice": "engine/portaudio.py",
     "scipy.signal": "engine/audio.py",
     "scipy.special": "engine/metrics.py",
     "espeakng_loader": "engine/espeak_helper.py",
@@ -65,6 +72,9 @@ ONLY_IMPORTER = {
     "pynvml": "wakeword_tui/meter.py",
     "sqlite3": "engine/queue_file.py",
     "transformers": "engine/models/wav2vec2.py",
+    "httpx": "engine/judge.py",
+    "starlette": "engine/judge_server.py",
+    "uvicorn": "engine/judge_server.py",
 }
 CATCHES_EVERYTHING = {"engine/jobs.py", "wakeword_tui/app.py", "wakeword_tui/__main__.py"}
 

@@ -11,7 +11,9 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
+from itertools import chain
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from types import FrameType
@@ -77,8 +79,8 @@ class WakewordApp(App[int]):
     ) -> None:
         super().__init__(driver_class=HangupDriver)
         self.animation_level = "none"
-        self.desk = Desk(workspace)
         self.config = config or Config()
+        self.desk = Desk(workspace, self.config.audio or "auto", self.config.judge)
         self.leaving = False
         self._opening = (recipe_path, run, start)
         self._look()
@@ -184,7 +186,9 @@ class WakewordApp(App[int]):
             self._ended(self.desk.live)
         if self.desk.health is not None and not self.desk.health.drain():
             self._looked_over(self.desk.health)
-        for told in (*self.desk.miner.drain(), *self.desk.exporter.drain()):
+        desk = self.desk
+        beside = (desk.miner, desk.exporter, desk.listener, desk.judging)
+        for told in chain.from_iterable(one.drain() for one in beside):
             self.notify(told, timeout=8, markup=False)
         if not backed_up(self):
             self._paint()
@@ -331,16 +335,20 @@ def run_app(
     recipe_path: Path | None = None,
     run: Run | None = None,
     start: tuple[Recipe, Run] | None = None,
+    audio: str | None = None,
 ) -> int:
     """Open the app and return its exit code.
 
     It opens on Setup with a recipe file, on Train with an old `run` replayed, or on Train with a
     job begun for `start`, a recipe and the run directory that was made for it. A job that is kept
-    running without the window is told line by line until it ends.
+    running without the window is told line by line until it ends. `audio` is the word for its
+    sound, where that of the config file is not to hold.
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise WakewordError("the app needs a terminal", "`wakeword-tui train` works without one")
-    return show(WakewordApp(workspace, recipe_path, run, start, read_config(config_path())))
+    config = read_config(config_path())
+    config = replace(config, audio=audio or config.audio)
+    return show(WakewordApp(workspace, recipe_path, run, start, config))
 
 
 def show(app: WakewordApp) -> int:

@@ -1,10 +1,19 @@
-"""Where the app keeps its own things, and the keys a person has changed.
+"""Where the app keeps its own things, what a person has set, and the keys.
 
 `$XDG_CONFIG_HOME/wakeword-tui/config.toml` may hold
 
     theme = "wakeword-light"
+    audio = "pipe"
     [keys]
     "train.pause" = "P"
+    [judge]
+    url = "https://judge.example.org"
+    token_file = "judge.token"
+    ca_file = "authority.pem"
+    timeout_s = 2.0
+    on_failure = "reject"
+
+Paths are relative to the file's folder.
 """
 
 import os
@@ -12,10 +21,16 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
 
-from textual.binding import Binding
+from engine.judge import TIMEOUT_S, Judge, OnFailure, read_token
+
+if TYPE_CHECKING:
+    from textual.binding import Binding
 
 APP = "wakeword-tui"
+KNOWN = {"theme", "audio", "keys", "judge"}
+FILES = ("token_file", "ca_file")
 
 
 def config_path() -> Path:
@@ -35,11 +50,35 @@ def _home(variable: str, default: str) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgeConfig:
+    """Which judge is asked, and what happens where it fails; without a `url` none is."""
+
+    url: str = ""
+    token_file: Path | None = None
+    ca_file: Path | None = None
+    timeout_s: float = TIMEOUT_S
+    on_failure: OnFailure = "reject"
+
+    def open(self) -> Judge:
+        """The judge's client, with the token of the file or the environment. Raises JudgeError."""
+        token = read_token(self.token_file)
+        return Judge(
+            self.url,
+            token,
+            timeout_s=self.timeout_s,
+            on_failure=self.on_failure,
+            ca_file=self.ca_file,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """What the config file says; `problems` is what could not be used."""
 
     theme: str = ""
+    audio: str = ""
     keys: Mapping[str, str] = field(default_factory=dict)
+    judge: JudgeConfig = JudgeConfig()
     problems: tuple[str, ...] = ()
 
 
@@ -51,18 +90,58 @@ def read_config(path: Path) -> Config:
         return Config()
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         return Config(problems=(f"{path}: {error}",))
-    problems = [f"{path}: no such key {key!r}" for key in tables.keys() - {"theme", "keys"}]
-    theme, keys = tables.get("theme", ""), tables.get("keys", {})
-    if not isinstance(theme, str):
-        theme = ""
-        problems.append(f"{path}: theme must be a name")
+    problems = [f"{path}: no such key {key!r}" for key in tables.keys() - KNOWN]
+    words = {key: tables.get(key, "") for key in ("theme", "audio")}
+    keys = tables.get("keys", {})
+    for key in [key for key, word in words.items() if not isinstance(word, str)]:
+        words[key] = ""
+        problems.append(f"{path}: {key} must be a name")
     if not (isinstance(keys, dict) and all(isinstance(key, str) for key in keys.values())):
         keys = {}
         problems.append(f"{path}: [keys] must map names of bindings to keys")
-    return Config(theme, keys, tuple(problems))
+    judge = _judge(tables.get("judge", {}), path, problems)
+    return Config(**words, keys=keys, judge=judge, problems=tuple(problems))
 
 
-def clashes(keys: Mapping[str, str], scopes: Mapping[str, Iterable[Binding]]) -> list[str]:
+def _judge(table: Any, path: Path, problems: list[str]) -> JudgeConfig:
+    """The table of the judge; a value that is wrong is left out, and said."""
+    if not isinstance(table, dict):
+        problems.append(f"{path}: judge must be a table")
+        return JudgeConfig()
+    readers = {"url": _text, "timeout_s": _seconds, "on_failure": _policy}
+    readers |= {name: lambda value: path.parent / _text(value) for name in FILES}
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        try:
+            found[key] = readers[key](value)
+        except KeyError:
+            problems.append(f"{path}: no such key 'judge.{key}'")
+        except ValueError as error:
+            problems.append(f"{path}: judge.{key} must be {error}")
+    return JudgeConfig(**found)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("a text")
+    return value
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 60:
+        raise ValueError("seconds, above 0 and at most 60")
+    return float(value)
+
+
+def _policy(value: object) -> OnFailure:
+    policies: tuple[OnFailure, ...] = get_args(OnFailure)
+    for policy in policies:
+        if value == policy:
+            return policy
+    raise ValueError(" or ".join(map(repr, policies)))
+
+
+def clashes(keys: Mapping[str, str], scopes: "Mapping[str, Iterable[Binding]]") -> list[str]:
     """What is wrong with changed keys: unknown names, and two bindings of a scope on one key.
 
     A scope is all the bindings that are active together, by its name.

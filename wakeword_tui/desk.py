@@ -13,8 +13,11 @@ from engine.jobs import Job, Jobs, State
 from engine.recipe import Data, Recipe
 from engine.recipe_distill import Teacher
 from engine.runs import Run, Workspace
+from wakeword_tui.config import JudgeConfig
 from wakeword_tui.draft import Draft
 from wakeword_tui.exporting import Exporter
+from wakeword_tui.judging import Judging
+from wakeword_tui.listening import Listener
 from wakeword_tui.meter import Meter
 from wakeword_tui.mining import Miner
 from wakeword_tui.numbers import brief, duration, percent
@@ -27,16 +30,23 @@ if TYPE_CHECKING:
     from engine.health import Health, SplitHealth
     from engine.preview import Pace
     from engine.queue_store import QueueStore
+    from engine.sound import Player
 
 KINDS = get_args(Teacher.model_fields["kind"].annotation)
 """The architectures that teach."""
 
 
 class Desk:
-    """The workspace, the jobs, the recipe in the form, and the run in front."""
+    """The workspace, the jobs, the recipe in the form, and the run in front.
 
-    def __init__(self, workspace: Workspace) -> None:
+    `audio` is the word for the sound, as `engine.microphone.open_source` takes it.
+    """
+
+    def __init__(
+        self, workspace: Workspace, audio: str = "auto", judge: JudgeConfig | None = None
+    ) -> None:
         self.workspace = workspace
+        self.audio = audio
         self.jobs = Jobs(workspace)
         self.draft = Draft()
         self.store = Store()
@@ -47,13 +57,16 @@ class Desk:
         self.timing: Live | None = None
         self.timed: tuple[Recipe, Pace] | None = None
         self.miner = Miner(self.jobs, lambda: self.queue)
+        self.listener = Listener(self.jobs, lambda: self.queue, audio)
         self.studies = Studies(workspace)
         self.exporter = Exporter(self.jobs)
+        self.judging = Judging(self.jobs, judge or JudgeConfig())
         self.meter = Meter()
         self.notes: list[Entry] = []
         self._reports: dict[Path, tuple[int, dict[str, Any] | None]] = {}
         self._recipes: dict[Path, Recipe | None] = {}
         self._queue: QueueStore | None = None
+        self._player: Player | None = None
 
     def open(self, run: Run) -> None:
         """Put a run in front: the live one as it goes on, another one from its event file."""
@@ -138,10 +151,20 @@ class Desk:
             self._queue = QueueStore(self.workspace.queue)
         return self._queue
 
+    @property
+    def player(self) -> "Player":
+        """What plays clips, for all screens: one holds the sound card."""
+        if self._player is None:
+            from engine.sound import Player
+
+            self._player = Player(self.audio)
+        return self._player
+
     def entries(self) -> list[Entry]:
         """The log of the run in front and the notes of the app, oldest first."""
-        mined = self.miner.live.store.entries if self.miner.live is not None else ()
-        return sorted([*self.store.entries, *mined, *self.notes], key=lambda entry: entry.time_s)
+        beside = (self.miner.live, self.listener.hearing)
+        others = [entry for live in beside if live is not None for entry in live.store.entries]
+        return sorted([*self.store.entries, *others, *self.notes], key=lambda entry: entry.time_s)
 
     def training(self) -> Job | None:
         """The job that holds the GPU, if there is one."""
@@ -172,8 +195,9 @@ class Desk:
 
     def _beside(self) -> list[Content]:
         """What is done in the background, in parts of the top bar."""
-        exporting = self.exporter.status()
-        parts = [Content.assemble(("● ", "$now"), exporting)] if exporting else []
+        live = "live" if self.listener.job else ""
+        beside = (self.exporter.status(), self.judging.status(), live)
+        parts = [Content.assemble(("● ", "$now"), text) for text in beside if text]
         return [*parts, *self._mining()]
 
     def _mining(self) -> list[Content]:

@@ -31,7 +31,7 @@ def sentences(comparison: Comparison) -> Iterable[str]:
         yield f"{first.cohort}: no difference shown by {first.a.clips} clips"
     else:
         yield f"{first.cohort}: B {does.format(first.verdict)} than A"
-    yield from _alarm_lines(comparison.alarms)
+    yield from alarm_lines(comparison.alarms)
     if len(comparison.target_fah) > 1:
         targets = ", ".join(f"{target:g}" for target in comparison.target_fah)
         yield f"thresholds were frozen for FAH <= {targets}: misses are traded for alarms"
@@ -41,7 +41,8 @@ def sentences(comparison: Comparison) -> Iterable[str]:
         yield f"  or clips, where there are fewer than {LEAST_GROUPS} groups: {', '.join(small)}"
 
 
-def _alarm_lines(alarms: Alarms) -> Iterable[str]:
+def alarm_lines(alarms: Alarms) -> Iterable[str]:
+    """Both counts, the ratio of the rates, and whether it shows a difference."""
     if not (alarms.hours_a and alarms.hours_b):
         yield "false alarms: not measured, there is no stream"
         return

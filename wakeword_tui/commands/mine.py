@@ -15,7 +15,8 @@ from engine.runs import Workspace
 from wakeword_tui.commands.arguments import Verbs, add_json, command, workspace
 from wakeword_tui.commands.evaluate import find_checkpoint
 from wakeword_tui.commands.output import note, say, say_json, table
-from wakeword_tui.commands.progress import Interrupted, perform
+from wakeword_tui.commands.progress import perform
+from wakeword_tui.commands.signals import Interrupted
 from wakeword_tui.numbers import percent
 
 if TYPE_CHECKING:
@@ -168,9 +169,14 @@ def _checkpoint(home: Workspace, reference: str | None) -> Path:
     """The checkpoint that is named, or that of the newest run that has one."""
     if reference is not None:
         return find_checkpoint(home, reference)[0]
+    return newest_checkpoint(home)
+
+
+def newest_checkpoint(home: Workspace) -> Path:
+    """The checkpoint of the newest run that has one; says which. Raises DataError."""
     trained = [run for run in home.runs() if run.best.exists()]
     if not trained:
-        raise DataError(f"no detector in {home.root}", "train one, or name it with --run")
+        raise DataError(f"no detector in {home.root}", "train one, or name it")
     note(f"with {trained[-1].name}")
     return trained[-1].best
 

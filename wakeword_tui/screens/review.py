@@ -84,7 +84,7 @@ class ReviewScreen(Page):
                 yield QueueList(id="queue")
                 yield Input(id="filter", placeholder="path or note", compact=True)
             with Vertical(id="right"):
-                yield ClipPanel(id="clip")
+                yield ClipPanel(self.desk.player, id="clip")
                 yield Lines("last decisions", id="last")
 
     def on_mount(self) -> None:
@@ -152,7 +152,8 @@ class ReviewScreen(Page):
 
     def paint(self) -> None:
         """Show the list, what is new in it, and the last decisions."""
-        self.panel.player.watch()
+        if silence := self.panel.notice_silence():
+            self.desk.note("warn", *silence)
         pile = self.pile
         if pile is None:
             self.set_class(True, "-empty")

@@ -1,0 +1,199 @@
+"""`cascade`: what a judge adds to a sentry, or what it says of a recording's detections."""
+
+import argparse
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.errors import DataError
+from engine.events import Emit
+from engine.export_folder import export_at
+from engine.jobs import Control
+from engine.runs import Workspace
+from wakeword_tui.cascading import HEADER, place, rows, sentences, tables
+from wakeword_tui.commands.arguments import Verbs, add_json, command, workspace
+from wakeword_tui.commands.evaluate import find_checkpoint
+from wakeword_tui.commands.output import say, say_json, table
+from wakeword_tui.commands.progress import perform
+from wakeword_tui.config import JudgeConfig, config_path, read_config
+from wakeword_tui.judging import judge_of, sent_s
+
+if TYPE_CHECKING:
+    from engine.cascade import Tested
+    from engine.verify import Verified
+
+
+def add(verbs: Verbs) -> None:
+    """Declare the command."""
+    parser = command(
+        verbs,
+        "cascade",
+        run_cascade,
+        "measure a sentry with a judge behind it, both thresholds chosen together",
+        "cascade 3 --judge 8                        run 8 judges what run 3 would fire on",
+        "cascade 3 --judge http://127.0.0.1:8765    a judge elsewhere, as config.toml may name too",
+        "cascade 3 4 5 6 7 --judge 8 9 10 11 12     five folds as one table",
+        "cascade 3 --judge 8 --target-fah 0.5 1     for other numbers of false alarms an hour",
+        "cascade 3 --judge 8 --file radio.mp3       each detection of a recording, with a verdict",
+    )
+    parser.add_argument("sentries", nargs="+", metavar="RUN|CHECKPOINT", help="the sentry")
+    parser.add_argument(
+        "--judge",
+        nargs="+",
+        default=[],
+        metavar="RUN|CHECKPOINT|URL",
+        help="the judge; for several folds one of each (the URL of config.toml)",
+    )
+    parser.add_argument("--token-file", type=Path, metavar="FILE", help="token of a judge at a URL")
+    parser.add_argument(
+        "--target-fah",
+        nargs="+",
+        type=float,
+        default=[],
+        metavar="FAH",
+        help="false alarms an hour, a pair for each (that of the recipe)",
+    )
+    parser.add_argument(
+        "--sentry-fah",
+        type=float,
+        metavar="FAH",
+        help="false alarms an hour of the sentry before the judge (the best of 1 to 80)",
+    )
+    parser.add_argument("--file", type=Path, metavar="FILE", help="verify a recording instead")
+    parser.add_argument(
+        "--threshold", type=float, metavar="SCORE", help="with --file: of the sentry (its own)"
+    )
+    add_json(parser)
+
+
+def run_cascade(args: argparse.Namespace) -> int:
+    """Measure, or verify a recording, and print."""
+    config = read_config(config_path()).judge
+    judges: list[str] = args.judge or ([config.url] if config.url else [])
+    if wrong := _wrong(args, judges):
+        args.usage_error(wrong)
+    if args.token_file is not None:
+        config = replace(config, token_file=args.token_file)
+    return (_verify if args.file else _measure)(args, judges, config)
+
+
+def _wrong(args: argparse.Namespace, judges: Sequence[str]) -> str:
+    """What does not go together; empty if everything does."""
+    if not judges:
+        return "give --judge, or name one in config.toml"
+    if len(judges) not in (1, len(args.sentries)) or (len(judges) == 1 < len(args.sentries)):
+        return "give as many judges as sentries, each of the same fold"
+    if args.file and len(args.sentries) > 1:
+        return "--file goes with one sentry"
+    wishes = [*args.target_fah, *([] if args.sentry_fah is None else [args.sentry_fah])]
+    if args.file and wishes:
+        return "--target-fah and --sentry-fah go without --file"
+    if args.threshold is not None and not (args.file and 0 < args.threshold < 1):
+        return "--threshold goes with --file, and lies between 0 and 1"
+    if args.sentry_fah is not None and not args.target_fah:
+        return "--sentry-fah goes with --target-fah"
+    if any(not 0 < fah < math.inf for fah in wishes):
+        return "--target-fah and --sentry-fah are above 0"
+    return ""
+
+
+def _measure(args: argparse.Namespace, judges: list[str], config: JudgeConfig) -> int:
+    home = workspace(args)
+    sentries = [find_checkpoint(home, reference)[0] for reference in args.sentries]
+
+    def verb(emit: Emit, control: Control) -> list["Tested"]:
+        from engine.cascade import Wish, cascade, pooled
+
+        wishes = [Wish(target, args.sentry_fah) for target in args.target_fah]
+        folds = []
+        for sentry, name in zip(sentries, in_order(home, sentries, judges), strict=True):
+            with judge_of(home, name, config, sentry) as judge:
+                found = cascade(
+                    sentry,
+                    judge.verify,
+                    home,
+                    sent_s=sent_s(judge),
+                    wishes=wishes,
+                    emit=emit,
+                    control=control,
+                )
+                folds.append(found)
+        return [
+            parts[0] if len(parts) == 1 else pooled(parts) for parts in zip(*folds, strict=True)
+        ]
+
+    found = perform(home, "cascade", verb)
+    title = f"{', '.join(args.sentries)} with {', '.join(judges)} as the judge"
+    if args.json:
+        say_json([tables(one) for one in found])
+    else:
+        say(f"{title}: thresholds frozen on validation, tested on test")
+        say("\n".join(map(render, found)))
+    return 0
+
+
+def render(found: "Tested") -> str:
+    """A table of the stages, and what it amounts to."""
+    lines = ["", f"FAH <= {found.pairs[0].target_fah:g}", table(HEADER, rows(found), left=2), ""]
+    passed = (f"passed: {place(alarm)}" for alarm in found.passed)
+    return "\n".join([*lines, *sentences(found), *passed])
+
+
+def _verify(args: argparse.Namespace, judges: list[str], config: JudgeConfig) -> int:
+    home, path = workspace(args), args.file.absolute()
+    sentry = export_at(Path(args.sentries[0]).absolute())
+    sentry = sentry or find_checkpoint(home, args.sentries[0])[0]
+
+    def verb(emit: Emit, control: Control) -> list["Verified"]:
+        from engine.verify import verify
+
+        with judge_of(home, judges[0], config, None) as judge:
+            return list(
+                verify(
+                    path,
+                    sentry,
+                    judge.verify,
+                    sent_s=sent_s(judge),
+                    threshold=args.threshold,
+                    emit=emit,
+                    control=control,
+                )
+            )
+
+    found = perform(home, "verify", verb, lane="background")
+    if args.json:
+        say_json([asdict(one) for one in found])
+    elif found:
+        say(table(("time s", "sentry", "judge", "threshold", "", "ms"), map(_row, found)))
+    accepted = sum(one.verdict.accepted for one in found)
+    if not args.json:
+        say(f"{len(found)} detections, {accepted} accepted by the judge")
+    return 0
+
+
+def _row(one: "Verified") -> tuple[str, ...]:
+    verdict = one.verdict
+    said = "accepted" if verdict.accepted else "rejected"
+    scores = f"{one.score:.3f}", f"{verdict.score:.3f}", f"{verdict.threshold:.3f}"
+    return f"{one.time_s:.2f}", *scores, said, f"{verdict.took_ms:.0f}"
+
+
+def in_order(home: Workspace, sentries: Sequence[Path], judges: Sequence[str]) -> list[str]:
+    """The judges in the order of the sentries' folds. Raises DataError where folds differ."""
+    if len(sentries) == 1:
+        return list(judges)
+    from engine.checkpoint import load
+
+    def fold(path: Path) -> int:
+        return load(path).settings().data.fold
+
+    if any("://" in judge for judge in judges):
+        raise DataError("a judge at a URL is of one fold", "give one sentry")
+    by_fold = {fold(find_checkpoint(home, judge)[0]): judge for judge in judges}
+    wanted = [fold(sentry) for sentry in sentries]
+    if sorted(by_fold) != sorted(wanted):
+        message = f"the sentries are of folds {sorted(wanted)}, the judges of {sorted(by_fold)}"
+        raise DataError(message, "give one sentry and one judge of each fold")
+    return [by_fold[number] for number in wanted]
