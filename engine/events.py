@@ -192,7 +192,7 @@ class ExportWritten(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Listening(Event):
+class JudgeOpened(Event):
     """A judge waits for requests."""
 
     url: str

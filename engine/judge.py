@@ -36,6 +36,8 @@ PRE_ROLL_S = 0.5
 SENT_S = 3.0
 """Audio up to where the sentry fired that is sent to a judge whose window is not known: a window of
 1.5 s, a second in which PCEN warms up, and the pre-roll."""
+AFTER_S = 0.5
+"""How long to wait before sending: a loose sentry fires before the word is over."""
 TIMEOUT_S = 2.0
 RETRIES = 2
 PAUSE_S = 0.1

@@ -31,7 +31,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from engine.audio import SAMPLE_RATE
 from engine.errors import JudgeError
-from engine.events import Emit, Listening, RequestAnswered
+from engine.events import Emit, JudgeOpened, RequestAnswered
 from engine.jobs import Control
 from engine.judge import HEALTH, VERIFY, Health, Verdict, authorised
 from engine.judge_body import MOST_BYTES, RefusedError, refuse_type, waveform_of
@@ -353,6 +353,6 @@ def serve(
     door.listen(BACKLOG)
     host, port = door.getsockname()[:2]
     place = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    emit(Listening(place, judge.model, judge.threshold))
+    emit(JudgeOpened(place, judge.model, judge.threshold))
     _Server(config, control).run([door])
     docket.close()

@@ -12,7 +12,7 @@ from test_checkpoint import made
 
 from engine.audio import SAMPLE_RATE, Waveform
 from engine.checkpoint import save
-from engine.events import Event, Listening, RequestAnswered
+from engine.events import Event, JudgeOpened, RequestAnswered
 from engine.jobs import Control
 from engine.judge_server import bound, serve
 from engine.local_judge import LocalJudge
@@ -44,7 +44,7 @@ class Served:
 
     @property
     def url(self) -> str:
-        return next(event.url for event in self.events if isinstance(event, Listening))
+        return next(event.url for event in self.events if isinstance(event, JudgeOpened))
 
     @property
     def port(self) -> int:

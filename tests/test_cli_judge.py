@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 from judging import TOKEN, a_checkpoint
+from test_readme import shell_blocks
 from tiny import Trained, hiss
 
 from engine import audio
@@ -189,6 +191,28 @@ def test_an_export_judges_as_its_run_does(tiny_run: Trained, tmp_path: Path) -> 
         assert process.end(signal.SIGINT)[0] == 0
     assert (told["model"], told["threshold"]) == ("tiny", 0.5)
     assert told["score"] == pytest.approx(wanted, abs=1e-3)
+
+
+def test_what_the_page_types_works(stranger: Process, tmp_path: Path) -> None:
+    """The lines of docs/judge.md from the header to health, in a folder with a token and a clip."""
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl here")
+    clip = hiss(2, 0)
+    audio.write(tmp_path / "clip.wav", clip)
+    (tmp_path / "clip.pcm").write_bytes(audio.to_int16(clip).tobytes())
+    (tmp_path / "judge.token").write_text(TOKEN + "\n")
+    page = (ROOT / "docs" / "judge.md").read_text(encoding="utf-8")
+    lines = next(block for block in shell_blocks(page) if "curl" in block)
+    script = lines.replace("http://127.0.0.1:8765", stranger.url).replace(
+        "/verify", "/verify; echo"
+    )
+    done = subprocess.run(
+        ["sh", "-ec", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    wav, pcm, health = map(json.loads, done.stdout.splitlines())
+    assert wav.keys() == {"accepted", "score", "threshold", "model", "took_ms"}
+    assert wav["score"] == pytest.approx(pcm["score"], abs=1e-6)
+    assert health["model"] == "small"
 
 
 def test_what_cannot_be_is_said_before_anything_is_loaded(

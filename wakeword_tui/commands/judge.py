@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from engine.events import Event, Listening
+from engine.events import Event, JudgeOpened
 from engine.export_folder import export_at
 from engine.jobs import Control
 from wakeword_tui.commands.arguments import Verbs, command, workspace
@@ -66,7 +66,7 @@ def run_judge(args: argparse.Namespace) -> int:
 
 def tell(event: Event) -> None:
     """Say where it listens on stderr, and a line of JSON a request on stdout."""
-    if isinstance(event, Listening):
+    if isinstance(event, JudgeOpened):
         note(
             f"{event.model} judges at {event.url}, threshold {event.threshold:.4f}; ctrl+c ends it"
         )
