@@ -18,7 +18,6 @@ import ssl
 import stat
 import threading
 import time
-from collections.abc import Coroutine
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -150,7 +149,7 @@ class Judge:
     def verify(self, waveform: Waveform) -> Verdict:
         """Have a waveform `(N,)` judged. Raises JudgeError."""
         samples = to_int16(waveform).astype("<i2").tobytes()
-        verdict = _told(Verdict, self._within(self._answer("POST", VERIFY, samples)))
+        verdict = _told(Verdict, self._within("POST", VERIFY, samples))
         if not 0 <= verdict.score <= 1:
             raise JudgeError(f"the judge at {self.url} gave a score of {verdict.score:g}", NONSENSE)
         return verdict
@@ -168,7 +167,7 @@ class Judge:
 
     def health(self) -> Health:
         """Ask how the judge does. Raises JudgeError."""
-        return _told(Health, self._within(self._answer("GET", HEALTH)))
+        return _told(Health, self._within("GET", HEALTH))
 
     def close(self) -> None:
         """Give up what is under way, and let the connections go."""
@@ -188,13 +187,12 @@ class Judge:
         await asyncio.gather(*others, return_exceptions=True)
         await self._client.aclose()
 
-    def _within(self, answer: Coroutine[Any, Any, bytes]) -> bytes:
-        """Wait for an answer, for as long as the timeout allows."""
+    def _within(self, method: str, path: str, content: bytes | None = None) -> bytes:
+        """Ask, and wait for an answer for as long as the timeout allows."""
         with self._changing:
             if not self._open:
-                answer.close()
                 raise JudgeError(LET_GO)
-            asked = asyncio.run_coroutine_threadsafe(self._timed(answer), self._loop)
+            asked = asyncio.run_coroutine_threadsafe(self._timed(method, path, content), self._loop)
         try:
             return asked.result()
         except concurrent.futures.CancelledError:
@@ -202,14 +200,15 @@ class Judge:
         finally:
             asked.cancel()
 
-    async def _timed(self, answer: Coroutine[Any, Any, bytes]) -> bytes:
+    async def _timed(self, method: str, path: str, content: bytes | None) -> bytes:
         try:
-            return await asyncio.wait_for(answer, self.timeout_s)
+            async with asyncio.timeout(self.timeout_s):
+                return await self._answer(method, path, content)
         except TimeoutError:
             message = f"the judge at {self.url} gave no answer within {self.timeout_s:g} s"
             raise JudgeError(message, "see whether it runs, or give it a longer timeout") from None
 
-    async def _answer(self, method: str, path: str, content: bytes | None = None) -> bytes:
+    async def _answer(self, method: str, path: str, content: bytes | None) -> bytes:
         """Ask until there is an answer, or no use in asking again."""
         until_s = self._loop.time() + self.timeout_s
         for pause_s in [PAUSE_S * 2**tried for tried in range(RETRIES)] + [math.inf]:
@@ -244,7 +243,9 @@ class Judge:
                     body += part
                     if len(body) > MOST_ANSWER_BYTES:
                         raise JudgeError(f"the judge at {self.url} does not stop talking", NONSENSE)
-        except (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+        except self._network:
+            raise
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise JudgeError(f"cannot ask {self.url}: {error}", NONSENSE) from None
         return response.status_code, _seconds(response.headers.get("retry-after")), bytes(body)
 

@@ -134,7 +134,8 @@ class Court:
         finally:
             took_ms = round(1000 * (time.perf_counter() - began_s), 2)
             client, path = (scope["client"] or ("",))[0], scope["path"][:100]
-            self._emit(RequestAnswered(client, scope["method"], path, status, took_ms, **told))
+            method = scope["method"][:20]
+            self._emit(RequestAnswered(client, method, path, status, took_ms, **told))
 
     async def _health(self, request: Request) -> Response:
         judge, docket = self._docket.judge, self._docket
@@ -234,7 +235,7 @@ def _refusal(refused: RefusedError, *, unread: bool = False) -> Response:
 async def _not_here(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     hint = f"POST {VERIFY} or GET {HEALTH}"
-    message = f"there is no {request.method} {request.url.path[:100]}"
+    message = f"there is no {request.method[:20]} {request.scope['path'][:100]}"
     return _refusal(RefusedError(error.status_code, message, hint), unread=True)
 
 
@@ -287,9 +288,9 @@ class Door(H11Protocol):
 class _Server(uvicorn.Server):
     """Stops when its control says so; signals are the front door's."""
 
-    def __init__(self, config: uvicorn.Config, control: Control) -> None:
+    def __init__(self, config: uvicorn.Config, docket: Docket, control: Control) -> None:
         super().__init__(config)
-        self._control = control
+        self._docket, self._control = docket, control
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -297,6 +298,11 @@ class _Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         return self._control.stopping or await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        while self._docket.waiting:  # what is scored for nobody any more
+            await asyncio.sleep(0.02)
 
 
 def bound(host: str, port: int, token: str | None) -> socket.socket:
@@ -344,6 +350,7 @@ def serve(
         ws="none",
         lifespan="off",
         log_config=None,
+        log_level="error",
         access_log=False,
         server_header=False,
         backlog=BACKLOG,
@@ -354,5 +361,5 @@ def serve(
     host, port = door.getsockname()[:2]
     place = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     emit(JudgeOpened(place, judge.model, judge.threshold))
-    _Server(config, control).run([door])
+    _Server(config, docket, control).run([door])
     docket.close()

@@ -290,6 +290,11 @@ def test_what_is_no_url_is_said_without_repeating_it(url: str, said: str) -> Non
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("host", ["x" * 70, "a..b", "no.such.host.invalid", "ex\u00adample"])
+def test_a_host_that_is_none_is_a_judge_error(host: str) -> None:
+    assert failure(f"http://{host}:9").hint
+
+
 def test_closing_lets_go_of_what_is_under_way() -> None:
     found: list[Decision] = []
     with behaving(silent) as url:

@@ -89,10 +89,20 @@ def test_a_verdict_is_that_of_the_judge_without_a_wire(guarded: Served, judge: L
         (b"GET /secrets HTTP/1.1\r\nHost: judge\r\n\r\n", 404),
         (b"GET /health HTTP/1.1\r\nHost: judge\r\n\r\n", 200),
         (b"\x16\x03\x01\x02\x00 no HTTP at all\r\n\r\n", 400),
+        (b"GET /caf\xc3\xa9 HTTP/1.1\r\nHost: judge\r\n\r\n", 400),
+        (b"GET /%ff%0a HTTP/1.1\r\nHost: [\r\n\r\n", 404),
+        (b"GET /health/ HTTP/1.1\r\nHost: judge\r\n\r\n", 404),
+        (b"GET /health HTTP/1.1\r\nHost: judge\r\nX: " + bytes(20_000) + b"\r\n\r\n", 400),
     ],
 )
 def test_every_request_has_its_status(guarded: Served, data: bytes, wanted: int) -> None:
     assert ask(guarded, data) == wanted
+
+
+def test_a_head_without_end_is_given_up_at_16_kilobytes(guarded: Served) -> None:
+    with guarded.connect() as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: judge\r\nX: " + b"x" * 16_384)
+        assert status(connection) == 400
 
 
 def test_a_refusal_is_a_sentence_and_a_hint(guarded: Served) -> None:
@@ -272,6 +282,17 @@ def test_stopping_answers_what_is_under_way(slow: Slow) -> None:
                 it.connect().close()
                 time.sleep(0.02)
     assert [told.status for told in it.answers if isinstance(told, RequestAnswered)][:1] == [200]
+
+
+def test_stopping_waits_for_what_is_judged_for_nobody(
+    slow: Slow, caplog: pytest.LogCaptureFixture
+) -> None:
+    with served(slow) as it:
+        with it.connect() as leaving:
+            leaving.sendall(pcm())
+            time.sleep(0.2)
+        assert [told.status for told in it.answered(1)] == [499]
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from judging import a_checkpoint
+from taught import public_model, teach
+from test_checkpoint import made
 from tiny import Trained, hiss
 
 from engine.checkpoint import load, save
@@ -14,7 +16,8 @@ from engine.detector import Detector
 from engine.errors import CheckpointError
 from engine.features import Grid
 from engine.local_judge import LocalJudge, led_in
-from engine.recipe import DetectorSettings
+from engine.recipe import DetectorSettings, Recipe
+from engine.recipe_file import override
 from engine.scorer import Scorer
 
 GRID = Grid(frame_samples=400, step_samples=160, window_frames=10, hop_frames=2)
@@ -85,9 +88,24 @@ def test_a_run_and_its_graph_give_the_same_verdicts(tiny_run: Trained) -> None:
 
 
 def test_a_checkpoint_without_an_operating_point_needs_a_threshold(tmp_path: Path) -> None:
-    from test_checkpoint import made
-
     save(tmp_path / "young.ckpt", made(operating_point=None))
     with pytest.raises(CheckpointError, match="no operating point"):
         LocalJudge.of(tmp_path / "young.ckpt")
     assert LocalJudge.of(tmp_path / "young.ckpt", 0.3).threshold == 0.3
+
+
+@pytest.mark.parametrize("arch", ["tinyconv", "mobilenetv3", "bcresnet", "conformer"])
+def test_every_architecture_can_judge(arch: str, tmp_path: Path) -> None:
+    small = {"name": arch, "model.arch": arch, "model.width": 0.33}
+    save(tmp_path / "judge.ckpt", made(override(Recipe(), small)))
+    verdict = LocalJudge.of(tmp_path / "judge.ckpt", 0.5).verify(hiss(2, 0))
+    assert (0 < verdict.score < 1, verdict.model) == (True, arch)
+
+
+def test_a_teacher_that_hears_samples_can_judge(
+    tiny_data: Path, tmp_path: Path, one_thread: None
+) -> None:
+    changes = {"model.pretrained": str(public_model(tmp_path / "public"))}
+    judge = LocalJudge.of(teach(tiny_data, tmp_path, "wav2vec2", changes))
+    for seconds in (0.5, judge.sent_s):
+        assert 0 < judge.verify(hiss(seconds, 0)).score < 1

@@ -21,12 +21,12 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
-
-from engine.judge import TIMEOUT_S, Judge, OnFailure, read_token
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from textual.binding import Binding
+
+    from engine.judge import Judge, OnFailure
 
 APP = "wakeword-tui"
 KNOWN = {"theme", "audio", "keys", "judge"}
@@ -56,11 +56,13 @@ class JudgeConfig:
     url: str = ""
     token_file: Path | None = None
     ca_file: Path | None = None
-    timeout_s: float = TIMEOUT_S
-    on_failure: OnFailure = "reject"
+    timeout_s: float = 2.0
+    on_failure: "OnFailure" = "reject"
 
-    def open(self) -> Judge:
+    def open(self) -> "Judge":
         """The judge's client, with the token of the file or the environment. Raises JudgeError."""
+        from engine.judge import Judge, read_token
+
         token = read_token(self.token_file)
         return Judge(
             self.url,
@@ -133,12 +135,12 @@ def _seconds(value: object) -> float:
     return float(value)
 
 
-def _policy(value: object) -> OnFailure:
-    policies: tuple[OnFailure, ...] = get_args(OnFailure)
-    for policy in policies:
-        if value == policy:
-            return policy
-    raise ValueError(" or ".join(map(repr, policies)))
+def _policy(value: object) -> "OnFailure":
+    if value == "accept":
+        return "accept"
+    if value == "reject":
+        return "reject"
+    raise ValueError("'accept' or 'reject'")
 
 
 def clashes(keys: Mapping[str, str], scopes: "Mapping[str, Iterable[Binding]]") -> list[str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from engine.events import Event, JudgeOpened
 from engine.export_folder import export_at
 from engine.jobs import Control
-from engine.judge import read_token
 from wakeword_tui.commands.arguments import Verbs, command, workspace
 from wakeword_tui.commands.evaluate import find_checkpoint
 from wakeword_tui.commands.output import note, say
@@ -51,8 +50,9 @@ def run_judge(args: argparse.Namespace) -> int:
     """Judge until a signal comes; then answer what is under way."""
     if wrong := _wrong(args):
         args.usage_error(wrong)
-    token = read_token(args.token_file)
-    path = _target(args)
+    from engine.judge import read_token
+
+    token, path = read_token(args.token_file), _target(args)
     from engine.judge_server import bound, serve
     from engine.local_judge import LocalJudge
 
