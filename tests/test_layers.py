@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PLAIN = [
     "errors", "section", "recipe_distill", "recipe", "recipe_file", "events", "bus", "runs",
     "jobs", "audio", "sound", "source", "judge", "manifest", "acoustics", "phonetics", "sentences",
-    "espeak_helper", "espeak", "synth", "words", "queue_file", "queue_store", "dataset", "mined", "health",
+    "espeak_helper", "espeak", "synth", "words", "prompts", "take", "record", "queue_file", "queue_store", "dataset", "mined", "health",
     "detector", "metrics", "report", "flips", "cohorts", "compare", "export_folder", "trials",
     "space", "study_file", "study",
 ]  # fmt: skip
