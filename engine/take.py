@@ -100,19 +100,22 @@ class Recorder:
         self.recording = False
         self.level_db, self.clipped = SILENCE_DB, False
         self._heard: list[Waveform] = []
-        self._looked_s = 0.0
         self._dropped = 0
 
     @property
     def seconds(self) -> float:
         """How much of a take has been heard so far."""
-        return sum(map(len, self._heard)) / SAMPLE_RATE
+        return self._heard_samples / SAMPLE_RATE
+
+    @property
+    def _heard_samples(self) -> int:
+        return sum(map(len, self._heard))
 
     def begin(self) -> None:
         """Begin a take; the one before it is forgotten."""
         self.source.take(0.0)
         self.take, self.recording = None, True
-        self._heard, self._looked_s = [], 0.0
+        self._heard = []
         self._dropped = self.source.health.dropped
 
     def end(self) -> None:
@@ -133,15 +136,14 @@ class Recorder:
         """Take in what comes within a time; a take ends when nothing more will or need come."""
         block = self.source.take(wait_s)
         self._measure(block, wait_s)
-        if not self.recording:
-            return
-        if len(block):
-            self._heard.append(block)
-        elif self.source.health.state in ("lost", "ended"):
+        if not len(block) and self.source.health.state in ("lost", "ended"):
             self.end()
-        if self.recording and self.seconds - self._looked_s >= LOOK_EVERY_S:
-            self._looked_s = self.seconds
-            if self.seconds >= LONGEST_TAKE_S or _over(to_int16(self._joined())):
+        size = round(LOOK_EVERY_S * SAMPLE_RATE)
+        while self.recording and len(block):
+            due = size - self._heard_samples % size
+            self._heard.append(block[:due])
+            block = block[due:]
+            if self._heard_samples % size == 0 and self._over():
                 self.end()
 
     def _joined(self) -> Waveform:
@@ -149,16 +151,17 @@ class Recorder:
         heard = np.concatenate(self._heard) if self._heard else np.zeros(0, dtype=np.float32)
         return heard[round(CLICK_S * SAMPLE_RATE) :]
 
+    def _over(self) -> bool:
+        """Whether a word was said and then nothing for a while, or it is taking too long."""
+        found = phrase(to_int16(self._joined()))
+        said = found is not None and found[1] - found[0] >= SHORTEST_S
+        quiet_from_s = self.seconds - CLICK_S - PAUSE_S
+        ended = found is not None and said and found[1] <= quiet_from_s
+        return ended or self.seconds >= LONGEST_TAKE_S
+
     def _measure(self, block: Waveform, wait_s: float) -> None:
         peak = float(np.abs(block).max(initial=0.0))
         peak_db = 20 * np.log10(peak) if peak > 0 else SILENCE_DB
         fallen_db = self.level_db - FALL_DB_PER_S * max(len(block) / SAMPLE_RATE, wait_s)
         self.level_db = max(float(peak_db), fallen_db, SILENCE_DB)
         self.clipped = peak >= 0.99
-
-
-def _over(heard: Int16) -> bool:
-    """Whether a word was said, and then nothing for a while."""
-    found = phrase(heard)
-    quiet_from_s = len(heard) / SAMPLE_RATE - PAUSE_S
-    return found is not None and found[1] <= quiet_from_s and found[1] - found[0] >= SHORTEST_S
