@@ -34,7 +34,7 @@ from engine.take import Take
 
 HOME = "recorded"
 NOTE = "row"
-LEFT_OVER = re.compile(r"\.\.?.+\.(flac|row)\.\w{8}")
+LEFT_OVER = re.compile(r"\.\.?.+\.(flac|row|csv)\.\w{8}")
 """A file that was being written when a kill came (`runs.write_atomic`)."""
 
 
@@ -103,7 +103,7 @@ class Keeper:
         self._taken.add(path.name)
         return path
 
-    def trains_in(self, fold: int) -> str:
+    def use_in(self, fold: int) -> str:
         """What a recipe of a test fold does with this speaker, in words."""
         if self.split:
             return "only ever trains"
@@ -152,9 +152,10 @@ class Keeper:
                         append_rows(self.manifest, [row])
                         added.append(row["path"])
                     note.unlink()
-                for path in place.iterdir():
-                    if LEFT_OVER.fullmatch(path.name):
-                        path.unlink()
+                _sweep(place)
+        if self._home.exists():
+            with _writing(self.manifest.parent), alone(self.manifest.parent):
+                _sweep(self.manifest.parent)
         return tuple(added)
 
     def _lacks(self, path: str) -> bool:
@@ -180,6 +181,13 @@ def _refuse_folders(folder: Path) -> None:
     if any(audio_files(folder / name) for name in ("positive", *FOLDERS)):
         message = f"{folder} is a data folder without a manifest, which a new one would hide"
         raise DataError(message, "record into another folder and name both in data.sources")
+
+
+def _sweep(folder: Path) -> None:
+    """Take away what a kill left half written."""
+    for path in folder.iterdir():
+        if LEFT_OVER.fullmatch(path.name):
+            path.unlink()
 
 
 @contextmanager

@@ -153,11 +153,10 @@ class Recorder:
 
     def _over(self) -> bool:
         """Whether a word was said and then nothing for a while, or it is taking too long."""
-        found = phrase(to_int16(self._joined()))
-        said = found is not None and found[1] - found[0] >= SHORTEST_S
-        quiet_from_s = self.seconds - CLICK_S - PAUSE_S
-        ended = found is not None and said and found[1] <= quiet_from_s
-        return ended or self.seconds >= LONGEST_TAKE_S
+        if self.seconds >= LONGEST_TAKE_S:
+            return True
+        start_s, end_s = phrase(to_int16(self._joined())) or (0.0, 0.0)
+        return end_s - start_s >= SHORTEST_S and end_s <= self.seconds - CLICK_S - PAUSE_S
 
     def _measure(self, block: Waveform, wait_s: float) -> None:
         peak = float(np.abs(block).max(initial=0.0))
