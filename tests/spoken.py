@@ -1,4 +1,4 @@
-"""Made words for tests: hiss that is loud like a voice, over the hiss of a quiet room; and sources."""
+"""Made words for tests: hiss as loud as a voice, over that of a quiet room; and sources."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -14,8 +14,8 @@ from engine.words import CLIPPED, EDGE, LONG, SHORT, SILENT, UNUSABLE
 NEAR_S = 0.041  # two frames of 20 ms
 
 
-def taken(sound: Waveform, sizes: list[int], *, after: int = 0) -> Recorder:
-    """A recorder that began at once and heard a sound in blocks of these sizes, the last repeated."""
+def taken(sound: Waveform, sizes: list[int]) -> Recorder:
+    """A recorder that heard a sound in blocks of these sizes, the last one repeated."""
     blocks, at = [np.zeros(0, dtype=np.float32)], 0
     while at < len(sound):
         size = sizes.pop(0) if len(sizes) > 1 else sizes[0]
