@@ -4,9 +4,9 @@ A file imports only files that stand earlier in this list (`tests/test_layers.py
 list is also the order to read them in.
 
 plain (no torch)   errors section recipe_distill recipe recipe_file events bus runs jobs audio
-                   source sound microphone judge manifest acoustics phonetics sentences
-                   espeak_helper espeak synth words prompts take record queue_file queue_store
-                   dataset mined health
+                   source laptop portaudio pipe sound microphone judge manifest acoustics phonetics
+                   sentences espeak_helper espeak synth words prompts take record queue_file
+                   queue_store dataset mined health
                    detector metrics report flips cohorts compare export_folder trials space
                    study_file study
 torch              device features rooms pitch augment batches ahead models quantize losses

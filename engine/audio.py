@@ -232,6 +232,31 @@ def resample(waveform: Waveform, rate: int, to: int = SAMPLE_RATE) -> Waveform:
     return np.asarray(resampled, dtype=np.float32)
 
 
+class Resampler:
+    """Brings audio of `rate` Hz to 16 kHz in blocks of any size: the same numbers as at once.
+
+    held   |margin|---- whole steps in which rates meet ----|margin|    where the filter reaches
+    """
+
+    def __init__(self, rate: int) -> None:
+        self.rate, self._margin = rate, _margin(rate)
+        self._up, self._down = _ratio(rate)
+        self._held = np.zeros(self._margin, dtype=np.float32)  # silence before the beginning
+
+    def push(self, block: Waveform) -> Waveform:
+        """Give what can be told of the samples so far, `(M,)`; the filter holds back some 10 ms."""
+        if self._up == self._down:
+            return block
+        self._held = np.concatenate([self._held, block])
+        steps = max(0, (len(self._held) - 2 * self._margin) // self._down)
+        if steps == 0:
+            return block[:0]
+        used = self._held[: 2 * self._margin + steps * self._down]
+        self._held = self._held[steps * self._down :]
+        skipped = self._margin * self._up // self._down
+        return resample(used, self.rate)[skipped : skipped + steps * self._up]
+
+
 def _ratio(rate: int, to: int = SAMPLE_RATE) -> tuple[int, int]:
     """The smallest whole numbers `up` and `down` with rate * up / down = `to`."""
     common = math.gcd(rate, to)

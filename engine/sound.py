@@ -6,11 +6,13 @@ place, speed or clip puts on another deck, so the callback never waits for a loc
 
     play, seek, turn                          every 20 ms
     ----------------> player._deck = Deck(...) ----------> deck.take(out) -> volume -> sound card
+
+A `speaker-pipe` that connects is a stream too, and is heard in place of the sound card.
 """
 
-import atexit
 import contextlib
-import sys
+import select
+import socket
 import threading
 import time
 from typing import Any
@@ -18,16 +20,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine import audio
+from engine import audio, portaudio
 from engine.audio import SAMPLE_RATE, Waveform
 from engine.errors import DeviceError
+from engine.pipe import LOOK_S, Door, Loudspeaker
+from engine.source import BLOCK_S
 
-BLOCK_S, LATENCY_S = 0.02, 0.08
+LATENCY_S = 0.08
 STALLED_S = 3.0
 """A stream that asks for nothing for so long is dead; some take 2 s to begin."""
 AGAIN_S = 5.0
 LOUDEST = 2.0
 OPENING = "opening the sound device"
+NOT_ASKED = "no sound was asked for"
 
 
 class Deck:
@@ -71,27 +76,34 @@ class Deck:
 class Player:
     """Plays one clip at a time, and returns at once whatever it is asked.
 
+    `choice` is the word for the sound: with "pipe" the sound card stays closed, with "none" all.
     `trouble` is a line that says why nothing is heard, empty when it is; the playhead then moves
     with the clock. `watch` notices a sound server that has gone; the next `play` looks for another.
     """
 
-    def __init__(self) -> None:
-        self.trouble = OPENING
+    def __init__(self, choice: str = "auto") -> None:
+        self.trouble = NOT_ASKED if choice == "none" else OPENING
         self.volume = 1.0
+        self._choice = choice
         self._speed, self._loop = 1.0, False
         self._deck: Deck | None = None
         self._rate = SAMPLE_RATE
-        self._stream: Any = None
+        self._stream: portaudio.Stream | Loudspeaker | None = None
         self._opener: threading.Thread | None = None
+        self._porter: threading.Thread | None = None
         self._tried_s = self._asked_s = self._moved_s = 0.0
-        self._ended = threading.Event()
+        self._ended, self._closing = threading.Event(), threading.Event()
         self._changing = threading.Lock()  # of decks, by whoever plays and by the opener
 
     def start(self) -> None:
-        """Open the sound device in a thread, unless one is at it."""
-        if self._opener is None or not self._opener.is_alive():
+        """Open the sound device in a thread, unless one is at it, and let a speaker-pipe in."""
+        if self._choice not in ("pipe", "none") and not _alive(self._opener):
             self._opener = threading.Thread(target=self._open, name="sound", daemon=True)
             self._opener.start()
+        if self._choice != "none" and not _alive(self._porter):
+            self._closing.clear()
+            self._porter = threading.Thread(target=self._listen, name="speaker", daemon=True)
+            self._porter.start()
 
     def load(self, clip: Waveform) -> None:
         """Put a clip `(N,)` on without playing it."""
@@ -155,20 +167,26 @@ class Player:
     def watch(self) -> None:
         """Go on in silence where the sound server has died or hangs; call this now and then."""
         quiet_s = time.monotonic() - self._asked_s
-        if self._stream is not None and (self._ended.is_set() or quiet_s > STALLED_S):
-            dead, self._stream = self._stream, None
-            self.trouble = "the sound server has gone"
-            self._opener = threading.Thread(target=_close, args=(dead,), daemon=True)
-            self._opener.start()
-            self._moved_s = time.monotonic()
+        dead = self._ended.is_set() or quiet_s > STALLED_S
+        if dead and isinstance(self._stream, portaudio.Stream):
+            self._opener = self._let_go("the sound server has gone")
 
     def close(self) -> None:
         """Give the sound device back; a server that hangs is not waited for."""
+        self._closing.set()
+        for thread in (self._let_go(self.trouble), self._porter):
+            if thread is not None:
+                thread.join(1.0)
+
+    def _let_go(self, trouble: str) -> threading.Thread | None:
+        """Close the stream in a thread, and let the clock move the playhead."""
         stream, self._stream = self._stream, None
-        if stream is not None:
-            closer = threading.Thread(target=_close, args=(stream,), daemon=True)
-            closer.start()
-            closer.join(1.0)
+        if stream is None:
+            return None
+        self.trouble, self._moved_s = trouble, time.monotonic()
+        closer = threading.Thread(target=stream.close, daemon=True)
+        closer.start()
+        return closer
 
     def _put_on(self, clip: Waveform, at_s: float, *, moving: bool = True) -> None:
         with self._changing:
@@ -190,42 +208,69 @@ class Player:
         """Open the stream; where that cannot be, `trouble` says why."""
         self._tried_s = time.monotonic()
         try:
-            sounddevice = _sounddevice()
             if self.trouble != OPENING:  # devices are listed once, when it begins
-                _list_again(sounddevice)
-            self._begin(sounddevice, _output(sounddevice))
+                portaudio.look_again()
+            self._begin(portaudio.device("output"))
         except DeviceError as error:
-            self.trouble = error.message
+            self._complain(error.message)
 
-    def _begin(self, sounddevice: Any, device: dict[str, Any]) -> None:
+    def _begin(self, device: dict[str, Any]) -> None:
         """Start a stream at our own rate, or at the device's."""
         for rate in (SAMPLE_RATE, round(device["default_samplerate"])):
             try:
-                stream = self._started(sounddevice, rate)
-            except sounddevice.PortAudioError as error:
-                self.trouble = f"{device['name']}: {str(error).partition(' [')[0]}"
+                stream = self._started(rate)
+            except DeviceError as error:
+                self._complain(f"{device['name']}: {error.message}")
             else:
                 self._take_over(stream, rate)
                 return
 
-    def _started(self, sounddevice: Any, rate: int) -> Any:
-        """A stream that asks for samples; none is left open where it cannot start."""
-        self._ended.clear()
-        stream = sounddevice.OutputStream(
-            samplerate=rate, blocksize=round(BLOCK_S * rate), latency=LATENCY_S, channels=1,
-            dtype="float32", callback=self._asked, finished_callback=self._ended.set,
-        )  # fmt: skip
-        self._asked_s = time.monotonic()
-        try:
-            stream.start()
-        except sounddevice.PortAudioError:
-            stream.close()
-            raise
-        return stream
+    def _complain(self, trouble: str) -> None:
+        """Say why nothing is heard, unless something is, meanwhile."""
+        if self._stream is None:
+            self.trouble = trouble
 
-    def _take_over(self, stream: Any, rate: int) -> None:
+    def _started(self, rate: int) -> portaudio.Stream:
+        """A stream that asks for samples."""
+        self._ended.clear()
+        self._asked_s = time.monotonic()
+        return portaudio.Stream(
+            "output", samplerate=rate, blocksize=round(BLOCK_S * rate), latency=LATENCY_S,
+            channels=1, dtype="float32", callback=self._asked, finished_callback=self._ended.set,
+        )  # fmt: skip
+
+    def _listen(self) -> None:
+        """Let in one speaker-pipe after the other."""
+        try:
+            door = Door("speaker")
+        except DeviceError as error:
+            if self._choice == "pipe":
+                self.trouble = error.message
+            return
+        with contextlib.closing(door):
+            while not self._closing.is_set():
+                if self._choice == "pipe" and self._stream is None:
+                    self.trouble = "waiting for speaker-pipe"
+                if select.select([door.socket], [], [], LOOK_S)[0]:
+                    self._play_into(door.socket.accept()[0])
+
+    def _play_into(self, peer: socket.socket) -> None:
+        """Be heard through a speaker-pipe until it goes, and not through the sound card."""
+        closer = self._let_go("connecting to speaker-pipe")
+        if closer is not None:
+            closer.join(1.0)
+        loudspeaker = Loudspeaker(peer, self._fill)
+        self._take_over(loudspeaker, SAMPLE_RATE)
+        loudspeaker.run()
+        if self._stream is loudspeaker:
+            self._let_go("speaker-pipe has gone")
+
+    def _take_over(self, stream: portaudio.Stream | Loudspeaker, rate: int) -> None:
         """Let the stream move the playhead from here on."""
         with self._changing:
+            if isinstance(self._stream, Loudspeaker):  # it came while a sound card was opened
+                threading.Thread(target=stream.close, daemon=True).start()
+                return
             self._settle()
             another, self._rate = rate != self._rate, rate
             self._stream, self.trouble = stream, ""
@@ -233,8 +278,12 @@ class Player:
                 self._deck = self._made(self._deck.clip, self.position_s, moving=self._deck.moving)
 
     def _asked(self, out: npt.NDArray[np.float32], frames: int, times: Any, status: Any) -> None:
-        """The stream's callback: fill `out` `(N, 1)`."""
+        """The callback of a sound card."""
         self._asked_s = time.monotonic()
+        self._fill(out)
+
+    def _fill(self, out: npt.NDArray[np.float32]) -> None:
+        """Fill `out` `(N, 1)` with what comes next."""
         deck = self._deck
         if deck is None or self._stream is None:
             out.fill(0.0)
@@ -243,55 +292,10 @@ class Player:
             np.clip(out * self.volume, -1.0, 1.0, out=out)
 
 
+def _alive(thread: threading.Thread | None) -> bool:
+    return thread is not None and thread.is_alive()
+
+
 def output_name() -> str:
     """The device that would be heard. Raises DeviceError where there is none."""
-    return str(_output(_sounddevice())["name"])
-
-
-def _output(sounddevice: Any) -> dict[str, Any]:
-    try:
-        device: dict[str, Any] = sounddevice.query_devices(kind="output")
-    except (sounddevice.PortAudioError, ValueError) as error:
-        hint = "clips can still be seen and fetched; docs/troubleshooting.md has ways to hear them"
-        raise DeviceError("there is no sound device", hint) from error
-    return device
-
-
-def _sounddevice() -> Any:
-    """The library; it looks for PortAudio when it is imported. Raises DeviceError."""
-    try:
-        import sounddevice
-    except (OSError, ImportError) as error:
-        hint = "apt-get install -y libportaudio2 libasound2-plugins, or brew install portaudio"
-        raise DeviceError("PortAudio is not installed", hint) from error
-    except _raised_by_portaudio() as error:
-        raise _cannot_begin(error) from error
-    atexit.unregister(sounddevice._exit_handler)  # it would wait for a server that hangs
-    return sounddevice
-
-
-def _raised_by_portaudio() -> type[BaseException]:
-    """The error being handled, if it is PortAudio's: a failed import leaves no name to catch."""
-    kind = sys.exc_info()[0]
-    return kind if kind is not None and kind.__name__ == "PortAudioError" else ImportError
-
-
-def _list_again(sounddevice: Any) -> None:
-    """Begin PortAudio anew: it lists devices once. Raises DeviceError."""
-    try:
-        with contextlib.suppress(sounddevice.PortAudioError):  # where it did not begin before
-            sounddevice._terminate()
-        sounddevice._initialize()
-    except sounddevice.PortAudioError as error:
-        raise _cannot_begin(error) from error
-
-
-def _cannot_begin(error: BaseException) -> DeviceError:
-    hint = "clips can still be seen and fetched; docs/troubleshooting.md has ways to hear them"
-    return DeviceError(f"PortAudio cannot begin: {str(error).partition(' [')[0]}", hint)
-
-
-def _close(stream: Any) -> None:
-    """Close a stream without playing what it still holds; blocks as long as the server hangs."""
-    stream.abort()
-    stream.close()
+    return portaudio.called(portaudio.device("output"))

@@ -23,6 +23,7 @@ from engine.report import ClipScore, Measured, Report, measure
 from engine.runs import Run, Workspace
 from wakeword_tui.__main__ import main, parser
 from wakeword_tui.commands import demo, evaluate, output, progress, recipes, train
+from wakeword_tui.commands.signals import Interrupted
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "numpy", "scipy", "matplotlib", "textual.app", "onnxruntime"}
@@ -325,7 +326,7 @@ def test_a_signal_stops_at_the_next_step(tmp_path: Path, signum: signal.Signals)
             control.tick()
 
     before = signal.getsignal(signum)
-    with pytest.raises(progress.Interrupted) as stopped:
+    with pytest.raises(Interrupted) as stopped:
         progress.perform(Workspace(tmp_path), "wait", verb)
     assert stopped.value.signum == signum
     assert signal.getsignal(signum) is before

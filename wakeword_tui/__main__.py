@@ -8,29 +8,17 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from io import TextIOWrapper
+from types import ModuleType
 
 from engine import __version__
 from engine.errors import WakewordError
-from wakeword_tui.commands import (
-    compare,
-    data,
-    demo,
-    evaluate,
-    export,
-    machine,
-    mine,
-    recipes,
-    runs,
-    search,
-    train,
-)
-from wakeword_tui.commands.arguments import add_workspace, workspace
+from wakeword_tui.commands import pipes
+from wakeword_tui.commands.arguments import add_audio, add_workspace, workspace
 from wakeword_tui.commands.output import note
-from wakeword_tui.commands.progress import Interrupted
+from wakeword_tui.commands.signals import Interrupted
 
-FAMILIES = (demo, data, train, search, evaluate, compare, mine, export, recipes, runs, machine)
 BUG = 70
 EXAMPLES = """\
 examples:
@@ -47,8 +35,30 @@ examples:
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """Declare the whole command line."""
+def families(argv: Sequence[str]) -> Iterable[ModuleType]:
+    """The families of commands. A person waits for a pipe, so it loads nothing but itself."""
+    if argv and argv[0] in pipes.NAMES:
+        return (pipes,)
+    from wakeword_tui.commands import (
+        compare,
+        data,
+        demo,
+        evaluate,
+        export,
+        machine,
+        mine,
+        recipes,
+        runs,
+        search,
+        train,
+    )
+
+    lasting = demo, data, train, search, evaluate, compare, mine, export
+    return *lasting, pipes, recipes, runs, machine
+
+
+def parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """Declare the command line, as much of it as `argv` needs."""
     root = argparse.ArgumentParser(
         prog="wakeword-tui",
         description="Train wake-word detectors you can trust, from a terminal.",
@@ -58,8 +68,9 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--version", action="version", version=f"wakeword-tui {__version__}")
     root.set_defaults(run=open_app, usage_error=root.error)
     add_workspace(root, default=None)
+    add_audio(root)
     verbs = root.add_subparsers(title="commands", metavar="COMMAND")
-    for family in FAMILIES:
+    for family in families(argv):
         family.add(verbs)
     return root
 
@@ -67,7 +78,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     _prepare()
-    args = parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    args = parser(argv).parse_args(argv)
     try:
         code: int = args.run(args)
         return code
@@ -91,7 +103,7 @@ def open_app(args: argparse.Namespace) -> int:
         args.usage_error("the app needs a terminal; in a script give a command, see --help")
     from wakeword_tui.app import run_app
 
-    return run_app(workspace(args))
+    return run_app(workspace(args), audio=args.audio)
 
 
 def _prepare() -> None:

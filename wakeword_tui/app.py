@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
@@ -77,8 +78,8 @@ class WakewordApp(App[int]):
     ) -> None:
         super().__init__(driver_class=HangupDriver)
         self.animation_level = "none"
-        self.desk = Desk(workspace)
         self.config = config or Config()
+        self.desk = Desk(workspace, self.config.audio or "auto")
         self.leaving = False
         self._opening = (recipe_path, run, start)
         self._look()
@@ -331,16 +332,20 @@ def run_app(
     recipe_path: Path | None = None,
     run: Run | None = None,
     start: tuple[Recipe, Run] | None = None,
+    audio: str | None = None,
 ) -> int:
     """Open the app and return its exit code.
 
     It opens on Setup with a recipe file, on Train with an old `run` replayed, or on Train with a
     job begun for `start`, a recipe and the run directory that was made for it. A job that is kept
-    running without the window is told line by line until it ends.
+    running without the window is told line by line until it ends. `audio` is the word for its
+    sound, where that of the config file is not to hold.
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise WakewordError("the app needs a terminal", "`wakeword-tui train` works without one")
-    return show(WakewordApp(workspace, recipe_path, run, start, read_config(config_path())))
+    config = read_config(config_path())
+    config = replace(config, audio=audio or config.audio)
+    return show(WakewordApp(workspace, recipe_path, run, start, config))
 
 
 def show(app: WakewordApp) -> int:

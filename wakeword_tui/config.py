@@ -1,8 +1,9 @@
-"""Where the app keeps its own things, and the keys a person has changed.
+"""Where the app keeps its own things, what a person has set, and the keys.
 
 `$XDG_CONFIG_HOME/wakeword-tui/config.toml` may hold
 
     theme = "wakeword-light"
+    audio = "pipe"
     [keys]
     "train.pause" = "P"
 """
@@ -12,10 +13,13 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from textual.binding import Binding
+if TYPE_CHECKING:
+    from textual.binding import Binding
 
 APP = "wakeword-tui"
+KEYS = {"theme", "audio", "keys"}
 
 
 def config_path() -> Path:
@@ -39,6 +43,7 @@ class Config:
     """What the config file says; `problems` is what could not be used."""
 
     theme: str = ""
+    audio: str = ""
     keys: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
@@ -51,18 +56,19 @@ def read_config(path: Path) -> Config:
         return Config()
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         return Config(problems=(f"{path}: {error}",))
-    problems = [f"{path}: no such key {key!r}" for key in tables.keys() - {"theme", "keys"}]
-    theme, keys = tables.get("theme", ""), tables.get("keys", {})
-    if not isinstance(theme, str):
-        theme = ""
-        problems.append(f"{path}: theme must be a name")
+    problems = [f"{path}: no such key {key!r}" for key in tables.keys() - KEYS]
+    words = {key: tables.get(key, "") for key in ("theme", "audio")}
+    keys = tables.get("keys", {})
+    for key in [key for key, word in words.items() if not isinstance(word, str)]:
+        words[key] = ""
+        problems.append(f"{path}: {key} must be a name")
     if not (isinstance(keys, dict) and all(isinstance(key, str) for key in keys.values())):
         keys = {}
         problems.append(f"{path}: [keys] must map names of bindings to keys")
-    return Config(theme, keys, tuple(problems))
+    return Config(**words, keys=keys, problems=tuple(problems))
 
 
-def clashes(keys: Mapping[str, str], scopes: Mapping[str, Iterable[Binding]]) -> list[str]:
+def clashes(keys: Mapping[str, str], scopes: Mapping[str, Iterable["Binding"]]) -> list[str]:
     """What is wrong with changed keys: unknown names, and two bindings of a scope on one key.
 
     A scope is all the bindings that are active together, by its name.

@@ -26,13 +26,18 @@ if TYPE_CHECKING:
     from engine.health import Health, SplitHealth
     from engine.preview import Pace
     from engine.queue_store import QueueStore
+    from engine.sound import Player
 
 
 class Desk:
-    """The workspace, the jobs, the recipe in the form, and the run in front."""
+    """The workspace, the jobs, the recipe in the form, and the run in front.
 
-    def __init__(self, workspace: Workspace) -> None:
+    `audio` is the word for the sound, as `engine.microphone.open_source` takes it.
+    """
+
+    def __init__(self, workspace: Workspace, audio: str = "auto") -> None:
         self.workspace = workspace
+        self.audio = audio
         self.jobs = Jobs(workspace)
         self.draft = Draft()
         self.store = Store()
@@ -50,6 +55,7 @@ class Desk:
         self._reports: dict[Path, tuple[int, dict[str, Any] | None]] = {}
         self._recipes: dict[Path, Recipe] = {}
         self._queue: QueueStore | None = None
+        self._player: Player | None = None
 
     def open(self, run: Run) -> None:
         """Put a run in front: the live one as it goes on, another one from its event file."""
@@ -123,6 +129,15 @@ class Desk:
 
             self._queue = QueueStore(self.workspace.queue)
         return self._queue
+
+    @property
+    def player(self) -> "Player":
+        """What plays clips, for all screens: one holds the sound card."""
+        if self._player is None:
+            from engine.sound import Player
+
+            self._player = Player(self.audio)
+        return self._player
 
     def entries(self) -> list[Entry]:
         """The log of the run in front and the notes of the app, oldest first."""

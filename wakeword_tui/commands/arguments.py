@@ -4,11 +4,11 @@ import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engine.recipe import Recipe
-from engine.recipe_file import load, parse_setting
-from engine.runs import Workspace
+if TYPE_CHECKING:  # a pipe has no use for them, and half a second to load them
+    from engine.recipe import Recipe
+    from engine.runs import Workspace
 
 Verbs = Any  # argparse keeps the type of `add_subparsers()` to itself
 Command = Callable[[argparse.Namespace], int]
@@ -64,16 +64,39 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="write JSON for a program to read")
 
 
-def workspace(args: argparse.Namespace) -> Workspace:
+def add_audio(parser: argparse.ArgumentParser) -> None:
+    """Take --audio."""
+    parser.add_argument(
+        "--audio",
+        metavar="SOUND",
+        help="where sound comes from: auto, microphone, microphone:NAME, pipe, none, a recording, "
+        "or fast:RECORDING (else `audio` of the config file, else auto)",
+    )
+
+
+def audio(args: argparse.Namespace) -> str:
+    """Return the word for the sound that is heard."""
+    from wakeword_tui.config import config_path, read_config
+
+    return args.audio or read_config(config_path()).audio or "auto"
+
+
+def workspace(args: argparse.Namespace) -> "Workspace":
     """Return the workspace that the command works in."""
+    from engine.runs import Workspace
+
     return Workspace(Path(args.workspace or os.environ.get("WAKEWORD_HOME") or "workspace"))
 
 
-def recipe(args: argparse.Namespace) -> Recipe:
+def recipe(args: argparse.Namespace) -> "Recipe":
     """Read the recipe file of the command, with its settings on top."""
+    from engine.recipe_file import load
+
     return load(Path(args.recipe), settings(args))
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
     """Return what --set gave, by dotted path."""
+    from engine.recipe_file import parse_setting
+
     return dict(parse_setting(text, Path.cwd()) for text in args.settings)

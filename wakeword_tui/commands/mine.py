@@ -15,7 +15,8 @@ from engine.runs import Workspace
 from wakeword_tui.commands.arguments import Verbs, add_json, command, workspace
 from wakeword_tui.commands.evaluate import find_checkpoint
 from wakeword_tui.commands.output import note, say, say_json, table
-from wakeword_tui.commands.progress import Interrupted, perform
+from wakeword_tui.commands.progress import perform
+from wakeword_tui.commands.signals import Interrupted
 from wakeword_tui.numbers import percent
 
 if TYPE_CHECKING:

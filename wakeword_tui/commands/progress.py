@@ -2,12 +2,10 @@
 
 import os
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import TextIO, TypeVar
 
 from engine.events import (
@@ -30,21 +28,13 @@ from engine.events import (
 from engine.jobs import Control, Job, Jobs, Lane
 from engine.runs import EventLog, Workspace
 from wakeword_tui.commands.output import write
+from wakeword_tui.commands.signals import Interrupted, collected
 from wakeword_tui.numbers import brief, duration, percent, span
 
 Result = TypeVar("Result")
 DRAIN_EVERY_S = 0.2
 PLAIN_EVERY_S = 15.0
 BAR_CELLS = 24
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class Interrupted(Exception):
-    """A signal stopped the job, and what it had is saved."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signal.Signals(signum).name)
-        self.signum = signum
 
 
 def perform(
@@ -59,7 +49,7 @@ def perform(
     Raises what the verb raised, Interrupted after SIGINT, SIGTERM or SIGHUP, and BusyError.
     """
     results: list[Result] = []
-    with _signals() as received, libraries_hushed():
+    with collected() as received, libraries_hushed():
         job = Jobs(workspace).start(
             name, lambda emit, control: results.append(verb(emit, control)), log, lane
         )
@@ -82,25 +72,6 @@ def _watch(job: Job, received: list[int]) -> None:
         job.thread.join(DRAIN_EVERY_S)
     teller.tell(job.bus.drain())
     teller.wipe()
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect the signals that ask to stop; after the first, a SIGINT kills."""
-    received: list[int] = []
-
-    def receive(signum: int, frame: FrameType | None) -> None:
-        received.append(signum)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    # a signal that the shell or nohup has us ignore stays ignored
-    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, receive) for number in heard}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

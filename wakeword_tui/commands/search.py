@@ -22,7 +22,8 @@ from wakeword_tui.commands.arguments import (
     workspace,
 )
 from wakeword_tui.commands.output import note, say, say_json, table
-from wakeword_tui.commands.progress import Interrupted, perform
+from wakeword_tui.commands.progress import perform
+from wakeword_tui.commands.signals import Interrupted
 from wakeword_tui.numbers import duration, percent
 
 LOOKS = ("show", "list", "export", "recipe")

@@ -17,7 +17,8 @@ from wakeword_tui.commands.arguments import (
 )
 from wakeword_tui.commands.output import note, say
 from wakeword_tui.commands.preview import dry_run
-from wakeword_tui.commands.progress import Interrupted, perform
+from wakeword_tui.commands.progress import perform
+from wakeword_tui.commands.signals import Interrupted
 
 FOLDS = range(5)
 

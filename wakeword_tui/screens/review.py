@@ -84,7 +84,7 @@ class ReviewScreen(Page):
                 yield QueueList(id="queue")
                 yield Input(id="filter", placeholder="path or note", compact=True)
             with Vertical(id="right"):
-                yield ClipPanel(id="clip")
+                yield ClipPanel(self.desk.player, id="clip")
                 yield Lines("last decisions", id="last")
 
     def on_mount(self) -> None:

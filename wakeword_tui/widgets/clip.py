@@ -26,9 +26,9 @@ SILENCE = np.zeros(0, dtype=np.float32)
 class ClipPanel(Mover, Vertical):
     """Shows an item, as far as it has been read, and plays it; time runs alike in all its parts."""
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 -- as Widget
+    def __init__(self, player: Player, *, id: str | None = None) -> None:  # noqa: A002 -- as Widget
         super().__init__(id=id)
-        self.player = Player()
+        self.player = player
         self.clip: Excerpt | None = None
         self._item: QueueItem | None = None
 

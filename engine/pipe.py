@@ -1,0 +1,212 @@
+"""Pipe: the app's ends of the two sockets, a microphone and a loudspeaker that are elsewhere.
+
+    wakeword-tui mic-pipe --> mic.sock --Door--> PipeSource --take--> whoever listens
+    Player --Loudspeaker--> speaker.sock --> wakeword-tui speaker-pipe
+
+One peer at a time; the next one is told why it may not come in, unless the first has fallen silent.
+"""
+
+import contextlib
+import fcntl
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from engine import audio, laptop
+from engine.audio import SAMPLE_RATE, Waveform
+from engine.errors import DeviceError
+from engine.source import BLOCK_S, Ring, SourceHealth, State
+
+SILENT_S, STALLED_S = 1.0, 3.0
+AGAIN_S = 3.0
+LOOK_S = 0.1
+HELD_BYTES = 4096  # in the socket: what has been played and is still on its way is heard late
+
+
+class Door:
+    """A socket at which peers come in, ours as long as we hold its lock. Raises DeviceError."""
+
+    def __init__(self, way: laptop.Way) -> None:
+        self.path = laptop.socket_path(way)
+        self._lock = _locked(self.path.with_suffix(".lock"), way)
+        self.path.unlink(missing_ok=True)  # left behind by one who was killed
+        self.socket = socket.socket(socket.AF_UNIX)
+        try:
+            self.socket.bind(str(self.path))
+            self.path.chmod(0o600)
+            self.socket.listen()
+        except OSError as error:
+            self.close()
+            raise DeviceError(f"{self.path}: {error.strerror or error}") from error
+
+    def close(self) -> None:
+        """Let another app have it."""
+        self.socket.close()
+        self.path.unlink(missing_ok=True)
+        os.close(self._lock)
+
+
+def _locked(path: Path, way: laptop.Way) -> int:
+    """A descriptor that holds a lock until it is closed, or its process ends."""
+    try:
+        held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise DeviceError(f"{path}: {error.strerror}") from error
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(held)
+        hint = "close that one, or choose another sound with --audio"
+        raise DeviceError(f"another wakeword-tui has the {way} pipe", hint) from error
+    return held
+
+
+class Samples:
+    """Bytes as they come to waveforms `(N,)`; half a sample waits for its other half."""
+
+    def __init__(self) -> None:
+        self._half = b""
+
+    def push(self, data: bytes) -> Waveform:
+        """Give the samples that are whole."""
+        whole, self._half = laptop.halved(self._half + data)
+        return np.frombuffer(whole, dtype="<i2").astype(np.float32) * np.float32(1 / 32768)
+
+
+class PipeSource:
+    """What `mic-pipe` sends: raw PCM through a socket. When it goes, the next one is waited for.
+
+    `why` begins its line while none has come yet.
+    """
+
+    def __init__(self, why: str = "") -> None:
+        self._why = why
+        self._ring = Ring()
+        self._samples = Samples()
+        self._peer: socket.socket | None = None
+        self._heard_s = 0.0
+        self._met, self._trouble = False, DeviceError("")
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._keep_open, name="pipe", daemon=True)
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._thread.start()
+
+    def take(self, wait_s: float) -> Waveform:
+        """Give what came since the last time, `(N,)`."""
+        return self._ring.take(wait_s)
+
+    @property
+    def health(self) -> SourceHealth:
+        """Whether it is fed; if not, what to type on the laptop."""
+        dropped = self._ring.dropped
+        if self._closing.is_set():
+            return SourceHealth("ended", "the pipe is closed", dropped=dropped)
+        if self._peer is None:
+            return self._alone()
+        if time.monotonic() - self._heard_s > SILENT_S:
+            hint = "look at the program that feeds it on the laptop"
+            return SourceHealth("lost", "mic-pipe is there and sends nothing", hint, dropped)
+        return SourceHealth("open", "the laptop's microphone through mic-pipe", dropped=dropped)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._closing.set()
+        self._ring.close()
+        if self._thread.is_alive():
+            self._thread.join(1.0)
+
+    def _alone(self) -> SourceHealth:
+        """Without a peer: what to type on the laptop, or why none can come in."""
+        state: State = "lost" if self._met or self._trouble.message else "connecting"
+        if self._trouble.message:
+            hint, line = self._trouble.hint, self._trouble.message
+        else:
+            hint = f"on the laptop: {laptop.command('mic')}"
+            line = "mic-pipe has gone; it is waited for" if self._met else "waiting for mic-pipe"
+        return SourceHealth(state, self._why * (not self._met) + line, hint, self._ring.dropped)
+
+    def _keep_open(self) -> None:
+        while not self._closing.is_set():
+            try:
+                with contextlib.closing(Door("mic")) as door:
+                    self._trouble = DeviceError("")
+                    self._serve(door)
+            except DeviceError as error:
+                self._trouble = error
+            self._closing.wait(AGAIN_S)
+
+    def _serve(self, door: Door) -> None:
+        """Let peers in and take in what they send, until it is closed."""
+        while not self._closing.is_set():
+            there = [door.socket] if self._peer is None else [door.socket, self._peer]
+            ready, _, _ = select.select(there, [], [], LOOK_S)
+            if self._peer in ready:
+                self._hear(self._peer)
+            if door.socket in ready:
+                self._meet(door.socket.accept()[0])
+        self._drop("")
+
+    def _hear(self, peer: socket.socket) -> None:
+        data = laptop.received(peer)
+        if data:
+            self._heard_s = time.monotonic()
+            self._ring.put(self._samples.push(data))
+        else:
+            self._drop("")
+
+    def _meet(self, peer: socket.socket) -> None:
+        """Take a peer in place of none, or of one that has fallen silent."""
+        if self._peer is not None and time.monotonic() - self._heard_s < SILENT_S:
+            hang_up(peer, "another mic-pipe feeds the app already")
+            return
+        self._drop("another mic-pipe feeds the app now")
+        self._samples = Samples()
+        self._heard_s = time.monotonic()
+        self._peer, self._met = peer, True
+
+    def _drop(self, why: str) -> None:
+        peer, self._peer = self._peer, None
+        if peer is not None:
+            hang_up(peer, why)
+
+
+def hang_up(peer: socket.socket, why: str) -> None:
+    """Close a connection, and say why where that is not plain."""
+    with peer, contextlib.suppress(OSError):
+        peer.send(why.encode(), socket.MSG_DONTWAIT)
+
+
+class Loudspeaker:
+    """The way to a `speaker-pipe` as a stream: asks for 20 ms at a time, as a sound card does."""
+
+    def __init__(self, peer: socket.socket, asked: Callable[[Waveform], None]) -> None:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, HELD_BYTES)
+        peer.settimeout(STALLED_S)
+        self._peer, self._asked = peer, asked
+
+    def run(self) -> None:
+        """Play until the peer goes or this end is closed."""
+        out = np.zeros((round(BLOCK_S * SAMPLE_RATE), 1), dtype=np.float32)
+        began_s, blocks = time.monotonic(), 0
+        with self._peer, contextlib.suppress(OSError):
+            while True:
+                self._asked(out)
+                self._peer.sendall(audio.to_int16(out[:, 0]).astype("<i2").tobytes())
+                blocks += 1
+                ahead_s = began_s + blocks * BLOCK_S - time.monotonic()
+                if ahead_s < -SILENT_S:  # it was suspended: do not catch up
+                    began_s -= ahead_s
+                time.sleep(max(0.0, ahead_s))
+
+    def close(self) -> None:
+        """End it, even while it waits for a peer that reads nothing."""
+        with contextlib.suppress(OSError):
+            self._peer.shutdown(socket.SHUT_RDWR)
