@@ -12,7 +12,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from engine import audio
@@ -20,7 +19,6 @@ from engine.errors import DataError, WakewordError
 from engine.manifest import (
     FOLDERS,
     FOLDS,
-    WORDLESS,
     Clip,
     append_rows,
     audio_files,
@@ -36,33 +34,6 @@ HOME = "recorded"
 NOTE = "row"
 LEFT_OVER = re.compile(r"\.\.?.+\.(flac|row|csv)\.\w{8}")
 """A file that was being written when a kill came (`runs.write_atomic`)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sitting:
-    """What a person is to read: a phrase so many times, and what sounds like it; who, and where."""
-
-    speaker: str
-    phrase: str
-    label: str
-    place: Path
-    count: int = 30
-    negatives: int = 10
-    train: bool = False
-
-    def wrong(self) -> dict[str, str]:
-        """What cannot be, by the name of the field."""
-        label = self.label.replace("-", "_")
-        tests = {
-            "speaker": (not slug(self.speaker), "who speaks? any name or number will do"),
-            "phrase": (not slug(self.phrase), "what is to be said?"),
-            "label": (not slug(self.label), "what is the wake word called in the manifest?"),
-            "count": (self.count < 0 or self.negatives < 0, "0 or more"),
-        }
-        found = {name: said for name, (is_wrong, said) in tests.items() if is_wrong}
-        if label in WORDLESS:
-            found["label"] = f"{self.label} is a label with a meaning of its own: add a word"
-        return found
 
 
 class Keeper:

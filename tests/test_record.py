@@ -18,7 +18,8 @@ from engine.errors import DataError
 from engine.jobs import Control
 from engine.manifest import fold_of, read_manifest
 from engine.recipe import Data
-from engine.record import Keeper, Sitting
+from engine.record import Keeper
+from engine.sitting import Sitting
 from engine.take import cut
 from tests.tiny import ignore
 

@@ -48,12 +48,13 @@ def families(argv: Sequence[str]) -> Iterable[ModuleType]:
         machine,
         mine,
         recipes,
+        record,
         runs,
         search,
         train,
     )
 
-    lasting = demo, data, train, search, evaluate, compare, mine, export
+    lasting = demo, data, record, train, search, evaluate, compare, mine, export
     return *lasting, pipes, recipes, runs, machine
 
 
