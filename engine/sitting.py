@@ -49,8 +49,7 @@ class Sitting:
 class Booth:
     """A sitting under way: its plan, what is heard, what was kept.
 
-    ready --begin--> recording --end, or a silence--> heard --keep--> ready, for the next prompt
-      ^------------------------ redo, skip ------------'
+    ready --begin--> recording --end, or a silence--> heard --keep, skip--> ready, the next prompt
     """
 
     def __init__(self, sitting: Sitting) -> None:

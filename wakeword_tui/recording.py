@@ -1,10 +1,8 @@
 """Recording in words: what was heard of a take, where it went, and what to do next."""
 
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
 
-from engine.phonetics import slug
 from engine.recipe import Data
 from engine.sitting import Booth, Sitting
 from engine.take import Take
@@ -16,24 +14,6 @@ def proposed(data: Data) -> Sitting:
     """The sitting that a recipe suggests: its wake word, into its data folder."""
     label = data.wakeword
     return Sitting("", label.replace("-", " "), label, data.manifest or Path())
-
-
-def read_sitting(texts: Mapping[str, str]) -> tuple[Sitting | None, dict[str, str]]:
-    """A sitting from what was typed, and what is wrong with it by name."""
-    phrase, folder = texts["phrase"].strip(), texts["folder"].strip()
-    numbers = {name: texts[name].strip() for name in ("wake words", "negatives")}
-    wrong = {n: "a number, 0 or more" for n, text in numbers.items() if not text.isdecimal()}
-    if texts["only train"].strip() not in ("yes", "no"):
-        wrong["only train"] = "yes or no"
-    if not folder:
-        wrong["folder"] = "where are the clips to be kept?"
-    count, negatives = (int(text) if text.isdecimal() else 0 for text in numbers.values())
-    sitting = Sitting(
-        texts["speaker"].strip(), phrase, texts["label"].strip() or slug(phrase),
-        Path(folder).expanduser(), count, negatives, texts["only train"].strip() == "yes",
-    )  # fmt: skip
-    wrong = sitting.wrong() | wrong
-    return (None if wrong else sitting), wrong
 
 
 def measured(take: Take) -> str:
@@ -64,7 +44,7 @@ def kept_line(booth: Booth) -> str:
     """How much was kept, now and before."""
     before = sum(booth.keeper.before.values())
     earlier = f", {before} before" if before else ""
-    return f"{booth.kept[True]} wake words and {booth.kept[False]} negatives kept{earlier}"
+    return f"kept: wake words {booth.kept[True]}, negatives {booth.kept[False]}{earlier}"
 
 
 def finished_lines(booth: Booth) -> list[str]:
@@ -74,7 +54,12 @@ def finished_lines(booth: Booth) -> list[str]:
 
 def next_step(booth: Booth) -> str:
     """What to do after a sitting."""
-    folder, label = booth.keeper.manifest.parent, booth.sitting.label
-    manifest = booth.keeper.manifest
-    place = folder if manifest.name == "manifest.csv" else manifest
-    return f"wakeword-tui data check {shlex.quote(str(place))} --wakeword {shlex.quote(label)}"
+    manifest, label = booth.keeper.manifest, booth.sitting.label
+    place = shown(manifest.parent if manifest.name == "manifest.csv" else manifest)
+    return f"wakeword-tui data check {shlex.quote(place)} --wakeword {shlex.quote(label)}"
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be typed from here."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from engine.sitting import Booth, Sitting
     from engine.sound import Player
     from engine.source import Source
-    from engine.take import Recorder
+    from engine.take import Recorder, Take
 
 HEAR_S = 0.05
 CELLS = 30
@@ -95,11 +95,13 @@ def _sitting(args: argparse.Namespace) -> tuple["Sitting", int | None]:
     from wakeword_tui.recording import proposed
 
     data = recipe(args).data if args.recipe else Data()
-    place = args.out or data.manifest
+    place: Path | None = args.out or data.manifest
     phrase = args.phrase or data.wakeword.replace("-", " ")
-    if not phrase or place is None:
-        missing = "a place: give --out" if phrase else "a phrase: give --phrase"
-        args.usage_error(f"there is no {missing}, or a recipe that says it")
+    if not phrase:
+        args.usage_error("there is no phrase: give --phrase, or a recipe that says it")
+    if place is None:
+        args.usage_error("there is no data folder: give --out, or a recipe that says it")
+    assert place is not None
     label = args.label or data.wakeword or slug(phrase)
     sitting = replace(
         proposed(data), speaker=args.speaker, phrase=phrase, label=label, place=place,
@@ -111,7 +113,7 @@ def _sitting(args: argparse.Namespace) -> tuple["Sitting", int | None]:
 
 
 def _wait(source: "Source") -> None:
-    """Wait until there is sound; say what is waited for. Raises DeviceError where none will come."""
+    """Wait until there is sound; say for what. Raises DeviceError where none will come."""
     said = ""
     while (health := source.health).state != "open":
         if health.state == "ended":
