@@ -42,8 +42,9 @@ def speaker_line(booth: Booth, fold: int | None) -> str:
 
 def kept_line(booth: Booth) -> str:
     """How much was kept, now and before."""
-    before = sum(booth.keeper.before.values())
+    before, finished = sum(booth.keeper.before.values()), len(booth.keeper.finished)
     earlier = f", {before} before" if before else ""
+    earlier += f", {finished} saved from a kill" if finished else ""
     return f"kept: wake words {booth.kept[True]}, negatives {booth.kept[False]}{earlier}"
 
 

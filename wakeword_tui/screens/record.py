@@ -8,27 +8,17 @@ from typing import ClassVar
 from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.content import Content
 from textual.events import ScreenSuspend
 from textual.widget import Widget
 
 from engine.errors import WakewordError
 from engine.microphone import open_source
 from engine.phonetics import slug
-from engine.prompts import Prompt
 from engine.sitting import Booth, Sitting
-from engine.source import Source, SourceHealth
+from engine.source import Source
 from engine.take import Take
-from wakeword_tui.recording import (
-    finished_lines,
-    kept_line,
-    measured,
-    next_step,
-    proposed,
-    shown,
-    speaker_line,
-    verdict,
-)
+from wakeword_tui import prompted
+from wakeword_tui.recording import finished_lines, measured, next_step, proposed
 from wakeword_tui.screens.fields import Field, Fields, Texts
 from wakeword_tui.screens.page import Page
 from wakeword_tui.widgets.panels import Lines
@@ -36,8 +26,6 @@ from wakeword_tui.widgets.waveform import WaveformStrip
 
 HEAR_S = 0.08
 """How often sound is taken in, and the playhead moved."""
-FLOOR_DB = -60.0
-Line = Content | str | tuple[str, str]
 
 
 def key(keys: str, action: str, text: str, name: str) -> Binding:
@@ -111,18 +99,25 @@ class RecordScreen(Page):
     async def _ask(self) -> None:
         """Ask until there is a booth, or leave."""
         sitting = proposed(self.desk.draft.recipe.data)
+        refused: tuple[Texts, str] = ({}, "")
+
+        def check(texts: Texts) -> dict[str, str]:
+            return {"folder": refused[1]} if texts == refused[0] else wrong(texts)
+
         while self.booth is None:
-            fields = Fields("record your own clips", asked(sitting), wrong)
+            fields = Fields("record your own clips", asked(sitting), check)
             texts = await self.app.push_screen_wait(fields)
             if texts is None:
                 self.dismiss()
                 return
             sitting = answered(texts)
             self._busy = "looking for what sounds like it …"
-            with self.house.complaining():
+            try:
                 self.booth = await asyncio.to_thread(Booth, sitting)
+            except WakewordError as error:
+                refused = texts, f"{error.message}: {error.hint}"
         for line in finished_lines(self.booth):
-            self.notify(line, timeout=8, markup=False)
+            self.desk.note("info", line)
         self._listen(self.booth)
 
     def _listen(self, booth: Booth) -> None:
@@ -171,11 +166,13 @@ class RecordScreen(Page):
             self._stage = booth.stage
             self.refresh_bindings()
         prompt = self.query_one("#prompt", Lines)
-        prompt.border_title = title(booth)
-        prompt.show(*prompt_lines(booth, self.size.width - 4))
+        prompt.border_title = prompted.title(booth)
+        prompt.show(*prompted.prompt_lines(booth, self.size.width - 4))
         self._paint_level(booth)
         self._paint_take()
-        self.query_one("#kept", Lines).show(*kept_lines(booth, self.desk.draft.recipe.data.fold))
+        self.query_one("#kept", Lines).show(
+            *prompted.kept_lines(booth, self.desk.draft.recipe.data.fold)
+        )
 
     def _paint_level(self, booth: Booth) -> None:
         level = self.query_one("#level", Lines)
@@ -183,7 +180,11 @@ class RecordScreen(Page):
             health = booth.recorder.source.health
             level.border_title = health.line
             there = health.state == "open"
-            level.show(level_line(booth, self.size.width - 4) if there else waiting_line(health))
+            level.show(
+                prompted.level_line(booth, self.size.width - 4)
+                if there
+                else prompted.waiting_line(health)
+            )
 
     def _paint_take(self) -> None:
         take = self._shown
@@ -197,7 +198,7 @@ class RecordScreen(Page):
             return
         edges = take.facts.start_s / take.seconds, take.facts.end_s / take.seconds
         strip.show(take.waveform, edges)
-        said.show(*verdict_lines(take))
+        said.show(*prompted.verdict_lines(take))
 
     # Keys.
 
@@ -323,79 +324,3 @@ def wrong(texts: Texts) -> dict[str, str]:
     if texts["only train"].strip() not in ("yes", "no"):
         found["only train"] = "yes or no"
     return found
-
-
-def title(booth: Booth) -> str:
-    """Which prompt this is."""
-    prompt, (place, total) = booth.plan.now, booth.plan.place
-    if prompt is None:
-        return "done"
-    alone = ", negatives alone" if booth.plan.negatives_only else ""
-    return f"{'wake word' if prompt.wakeword else 'negative'} {place} of {total}{alone}"
-
-
-def prompt_lines(booth: Booth, width: int) -> list[Line]:
-    """What to say, how, and what the next key is."""
-    prompt = booth.plan.now
-    if prompt is None:
-        return [
-            ("✓ that was all", "bold $success"),
-            "",
-            next_step(booth),
-            ("y  copy this   esc  leave", "$dim"),
-        ]
-    style = "bold $primary" if prompt.wakeword else "bold $violet"
-    return [(large(prompt.text, width), style), manner(prompt), "", *state_lines(booth)]
-
-
-def manner(prompt: Prompt) -> Line:
-    """How to say it."""
-    return prompt.manner if prompt.wakeword else ("not the wake word: read it as it stands", "$dim")
-
-
-def large(text: str, width: int) -> str:
-    """A text with space between its letters, where there is room."""
-    spaced = " ".join(text)
-    return spaced if len(spaced) <= width else text
-
-
-def state_lines(booth: Booth) -> list[Line]:
-    """What happens, and what enter does."""
-    take = booth.take
-    if booth.stage == "recording" and booth.recorder is not None:
-        return [
-            (f"● recording {booth.recorder.seconds:.1f} s", "$now"),
-            ("it ends by itself", "$dim"),
-        ]
-    if take is None:
-        return [("enter  then say it", "$dim"), ""]
-    if take.advice:
-        keep = "  k keeps it all the same" if take.usable else ""
-        return [(f"✗ {take.advice[0]}", "$error"), (f"enter  again{keep}", "$dim")]
-    return [("✓ good", "$success"), ("enter  keep   r  again   p  play", "$dim")]
-
-
-def level_line(booth: Booth, width: int) -> Line:
-    """The peak of the last moment, from -60 dBFS to full scale."""
-    assert booth.recorder is not None
-    level_db, clipped = booth.recorder.level_db, booth.recorder.clipped
-    number = " clipped" if clipped else f"{max(level_db, FLOOR_DB):4.0f} dB"
-    room = width - len(number) - 1
-    full = round(room * min(1.0, max(0.0, 1 - level_db / FLOOR_DB)))
-    colour = "$error" if clipped else "$primary"
-    return Content.assemble(("━" * full, colour), ("━" * (room - full), "$grid"), f" {number}")
-
-
-def waiting_line(health: SourceHealth) -> Line:
-    """What to do where there is no sound."""
-    return health.hint or f"{health.state} …", "$warning"
-
-
-def verdict_lines(take: Take) -> list[Line]:
-    """What is wrong with a take, a line each."""
-    return [(f"✗ {said}", "$error") for said in take.advice] or [(f"✓ {verdict(take)}", "$success")]
-
-
-def kept_lines(booth: Booth, fold: int) -> list[Line]:
-    """What was kept, where, and what becomes of it."""
-    return [kept_line(booth), (shown(booth.keeper.manifest), "$dim"), speaker_line(booth, fold)]
