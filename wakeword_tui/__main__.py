@@ -50,12 +50,13 @@ def families(argv: Sequence[str]) -> Iterable[ModuleType]:
         machine,
         mine,
         recipes,
+        record,
         runs,
         search,
         train,
     )
 
-    lasting = demo, data, train, search, evaluate, compare, mine, export, listen
+    lasting = demo, data, record, train, search, evaluate, compare, mine, export, listen
     return *lasting, pipes, recipes, runs, machine
 
 

@@ -37,6 +37,7 @@ EMPTY: tuple[Line, ...] = (
     "d  choose the detector",
     "f  it was no wake word: to Review",
     "m  it missed me: the last 3 s, to Review",
+    "n  record clips of your own",
     "",
     ("Nothing else is kept.", "$dim"),
 )
@@ -57,6 +58,7 @@ class LiveScreen(Page):
         Binding("s", "start_stop", "Start/stop", id="live.start"),
         Binding("f", "keep_alarm", "False alarm", id="live.false"),
         Binding("m", "keep_miss", "Missed me", id="live.missed"),
+        Binding("n", "app.record", "Record", id="live.record"),
         Binding("o", "sound", "Sound", id="live.sound"),
         Binding("d", "detector", "Detector", id="live.detector"),
     ]
