@@ -56,8 +56,8 @@ class LiveScreen(Page):
     PANELS = "#input, #empty, #scores, #strip, #fired, #session"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "start_stop", "Start/stop", id="live.start"),
-        Binding("f", "keep_alarm", "False alarm", id="live.false"),
-        Binding("m", "keep_miss", "Missed me", id="live.missed"),
+        Binding("f", "keep_alarm", "False", id="live.false"),
+        Binding("m", "keep_miss", "Missed", id="live.missed"),
         Binding("n", "app.record", "Record", id="live.record"),
         Binding("o", "sound", "Sound", id="live.sound"),
         Binding("d", "detector", "Detector", id="live.detector"),
