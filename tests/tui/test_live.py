@@ -81,7 +81,7 @@ async def kept(queue: QueueStore, pilot: "Pilot[int]") -> QueueItem:
 def test_an_empty_screen_says_what_to_press(home: Workspace, size: Size) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("6")
-        await see(app, pilot, "Nobody listens.", "s  start to listen", "6 Live", "001-tiny")
+        await see(app, pilot, "Nobody listens.", "s  start to listen", "6 Live", "q Quit")
         same_as_file(screen(app), SCREENS / f"live-empty-{size[0]}x{size[1]}.txt")
 
     play(home, story, size)
@@ -120,9 +120,11 @@ def test_it_goes_on_behind_another_screen_and_ends_with_the_recording(
     audio.write(tmp_path / "short.wav", SOUND[: 16000 * 5])
 
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
-        await heard(app, pilot)
+        hearing = await heard(app, pilot)
         await pilot.press("1")
-        await see(app, pilot, "listened: 1 detection in 5s", within_s=20)
+        await until(pilot, lambda: hearing.ended, within_s=20)
+        assert hearing.over is not None
+        assert (hearing.over.seconds, hearing.over.dropped) == (5.0, 0)
 
     play(home, story, config=Config(audio=str(tmp_path / "short.wav")))
 
@@ -136,9 +138,9 @@ def test_f_takes_a_false_alarm_to_review_with_its_sound(
         fired = hearing.fired[-1]
         await until(pilot, lambda: hearing.recent.heard_s > fired.heard.at_s + 2)
         await pilot.press("G", "f")
-        await see(app, pilot, "1 false", "in the queue")
-        await pilot.press("f")
-        await see(app, pilot, "in the queue already")
+        await see(app, pilot, "1 false", "false alarm queued")
+        await pilot.press("G", "f")
+        await see(app, pilot, "queued already")
         item = await kept(queue, pilot)
         assert (item.find.found_by, item.decision, item.note) == ("live", "pending", "")
         await pilot.press("s", "5")
@@ -161,11 +163,12 @@ def test_m_takes_the_last_three_seconds_to_review_as_a_miss(
 ) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         hearing = await heard(app, pilot)
+        await until(pilot, lambda: hearing.recent.heard_s > 4)
         await pilot.press("m")
-        await see(app, pilot, "the last 3 s: in the queue")
+        await see(app, pilot, "the last 3 s queued")
         hearing.missed_s = hearing.recent.heard_s  # a second press, at once
         await pilot.press("m")
-        await see(app, pilot, "in the queue already")
+        await see(app, pilot, "queued already")
         await pilot.press("s", "5")
         await see(app, pilot, "by listening", f"note {MISSED}", "vol 100 %")
         await pilot.press("w")
@@ -224,7 +227,9 @@ def test_d_chooses_the_detector_and_takes_hold_at_the_next_start(
         await pilot.press("s")
         await see(app, pilot, "listened:")
         await pilot.press("s")
-        await see(app, pilot, "with          001-tiny", within_s=30)
+        await see(app, pilot, "listening for beep", within_s=30)
+        assert app.desk.listener.hearing is not None
+        assert app.desk.listener.hearing.model == "001-tiny"
 
     play(home, story, config=talk)
 
@@ -296,8 +301,8 @@ def test_a_lost_source_says_what_to_do(home: Workspace, silent: None, tmp_path: 
 
 
 def test_the_level_stands_as_a_bar_with_the_peak_in_it() -> None:
-    """40 cells: 13 and 13 for the numbers, 14 for the bar; -30 dB is half of it, -6 dB 90 %."""
-    assert level_line(-30.0, -6.0, 40).plain == "rms  -30 dB ███████━━━━━▌━ peak   -6 dB"
+    """35 cells: 12 and 13 for the numbers, 10 for the bar; -30 dB is half of it, -6 dB 90 %."""
+    assert level_line(-30.0, -6.0, 35).plain == "rms  -30 dB █████━━━▌━ peak   -6 dB"
 
 
 def test_a_verdict_is_the_persons_then_the_judges() -> None:

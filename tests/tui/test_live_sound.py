@@ -44,7 +44,7 @@ def test_a_word_said_into_the_microphone_gets_to_review(card: Card, home: Worksp
         newest = hearing.fired[0].heard.at_s
         await until(pilot, lambda: hearing.recent.heard_s > newest + 2)
         await pilot.press("g", "f")
-        await see(app, pilot, "1 false", "in the queue")
+        await see(app, pilot, "1 false", "queued")
         assert hearing.now is not None
         assert hearing.now.dropped == 0
         await pilot.press("s", "5")

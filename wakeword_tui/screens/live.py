@@ -72,7 +72,7 @@ class LiveScreen(Page):
                 yield Chart("score", id="scores")
                 yield Spectrogram(id="strip")
             with Vertical(id="right"):
-                yield Menu("detections", id="fired")
+                yield Menu("fired", id="fired")
                 yield Facts("session", id="session")
 
     def on_mount(self) -> None:
@@ -163,7 +163,7 @@ class LiveScreen(Page):
         with self.house.complaining():
             await asyncio.to_thread(keep)
             self.desk.miner.look_again()
-            self.notify(f"{what}: in the queue, 5 shows it", timeout=4)
+            self.notify(f"{what} queued; 5 shows it", timeout=4)
         self.paint()
 
     @work(exclusive=True, group="sound")
@@ -272,7 +272,7 @@ def fired_title(fired: Iterable[Fired]) -> str:
     """How many there are, and how many of them a person or the judge calls false."""
     known = list(fired)
     false = sum(one.kept for one in known)
-    return f"detections  {count(len(known))}" + (f"  {count(false)} false" if false else "")
+    return f"fired  {count(len(known))}" + (f"  {count(false)} false" if false else "")
 
 
 def fired_line(one: Fired, width: int) -> Content:
