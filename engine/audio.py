@@ -203,16 +203,19 @@ def write(path: Path, waveform: Waveform) -> None:
 
     Encoded in memory, so that a full disk is an OSError: libsndfile does not tell of it.
     """
-    buffer, kind = io.BytesIO(), path.suffix[1:]
-    subtype = "PCM_16" if kind in {"wav", "flac"} else None
-    soundfile.write(buffer, waveform, SAMPLE_RATE, format=kind, subtype=subtype)
-    path.write_bytes(buffer.getvalue())
+    path.write_bytes(encoded(waveform, path.suffix[1:]))
 
 
 def wav(waveform: Waveform) -> bytes:
     """A waveform `(N,)` as the bytes of a 16-bit WAV file."""
+    return encoded(waveform, "wav")
+
+
+def encoded(waveform: Waveform, kind: str) -> bytes:
+    """A waveform `(N,)` as the bytes of a 16-bit file of a kind such as `flac`."""
     buffer = io.BytesIO()
-    soundfile.write(buffer, waveform, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    subtype = "PCM_16" if kind in {"wav", "flac"} else None
+    soundfile.write(buffer, waveform, SAMPLE_RATE, format=kind, subtype=subtype)
     return buffer.getvalue()
 
 

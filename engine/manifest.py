@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 from engine.audio import SUFFIXES
 from engine.errors import DataError
-from engine.runs import write_atomic
+from engine.runs import alone, disk_error, write_atomic
 
 Split = Literal["train", "validation", "test"]
 
@@ -23,6 +23,7 @@ HARD_NEGATIVE = "hard_negative"
 WORDLESS: frozenset[str] = frozenset({"speech", "noise", "rir", "false_trigger", HARD_NEGATIVE})
 UNMEASURED: frozenset[str] = frozenset({"false_trigger", HARD_NEGATIVE})
 FOLDS = 5
+COLUMNS = ("path", "label", "group", "take", "split", "start_s", "end_s", "source")
 FOLDERS = {"negative": "negative", "streams": "speech", "noise": "noise", "rir": "rir"}
 
 
@@ -69,13 +70,14 @@ def clips_at(place: Path, wakeword: str) -> list[Clip]:
 def _listed(place: Path, wakeword: str) -> list[Clip]:
     manifest = place / "manifest.csv" if place.is_dir() else place
     if manifest.exists():
-        return _read_manifest(manifest)
+        return read_manifest(manifest)
     if place.is_dir():
         return list(_read_folders(place, wakeword))
     raise DataError(f"{place} does not exist", "check data.manifest and data.sources")
 
 
-def _read_manifest(path: Path) -> list[Clip]:
+def read_manifest(path: Path) -> list[Clip]:
+    """List the rows of a manifest. Raises DataError where it cannot be read or understood."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file)
@@ -134,20 +136,69 @@ def audio_files(place: Path) -> list[Path]:
 
 
 def append_rows(manifest: Path, rows: list[dict[str, str]]) -> None:
-    """Add rows to a manifest, which is replaced whole or not at all; keep the columns it has."""
-    columns, text = ["path", "label", "group", "take", "source"], ""
-    if manifest.exists():
-        text = manifest.read_text(encoding="utf-8-sig")
-        columns = next(csv.reader([text.split("\n", 1)[0]]), columns)
-        if "group" not in columns:
-            message = (
-                f"{manifest} has no column `group`, in which new recordings name their speaker"
-            )
-            raise DataError(message, "add the column, or import into another folder")
-        text += "" if text.endswith("\n") else "\n"
+    """Add rows to a manifest, which is replaced whole or not at all; no two processes at once.
+
+    What it holds stays as it is, byte for byte; new rows keep to its columns and line ends.
+    Raises DataError where it has no column `group`, or ends in the middle of a row.
+    """
+    try:
+        with alone(manifest.parent):
+            old = manifest.read_bytes() if manifest.exists() else b""
+            write_atomic(manifest, old + _addition(manifest, old, rows))
+    except OSError as error:
+        raise disk_error(manifest, error) from error
+
+
+def _addition(manifest: Path, old: bytes, rows: list[dict[str, str]]) -> bytes:
+    """What is added to the bytes of a manifest."""
+    text = _text(manifest, old)
+    there = _cells(text)
+    columns = _checked(manifest, there[0]) if there else list(COLUMNS)
+    end = "\r\n" if text.partition("\n")[0].endswith("\r") else "\n"
+    whole = text.endswith(("\n", "\r")) or not text
     added = io.StringIO()
-    writer = csv.DictWriter(added, columns, extrasaction="ignore", lineterminator="\n")
-    if not text:
+    writer = csv.DictWriter(added, columns, extrasaction="ignore", lineterminator=end)
+    if not there:
         writer.writeheader()
     writer.writerows(rows)
-    write_atomic(manifest, (text + added.getvalue()).encode())
+    addition = ("" if whole else end) + added.getvalue()
+    _refuse_torn(manifest, there, whole, text + addition, len(rows))
+    return addition.encode()
+
+
+def _text(manifest: Path, data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"cannot read {manifest}: {error}", "save it as CSV in UTF-8") from error
+
+
+def _cells(text: str) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(text, newline="")))
+
+
+def columns_of(manifest: Path) -> list[str]:
+    """The columns that new rows of a manifest can have. Raises DataError without a `group`."""
+    if not manifest.exists():
+        return list(COLUMNS)
+    return _checked(manifest, _cells(_text(manifest, manifest.read_bytes()))[0])
+
+
+def _checked(manifest: Path, columns: list[str]) -> list[str]:
+    if "group" not in columns:
+        message = f"{manifest} has no column `group`, in which new recordings name their speaker"
+        raise DataError(message, "add the column, or import into another folder")
+    return columns
+
+
+def _refuse_torn(
+    manifest: Path, there: list[list[str]], whole: bool, after: str, added: int
+) -> None:
+    """Raise DataError where the last row was torn: inside quotes it would swallow what follows.
+
+    Else it has no line end, and fewer cells than the row before it.
+    """
+    short = not whole and len(there) > 1 and len(there[-1]) < len(there[-2])
+    if short or len(_cells(after)) < len(there) + added:
+        hint = "complete its last row or take it out, and end the file with a new line"
+        raise DataError(f"{manifest} ends in the middle of row {len(there)}", hint)

@@ -7,6 +7,7 @@ workspace/
   studies/                name.toml, name.db: what a search has tried
   cache/<sha256>/         packed clips
   queue.db                finds to decide on (queue_store)
+  live/                   what a person kept of live audio
 """
 
 import contextlib
@@ -17,6 +18,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -36,7 +38,8 @@ LONGEST_LINE = 65_536
 def write_atomic(path: Path, data: bytes) -> None:
     """Replace a file whole or not at all, and have it on the disk when this returns.
 
-    A full disk leaves the old file as it was and raises DataError.
+    Whoever could read the old one can read the new one; of a new file that is its owner. A full
+    disk leaves the old file as it was and raises DataError.
     """
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -44,6 +47,8 @@ def write_atomic(path: Path, data: bytes) -> None:
         raise disk_error(path, error) from error
     try:
         with os.fdopen(handle, "wb") as file:
+            if path.exists():
+                os.fchmod(handle, stat.S_IMODE(path.stat().st_mode))
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -149,11 +154,12 @@ def last_number(path: Path) -> int:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold a folder against other processes."""
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes; some network disks know no locks, and hold none."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)
@@ -268,7 +274,7 @@ class Workspace:
         folder = self.root / "runs"
         with _writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            with _alone(folder):
+            with alone(folder):
                 number = max((run.number for run in self.runs()), default=0) + 1
                 run = Run(folder / f"{number:03d}-{recipe.name}")
                 run.path.mkdir()

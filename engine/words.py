@@ -4,6 +4,7 @@ clip    ...........|###  #######  sss|.......   loud frames, gaps under 150 ms j
         0          start_s           end_s      the longest stretch is the word
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,8 @@ from engine.audio import SAMPLE_RATE
 
 Int16 = npt.NDArray[np.int16]
 Float = npt.NDArray[np.float32]
+Span = tuple[float, float]
+"""Where something begins and ends, in seconds."""
 
 FRAME_SAMPLES = 320
 FRAME_S = FRAME_SAMPLES / SAMPLE_RATE
@@ -49,14 +52,32 @@ class Facts:
     doubt: str
 
 
-def inspect(audio: Int16, *, has_word: bool, given: tuple[float, float] | None = None) -> Facts:
-    """Measure a clip `(N,)` and find its word, unless its place is `given`."""
+def locate(audio: Int16) -> Span | None:
+    """Find the word of a clip `(N,)`: its start and end in seconds, None if nothing stands out.
+
+    It is the longest stretch of loud frames, gaps under 150 ms joined. A clip no longer than a
+    word, in which nothing stands out, is the word.
+    """
+    found = loudest(audio)
+    seconds = len(audio) / SAMPLE_RATE
+    short = FRAME_S <= seconds <= LONGEST_S and bool(audio.any())
+    return (0.0, seconds) if found is None and short else found
+
+
+def inspect(
+    audio: Int16,
+    *,
+    has_word: bool,
+    given: Span | None = None,
+    find: Callable[[Int16], Span | None] = locate,
+) -> Facts:
+    """Measure a clip `(N,)` and `find` its word, unless its place is `given`."""
     seconds = len(audio) / SAMPLE_RATE
     peak_db = _peak_db(audio)
     doubts = [SILENT] if peak_db < SILENT_DB else []
     start_s, end_s = 0.0, seconds
     if has_word:
-        found = _within(given, seconds) if given else locate(audio)
+        found = _within(given, seconds) if given else find(audio)
         start_s, end_s = found or (start_s, end_s)
         doubts += _doubts(found, seconds, given is not None)
     if np.mean((audio >= FULL_SCALE) | (audio <= -FULL_SCALE)) >= CLIPPED_SHARE:
@@ -65,23 +86,21 @@ def inspect(audio: Int16, *, has_word: bool, given: tuple[float, float] | None =
     return Facts(peak_db, _level_db(span), start_s, end_s, ", ".join(doubts))
 
 
-def locate(audio: Int16) -> tuple[float, float] | None:
-    """Find the word of a clip `(N,)`: its start and end in seconds, None if nothing stands out.
+def loudest(audio: Int16, gap_frames: int = GAP_FRAMES) -> Span | None:
+    """Find the longest stretch of loud frames, closer ones than `gap_frames` joined.
 
-    It is the longest stretch of loud frames, gaps under 150 ms joined. A 20 ms frame is loud
-    within 20 dB of the loudest one and at least 6 dB above the floor (the tenth percentile),
-    either as it is or with the high frequencies raised, else the "s" of "jarvis" is lost. A
-    running median of five frames takes out clicks. A clip no longer than a word, in which nothing
-    stands out, is the word.
+    A 20 ms frame is loud within 20 dB of the loudest one and at least 6 dB above the floor (the
+    tenth percentile), either as it is or with the high frequencies raised, else the "s" of
+    "jarvis" is lost. A running median of five frames takes out clicks.
     """
     if len(audio) < FRAME_SAMPLES or not audio.any():
         return None
     samples = audio.astype(np.float32) / np.float32(32767)
     above = np.maximum(_above(samples), _above(np.diff(samples, prepend=samples[:1])))
     if above.max() < CONTRAST_DB:
-        seconds = len(audio) / SAMPLE_RATE
-        return (0.0, seconds) if seconds <= LONGEST_S else None
-    start, end = max(_stretches(above >= 0), key=lambda stretch: stretch[1] - stretch[0])
+        return None
+    stretches = _stretches(above >= 0, gap_frames)
+    start, end = max(stretches, key=lambda stretch: stretch[1] - stretch[0])
     return start * FRAME_S, end * FRAME_S
 
 
@@ -107,24 +126,24 @@ def _running_median(values: Float) -> Float:
     return median
 
 
-def _stretches(loud: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+def _stretches(loud: npt.NDArray[np.bool_], gap_frames: int) -> list[tuple[int, int]]:
     """First and one past the last frame of each stretch, close ones joined."""
     edges = np.flatnonzero(np.diff(np.pad(loud, 1).astype(np.int8)))
     joined: list[tuple[int, int]] = []
     for start, end in edges.reshape(-1, 2).tolist():
-        if joined and start - joined[-1][1] < GAP_FRAMES:
+        if joined and start - joined[-1][1] < gap_frames:
             start = joined.pop()[0]
         joined.append((start, end))
     return joined
 
 
-def _within(span: tuple[float, float], seconds: float) -> tuple[float, float] | None:
+def _within(span: Span, seconds: float) -> Span | None:
     """Cut a given place to the clip; None if nothing is left of it."""
     start_s, end_s = max(0.0, span[0]), min(seconds, span[1])
     return (start_s, end_s) if start_s < end_s else None
 
 
-def _doubts(found: tuple[float, float] | None, seconds: float, given: bool) -> list[str]:
+def _doubts(found: Span | None, seconds: float, given: bool) -> list[str]:
     if found is None:
         return [UNUSABLE]
     start_s, end_s = found

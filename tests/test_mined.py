@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import Fuse, groups, ignore, padded, seconds, tiny_recipe, tone
+from tiny import Fuse, groups, hiss, ignore, padded, seconds, tiny_recipe, tone
 
 from engine import audio
 from engine.batches import MOST_OF_ONE_FIND, Batches, mined_spans
@@ -21,6 +21,7 @@ from engine.manifest import Clip
 from engine.mine_run import import_triggers
 from engine.mined import take, used, with_cuts
 from engine.queue_store import Decision, Find, QueueStore, content_of
+from engine.recent import MISSED, Moment, Recent, keep
 from engine.recipe import Recipe
 from engine.recipe_file import override
 from engine.report import Report
@@ -107,6 +108,33 @@ def test_decided_finds_are_cut_and_follow_the_pack(
     words = select(packed, recipe.data, "train").positives
     assert len(train.positives) == len(words) + 1
     assert [p.name for p in sorted(run.mined.glob("*.flac"))] == ["000001.flac", "000002.flac"]
+
+
+def test_what_a_person_kept_of_live_audio_trains_as_it_was_decided(
+    home: Workspace, packed: Pack, tiny_data: Path
+) -> None:
+    """A miss 1.5 s into the last 3 s; its word, 0.4 s long, is found as in any clip."""
+    recent, store = Recent(), QueueStore(home.queue)
+    up = padded(np.concatenate([tone(530, 0.2), tone(1590, 0.2)]))
+    recent.hear(np.concatenate([hiss(5.5, 1, 1e-4), up, hiss(0.7, 2, 1e-4)]))
+    keep(recent.last(3.0), Moment(6.0, 0.2, 0.5, "c0ffee", MISSED), home, store)
+    store.decide(store.ids(), "wakeword")
+    recent.hold(3.0, 1.0, 3.5)
+    keep(recent.around(3.0), Moment(3.0, 0.9, 0.5, "c0ffee"), home, store)
+    store.decide(store.ids(), "confirmed")
+    store.close()
+    recipe = tiny_recipe(tiny_data)
+    _, joined = taken(home, packed, recipe)
+    assert used(joined, recipe.data) == (1, 1)
+    train = select(joined, recipe.data, "train")
+    (miss,) = [clip for clip in train.positives if clip.offset >= len(packed.audio)]
+    assert (miss.clip.label, miss.doubt) == ("beep", "")
+    assert (miss.start_s, miss.end_s) == (
+        pytest.approx(1.7, abs=0.03),
+        pytest.approx(2.1, abs=0.03),
+    )
+    (false,) = train.mined
+    assert (false.clip.start_s, false.clip.end_s) == (0.5, 2.0)
 
 
 def test_without_a_queue_or_a_share_nothing_is_taken(

@@ -53,12 +53,15 @@ def families(argv: Sequence[str]) -> Iterable[ModuleType]:
         machine,
         mine,
         recipes,
+        record,
         runs,
         search,
         train,
     )
 
-    lasting = demo, data, train, search, evaluate, compare, cascade, mine, export, listen, judge
+    lasting = (
+        demo, data, record, train, search, evaluate, compare, cascade, mine, export, listen, judge
+    )  # fmt: skip
     return *lasting, pipes, recipes, runs, machine
 
 

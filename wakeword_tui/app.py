@@ -252,6 +252,13 @@ class WakewordApp(App[int]):
         except OSError as error:
             self.complain(f"cannot write {name}: {error.strerror}")
 
+    def action_record(self) -> None:
+        """Record clips of one's own, over the screen in front."""
+        from wakeword_tui.screens.record import RecordScreen
+
+        if not any(isinstance(screen, RecordScreen) for screen in self.screen_stack):
+            self.push_screen(RecordScreen())
+
     def action_redraw(self) -> None:
         """Send every cell again."""
         self.screen.refresh(layout=True)
@@ -306,6 +313,7 @@ class WakewordApp(App[int]):
                     f"{group}  {self.get_key_display(active.binding)}",
                     partial(self.call_later, self.run_action, active.binding.action, active.node),
                 )
+        yield SystemCommand("Record your own clips", "live  n", self.action_record)
         for run in self.desk.runs():
             yield SystemCommand(
                 f"Open run {run.name}", "train", partial(self.open_in_train, run.name)
@@ -319,6 +327,7 @@ class WakewordApp(App[int]):
 
 def scopes() -> dict[str, list[Binding]]:
     """All bindings that are active together, by the screen they belong to."""
+    from wakeword_tui.screens.record import RecordScreen
     from wakeword_tui.widgets.form import Form
     from wakeword_tui.widgets.menu import Menu
 
@@ -327,7 +336,8 @@ def scopes() -> dict[str, list[Binding]]:
     for name, make in WakewordApp.MODES.items():
         own = [*make().BINDINGS, *(Form.BINDINGS if name == "setup" else [])]
         found[name] = [binding for binding in (*shared, *own) if isinstance(binding, Binding)]
-    return found
+    recording = [*shared, *RecordScreen.BINDINGS]
+    return found | {"record": [b for b in recording if isinstance(b, Binding)]}
 
 
 def run_app(

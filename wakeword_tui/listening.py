@@ -150,7 +150,7 @@ class Listener:
         """Queue a detection as a false alarm, with the audio around it. Raises WakewordError."""
         hearing = self._heard()
         if fired.kept:
-            raise DataError("it is in the queue already", "5 shows it")
+            raise DataError("that is queued already", "5 shows it")
         fired.kept = True
         try:
             self._keep(hearing, hearing.recent.around(fired.heard.at_s), fired.heard)
@@ -165,7 +165,7 @@ class Listener:
         hearing = self._heard()
         now_s, before_s = hearing.recent.heard_s, hearing.missed_s
         if before_s is not None and now_s - before_s < MISSED_S:
-            raise DataError("the last three seconds are in the queue already", "5 shows them")
+            raise DataError("the last 3 s are queued already", "5 shows them")
         hearing.missed_s = now_s
         at_s, score = hearing.highest(now_s - MISSED_S)
         try:

@@ -18,10 +18,12 @@ from engine.queue_store import QueueItem, QueueStore
 from engine.recent import MISSED
 from engine.runs import Workspace
 from tests.tui.play import LARGE, SMALL, play, same_as_file, screen, see
+from tests.tui.reviewing import until
 from wakeword_tui.app import WakewordApp
 from wakeword_tui.config import Config
-from wakeword_tui.listening import Fired
+from wakeword_tui.listening import Fired, Hearing
 from wakeword_tui.screens.live import fired_line, level_line, verdict
+from wakeword_tui.widgets.menu import Menu
 
 SCREENS = Path(__file__).parent / "screens"
 SIZES = pytest.mark.parametrize("size", [SMALL, LARGE])
@@ -52,29 +54,34 @@ def queue(home: Workspace) -> Iterator[QueueStore]:
     store.close()
 
 
-async def heard(app: WakewordApp, pilot: "Pilot[int]", times: int = 1) -> None:
-    """Begin to listen, and wait until it has fired."""
+async def heard(app: WakewordApp, pilot: "Pilot[int]", times: int = 1) -> Hearing:
+    """Begin to listen, and wait until it has fired so often."""
     await pilot.press("6")
     await see(app, pilot, "s starts to listen")
     await pilot.press("s")
-    await see(app, pilot, "listening for beep", f"detections  {times}", within_s=60)
+    await see(app, pilot, "listening for beep", within_s=60)
+    hearing = app.desk.listener.hearing
+    assert hearing is not None
+    await until(pilot, lambda: len(fired_rows(app)) >= times, within_s=60)
+    return hearing
 
 
-async def kept(queue: QueueStore, pilot: "Pilot[int]", count: int = 1) -> list[QueueItem]:
-    """Wait until so many items are in the queue."""
-    for _ in range(200):
-        items = queue.items(queue.ids(order="time"))
-        if len(items) == count:
-            return items
-        await pilot.pause(0.05)
-    raise AssertionError(items)
+def fired_rows(app: WakewordApp) -> list[str]:
+    return app.screen.query_one("#fired", Menu).text.splitlines()
+
+
+async def kept(queue: QueueStore, pilot: "Pilot[int]") -> QueueItem:
+    """Wait until an item is in the queue, and give it."""
+    await until(pilot, lambda: queue.ids())
+    (item,) = queue.items(queue.ids())
+    return item
 
 
 @SIZES
 def test_an_empty_screen_says_what_to_press(home: Workspace, size: Size) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("6")
-        await see(app, pilot, "Nobody listens.", "s  start to listen", "6 Live", "001-tiny")
+        await see(app, pilot, "Nobody listens.", "s  start to listen", "6 Live", "q Quit")
         same_as_file(screen(app), SCREENS / f"live-empty-{size[0]}x{size[1]}.txt")
 
     play(home, story, size)
@@ -99,10 +106,10 @@ def test_s_listens_and_stops(home: Workspace, talk: Config, size: Size) -> None:
         await see(app, pilot, "rms ", "peak ", "threshold 0.318", "◆ fired", "● live", "nothing")
         await see(app, pilot, "sound, last 10 s")
         await pilot.press("s")
-        await see(app, pilot, "listened: 1 detection in", "s starts to listen")
+        await see(app, pilot, "listened: ", " in ", "s starts to listen")
         assert "● live" not in screen(app)
         await pilot.press("9")
-        await see(app, pilot, "heard at", "1 in ")
+        await see(app, pilot, "heard at")
 
     play(home, story, size, config=talk)
 
@@ -113,9 +120,11 @@ def test_it_goes_on_behind_another_screen_and_ends_with_the_recording(
     audio.write(tmp_path / "short.wav", SOUND[: 16000 * 5])
 
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
-        await heard(app, pilot)
+        hearing = await heard(app, pilot)
         await pilot.press("1")
-        await see(app, pilot, "listened: 1 detection in 5s", within_s=20)
+        await until(pilot, lambda: hearing.ended, within_s=20)
+        assert hearing.over is not None
+        assert (hearing.over.seconds, hearing.over.dropped) == (5.0, 0)
 
     play(home, story, config=Config(audio=str(tmp_path / "short.wav")))
 
@@ -125,13 +134,12 @@ def test_f_takes_a_false_alarm_to_review_with_its_sound(
     home: Workspace, talk: Config, queue: QueueStore, size: Size
 ) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
-        await heard(app, pilot)
-        await pilot.pause(2.5)
-        await pilot.press("f")
-        await see(app, pilot, "1 false", "in the queue")
-        await pilot.press("f")
-        await see(app, pilot, "in the queue already")
-        (item,) = await kept(queue, pilot)
+        await heard(app, pilot, times=2)  # the first is held on to, and not followed any more
+        await pilot.press("G", "f")
+        await see(app, pilot, "1 false", "false alarm queued")
+        await pilot.press("G", "f")
+        await see(app, pilot, "queued already")
+        item = await kept(queue, pilot)
         assert (item.find.found_by, item.decision, item.note) == ("live", "pending", "")
         await pilot.press("s", "5")
         await see(app, pilot, "by listening", "threshold 0.318", "◆ fired", "vol 100 %")
@@ -152,19 +160,17 @@ def test_m_takes_the_last_three_seconds_to_review_as_a_miss(
     home: Workspace, talk: Config, queue: QueueStore, size: Size
 ) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
-        await heard(app, pilot)
-        await pilot.pause(2.5)
+        hearing = await heard(app, pilot)
+        await until(pilot, lambda: hearing.recent.heard_s > 4)
         await pilot.press("m")
-        await see(app, pilot, "the last 3 s: in the queue")
+        await see(app, pilot, "the last 3 s queued")
+        hearing.missed_s = hearing.recent.heard_s  # a second press, at once
         await pilot.press("m")
-        await see(app, pilot, "in the queue already")
+        await see(app, pilot, "queued already")
         await pilot.press("s", "5")
         await see(app, pilot, "by listening", f"note {MISSED}", "vol 100 %")
         await pilot.press("w")
-        for _ in range(100):
-            if queue.counts()["wakeword"]:
-                return
-            await pilot.pause(0.05)
+        await until(pilot, lambda: queue.counts()["wakeword"])
 
     play(home, story, size, config=talk)
     (item,) = queue.decided("wakeword")
@@ -211,9 +217,7 @@ def test_d_chooses_the_detector_and_takes_hold_at_the_next_start(
     shutil.copytree(tiny_run.run.path, home.root / "runs" / "002-other")
 
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
-        await heard(app, pilot)
-        assert app.desk.listener.hearing is not None
-        assert app.desk.listener.hearing.model == "002-other"
+        assert (await heard(app, pilot)).model == "002-other"
         await pilot.press("d")
         await see(app, pilot, "listen with")
         await pilot.press("j", "enter")
@@ -222,6 +226,7 @@ def test_d_chooses_the_detector_and_takes_hold_at_the_next_start(
         await see(app, pilot, "listened:")
         await pilot.press("s")
         await see(app, pilot, "listening for beep", within_s=30)
+        assert app.desk.listener.hearing is not None
         assert app.desk.listener.hearing.model == "001-tiny"
 
     play(home, story, config=talk)
@@ -230,14 +235,29 @@ def test_d_chooses_the_detector_and_takes_hold_at_the_next_start(
 def test_the_cursor_follows_the_newest_until_it_is_moved(home: Workspace, talk: Config) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await heard(app, pilot, times=2)
-        await see(app, pilot, "1 of 2")
+        menu = app.screen.query_one("#fired", Menu)
+        assert menu.highlighted == 0
         await pilot.press("j")
-        await see(app, pilot, "2 of 2")
-        await see(app, pilot, "3 of 3", within_s=20)
-        await pilot.press("k", "k")
-        await see(app, pilot, "1 of 3")
+        below, before = menu.current, len(fired_rows(app))
+        await until(pilot, lambda: len(fired_rows(app)) > before, within_s=20)
+        assert menu.current == below
+        assert menu.highlighted
+        await pilot.press("g")
+        before = len(fired_rows(app))
+        await until(pilot, lambda: len(fired_rows(app)) > before, within_s=20)
+        assert menu.highlighted == 0
 
     play(home, story, config=talk)
+
+
+def test_n_opens_the_recording(home: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("6", "n")
+        await see(app, pilot, "record your own clips")
+        await pilot.press("escape")
+        await see(app, pilot, "Nobody listens.")
+
+    play(home, story)
 
 
 @pytest.mark.parametrize("size", [(59, 20), (50, 14), (40, 10)])
@@ -246,14 +266,13 @@ def test_where_there_is_no_room_one_panel_is_shown(
 ) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("6", "s")
+        await until(pilot, lambda: not app.screen.has_class("-empty"), within_s=60)
         shown = set()
-        for _ in range(100):
+        for _ in range(6):
             await pilot.press("tab")
-            await pilot.pause(0.1)
+            await pilot.pause()
             shown.add(app.screen.maximized.id if app.screen.maximized else "")
-            if {"input", "scores", "fired", "session"} <= shown:
-                return
-        raise AssertionError(shown)
+        assert {"input", "scores", "fired", "session"} <= shown
 
     play(home, story, size, config=talk)
 
@@ -280,8 +299,8 @@ def test_a_lost_source_says_what_to_do(home: Workspace, silent: None, tmp_path: 
 
 
 def test_the_level_stands_as_a_bar_with_the_peak_in_it() -> None:
-    """40 cells: 13 and 13 for the numbers, 14 for the bar; -30 dB is half of it, -6 dB 90 %."""
-    assert level_line(-30.0, -6.0, 40).plain == "rms  -30 dB ███████━━━━━▌━ peak   -6 dB"
+    """35 cells: 12 and 13 for the numbers, 10 for the bar; -30 dB is half of it, -6 dB 90 %."""
+    assert level_line(-30.0, -6.0, 35).plain == "rms  -30 dB █████━━━▌━ peak   -6 dB"
 
 
 def test_a_verdict_is_the_persons_then_the_judges() -> None:

@@ -37,6 +37,7 @@ EMPTY: tuple[Line, ...] = (
     "d  choose the detector",
     "f  it was no wake word: to Review",
     "m  it missed me: the last 3 s, to Review",
+    "n  record clips of your own",
     "",
     ("Nothing else is kept.", "$dim"),
 )
@@ -55,8 +56,9 @@ class LiveScreen(Page):
     PANELS = "#input, #empty, #scores, #strip, #fired, #session"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "start_stop", "Start/stop", id="live.start"),
-        Binding("f", "keep_alarm", "False alarm", id="live.false"),
-        Binding("m", "keep_miss", "Missed me", id="live.missed"),
+        Binding("f", "keep_alarm", "False", id="live.false"),
+        Binding("m", "keep_miss", "Missed", id="live.missed"),
+        Binding("n", "app.record", "Record", id="live.record"),
         Binding("o", "sound", "Sound", id="live.sound"),
         Binding("d", "detector", "Detector", id="live.detector"),
     ]
@@ -70,7 +72,7 @@ class LiveScreen(Page):
                 yield Chart("score", id="scores")
                 yield Spectrogram(id="strip")
             with Vertical(id="right"):
-                yield Menu("detections", id="fired")
+                yield Menu("fired", id="fired")
                 yield Facts("session", id="session")
 
     def on_mount(self) -> None:
@@ -161,7 +163,7 @@ class LiveScreen(Page):
         with self.house.complaining():
             await asyncio.to_thread(keep)
             self.desk.miner.look_again()
-            self.notify(f"{what}: in the queue, 5 shows it", timeout=4)
+            self.notify(f"{what} queued; 5 shows it", timeout=4)
         self.paint()
 
     @work(exclusive=True, group="sound")
@@ -270,7 +272,7 @@ def fired_title(fired: Iterable[Fired]) -> str:
     """How many there are, and how many of them a person or the judge calls false."""
     known = list(fired)
     false = sum(one.kept for one in known)
-    return f"detections  {count(len(known))}" + (f"  {count(false)} false" if false else "")
+    return f"fired  {count(len(known))}" + (f"  {count(false)} false" if false else "")
 
 
 def fired_line(one: Fired, width: int) -> Content:
