@@ -242,9 +242,10 @@ class Resampler:
         self.rate, self._margin = rate, _margin(rate)
         self._up, self._down = _ratio(rate)
         self._held = np.zeros(self._margin, dtype=np.float32)  # silence before the beginning
+        resample(self._held, rate)  # scipy.signal is imported now, and not under the first block
 
     def push(self, block: Waveform) -> Waveform:
-        """Give what can be told of the samples so far, `(M,)`; the filter holds back some 10 ms."""
+        """Give what can be told of the samples so far, `(M,)`; 20 ms of 44.1 kHz are held back."""
         if self._up == self._down:
             return block
         self._held = np.concatenate([self._held, block])

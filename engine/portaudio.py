@@ -125,7 +125,8 @@ def _nothing_there(kind: Kind) -> DeviceError:
 
 
 def _way_out(kind: Kind) -> str:
-    """What to do on a box without a sound card."""
-    if kind == "input":
-        return f"on the laptop: {laptop.command('mic')}"
-    return f"on the laptop: {laptop.command('speaker')}"
+    """What to do on a box without a sound card, or whose laptop has gone."""
+    there = f"on the laptop: {laptop.command('mic' if kind == 'input' else 'speaker')}"
+    server = os.environ.get("PULSE_SERVER")
+    silent = f"nothing answers at PULSE_SERVER={server}, or libasound2-plugins is not installed; "
+    return (silent if server else "") + there

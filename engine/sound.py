@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine import audio, portaudio
+from engine import audio, laptop, portaudio
 from engine.audio import SAMPLE_RATE, Waveform
 from engine.errors import DeviceError
 from engine.pipe import LOOK_S, Door, Loudspeaker
@@ -77,12 +77,14 @@ class Player:
     """Plays one clip at a time, and returns at once whatever it is asked.
 
     `choice` is the word for the sound: with "pipe" the sound card stays closed, with "none" all.
-    `trouble` is a line that says why nothing is heard, empty when it is; the playhead then moves
-    with the clock. `watch` notices a sound server that has gone; the next `play` looks for another.
+    `trouble` is a line that says why nothing is heard, empty when it is, and `hint` what to do; the
+    playhead then moves with the clock. `watch` notices a sound server that has gone; the next
+    `play` looks for another.
     """
 
     def __init__(self, choice: str = "auto") -> None:
         self.trouble = NOT_ASKED if choice == "none" else OPENING
+        self.hint = ""
         self.volume = 1.0
         self._choice = choice
         self._speed, self._loop = 1.0, False
@@ -212,7 +214,7 @@ class Player:
                 portaudio.look_again()
             self._begin(portaudio.device("output"))
         except DeviceError as error:
-            self._complain(error.message)
+            self._complain(error)
 
     def _begin(self, device: dict[str, Any]) -> None:
         """Start a stream at our own rate, or at the device's."""
@@ -220,15 +222,15 @@ class Player:
             try:
                 stream = self._started(rate)
             except DeviceError as error:
-                self._complain(f"{device['name']}: {error.message}")
+                self._complain(DeviceError(f"{device['name']}: {error.message}"))
             else:
                 self._take_over(stream, rate)
                 return
 
-    def _complain(self, trouble: str) -> None:
+    def _complain(self, error: DeviceError) -> None:
         """Say why nothing is heard, unless something is, meanwhile."""
         if self._stream is None:
-            self.trouble = trouble
+            self.trouble, self.hint = error.message, error.hint
 
     def _started(self, rate: int) -> portaudio.Stream:
         """A stream that asks for samples."""
@@ -245,12 +247,14 @@ class Player:
             door = Door("speaker")
         except DeviceError as error:
             if self._choice == "pipe":
-                self.trouble = error.message
+                self._complain(error)
             return
+        hint = f"on the laptop: {laptop.command('speaker')}"
+        waiting = DeviceError("waiting for speaker-pipe", hint)
         with contextlib.closing(door):
             while not self._closing.is_set():
                 if self._choice == "pipe" and self._stream is None:
-                    self.trouble = "waiting for speaker-pipe"
+                    self._complain(waiting)
                 if select.select([door.socket], [], [], LOOK_S)[0]:
                     self._play_into(door.socket.accept()[0])
 

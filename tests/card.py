@@ -1,9 +1,10 @@
-"""A virtual sound card: a PulseAudio server of the test's own, and what its loudspeaker plays."""
+"""A virtual sound card: a PulseAudio server of the test's own, its loudspeaker and microphone."""
 
 import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -13,22 +14,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.audio import SAMPLE_RATE, Waveform
+from engine.audio import SAMPLE_RATE, Waveform, to_int16
 
 MODULES = """.fail
 load-module module-native-protocol-unix auth-anonymous=1 socket={folder}/native
+load-module module-native-protocol-tcp auth-anonymous=1 listen=127.0.0.1 port={port}
 load-module module-null-sink sink_name=speaker rate=16000 channels=1 format=s16le
+load-module module-null-sink sink_name=mouth rate=16000 channels=1 format=s16le
+load-module module-remap-source source_name=microphone master=mouth.monitor
 set-default-sink speaker
+set-default-source microphone
 """
 SERVER = [
     "pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no",
     "--disable-shm=yes", "--realtime=no", "--high-priority=no", "--log-target=stderr", "-F",
 ]  # fmt: skip
+FEEDER = "pacat -d mouth --rate=16000 --channels=1 --format=s16le"
+SILENCE = np.zeros(8000, dtype=np.float32)
 RECORDER = "parec -d speaker.monitor --rate=16000 --channels=1 --format=s16le --latency-msec=20"
 
 
 class Card:
-    """A sound card that can be listened to, and whose server can die or hang."""
+    """A sound card that can be listened to and spoken to, and whose server can die or hang."""
 
     def __init__(self, folder: Path) -> None:
         self.address = f"unix:{folder}/native"
@@ -36,7 +43,9 @@ class Card:
         self._home |= {"PULSE_RUNTIME_PATH": str(folder)}
         self._folder = folder
         self.heard = b""
-        (folder / "default.pa").write_text(MODULES.format(folder=folder))
+        port = free_port()
+        self.tcp = f"tcp:127.0.0.1:{port}"
+        (folder / "default.pa").write_text(MODULES.format(folder=folder, port=port))
         self.begin()
 
     def begin(self) -> None:
@@ -68,9 +77,21 @@ class Card:
         whole = self.heard[: len(self.heard) // 2 * 2]
         return np.frombuffer(whole, dtype=np.int16).astype(np.float32) / 32768
 
+    def say(self, clip: Waveform) -> None:
+        """Speak a clip `(N,)` into the microphone, to its end, with half a second around it."""
+        samples = to_int16(np.concatenate([SILENCE, clip, SILENCE]))
+        subprocess.run(
+            FEEDER.split(), input=samples.tobytes(), check=True, timeout=60,
+            env=os.environ | self._home | {"PULSE_SERVER": self.address},
+        )  # fmt: skip
+
     def hang(self) -> None:
         """Let the server stop answering."""
         self.server.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let a server that hangs answer again."""
+        self.server.send_signal(signal.SIGCONT)
 
     def die(self) -> None:
         """End the server and the listener."""
@@ -78,6 +99,14 @@ class Card:
             process.kill()
             process.wait()
         (self._folder / "native").unlink(missing_ok=True)
+
+
+def free_port() -> int:
+    """A port of this machine at which nobody listens."""
+    with socket.socket() as asked:
+        asked.bind(("127.0.0.1", 0))
+        port: int = asked.getsockname()[1]
+        return port
 
 
 def best_correlation(heard: Waveform, clip: Waveform) -> float:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tiny import hiss, tone
 
 from engine import audio
-from engine.audio import to_int16
+from engine.audio import Resampler, to_int16
 from engine.errors import DataError
 
 RATES = [8_000, 11_025, 16_000, 22_050, 44_100, 48_000]
@@ -229,3 +229,18 @@ def test_what_is_too_loud_clips() -> None:
     assert to_int16(np.array([2.0, -2.0, 1.0, 0.0], dtype=np.float32)).tolist() == [
         32767, -32768, 32767, 0,
     ]  # fmt: skip
+
+
+@given(
+    st.sampled_from(RATES),
+    st.lists(st.integers(0, 3000), min_size=1, max_size=12),
+    st.integers(0, 2**32 - 1),
+)
+def test_resampled_in_blocks_is_resampled_at_once(rate: int, sizes: list[int], seed: int) -> None:
+    """But for the end, which waits for what comes next: 80 ms at most, at 11,025 Hz."""
+    whole = np.random.default_rng(seed).standard_normal(sum(sizes)).astype(np.float32)
+    resampler = Resampler(rate)
+    parts = [resampler.push(block) for block in np.split(whole, np.cumsum(sizes)[:-1])]
+    got, expected = np.concatenate(parts), audio.resample(whole, rate)
+    assert 0 <= len(expected) - len(got) <= 1280
+    assert np.abs(got - expected[: len(got)]).max(initial=0.0) < 1e-5

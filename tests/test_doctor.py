@@ -69,3 +69,23 @@ def test_a_machine_without_portaudio_is_told_how_to_get_it(monkeypatch: pytest.M
     check = doctor.sound()
     assert (check.state, check.found) == ("note", "PortAudio is not installed: Review is silent")
     assert "libportaudio2" in check.fix
+
+
+def test_a_machine_without_a_microphone_is_told_how_to_use_the_laptops(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """PortAudio that lists no device, as on a box without a card."""
+    monkeypatch.setattr("sounddevice.query_devices", lambda **_: _no_device())
+    monkeypatch.setenv("SSH_CONNECTION", "10.0.0.1 5000 10.0.0.2 2222")
+    monkeypatch.setenv("USER", "me")
+    check = doctor.microphone()
+    assert check.found == "there is no microphone: Live hears a mic-pipe"
+    assert "on the laptop: arecord " in check.fix
+    assert "| ssh -p 2222 me@10.0.0.2 " in check.fix
+    assert check.fix.endswith("wakeword-tui mic-pipe")
+
+
+def _no_device() -> None:
+    import sounddevice
+
+    raise sounddevice.PortAudioError("Error querying device -1")

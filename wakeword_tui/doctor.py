@@ -53,6 +53,7 @@ def examine(workspace: Workspace) -> Iterator[Check]:
     yield lock(workspace)
     yield espeak()
     yield sound()
+    yield microphone()
     yield from torch_and_device()
 
 
@@ -138,6 +139,16 @@ def sound() -> Check:
         return Check("sound", "good", output_name())
     except DeviceError as error:
         return Check("sound", "note", f"{error.message}: Review is silent", error.hint)
+
+
+def microphone() -> Check:
+    """Whether Live can hear without a laptop's help."""
+    from engine.microphone import input_name
+
+    try:
+        return Check("microphone", "good", input_name())
+    except DeviceError as error:
+        return Check("microphone", "note", f"{error.message}: Live hears a mic-pipe", error.hint)
 
 
 def torch_and_device() -> Iterator[Check]:

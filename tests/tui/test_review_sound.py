@@ -15,6 +15,7 @@ from tests.card import Card, best_correlation
 from tests.tui.play import play, screen, see
 from tests.tui.scripted import SWEEP_S, queue_at
 from wakeword_tui.app import WakewordApp
+from wakeword_tui.config import Config
 from wakeword_tui.widgets.clip import ClipPanel
 
 TAKES = 20
@@ -72,6 +73,20 @@ def test_a_server_that_dies_under_a_clip_leaves_the_screen_working(
     play(workspace, story)
     assert [item.decision for item in store.items([1, 2])] == ["confirmed", "discarded"]
     store.close()
+
+
+def test_without_sound_the_log_says_what_to_type_on_the_laptop(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    queue_at(workspace, tmp_path).close()
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("5")
+        await see(app, pilot, "silent: waiting for speaker-pipe")
+        await pilot.press("9")
+        await see(app, pilot, "on the laptop: ssh ", "speaker-pipe | aplay")
+
+    play(workspace, story, config=Config(audio="pipe"), size=(240, 36))
 
 
 @pytest.mark.bench

@@ -152,7 +152,8 @@ class ReviewScreen(Page):
 
     def paint(self) -> None:
         """Show the list, what is new in it, and the last decisions."""
-        self.panel.player.watch()
+        if silence := self.panel.notice_silence():
+            self.desk.note("warn", *silence)
         pile = self.pile
         if pile is None:
             self.set_class(True, "-empty")

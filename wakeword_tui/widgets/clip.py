@@ -29,6 +29,7 @@ class ClipPanel(Mover, Vertical):
     def __init__(self, player: Player, *, id: str | None = None) -> None:  # noqa: A002 -- as Widget
         super().__init__(id=id)
         self.player = player
+        self._silent = ""
         self.clip: Excerpt | None = None
         self._item: QueueItem | None = None
 
@@ -83,6 +84,13 @@ class ClipPanel(Mover, Vertical):
         """Show what a detector made of the clip, or why none did."""
         if self._item is not None and self.clip is not None:
             self.query_one("#scores", Chart).show(told.score_plot(self.clip, self._item, heard))
+
+    def notice_silence(self) -> tuple[str, str] | None:
+        """Notice when nothing is heard any more; why, and what to do about it, once."""
+        self.player.watch()
+        before, self._silent = self._silent, self.player.trouble
+        told = before == self._silent or not self.player.hint
+        return None if told or not self._silent else (f"silent: {self._silent}", self.player.hint)
 
     def follow(self) -> None:
         """Move the playhead."""
