@@ -6,12 +6,12 @@ list is also the order to read them in.
 plain (no torch)   errors section recipe_distill recipe recipe_file events bus runs jobs audio
                    source laptop portaudio pipe sound microphone judge manifest acoustics phonetics
                    sentences espeak_helper espeak synth words prompts take record sitting
-                   queue_file queue_store dataset mined health detector metrics report flips
+                   queue_file queue_store recent dataset mined health detector metrics report flips
                    cohorts compare export_folder trials space study_file study
 torch              device features rooms pitch augment batches ahead models quantize losses
                    optimiser checkpoint teachers distill lessons onnx_graph
 verbs              scorer hard cost evaluate int8 trainer pretrain train agree round_off
-                   export_manifest export preview search finder mine mine_run
+                   export_manifest export preview search finder mine mine_run listen
 """
 
 import importlib.abc

@@ -168,6 +168,78 @@ class Mined(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ListeningBegan(Event):
+    """A detector begins to listen: its wake word, the identity of its checkpoint, its threshold."""
+
+    wakeword: str
+    checkpoint: str
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class Listening(Event):
+    """What was heard since the last of these, at most ten a second; each one counts.
+
+    Times are seconds of audio since the session began. `times_s` and `scores` belong to each other;
+    `level_db` is the RMS, `peak_db` the peak in dBFS, `cpu` the share of one core that the
+    listening takes, `dropped` how many samples came and were never heard; `state`, `line` and
+    `hint` are the source's, `advice` is what to do about the level.
+    """
+
+    at_s: float
+    times_s: list[float]
+    scores: list[float]
+    level_db: float
+    peak_db: float
+    clipped: int
+    cpu: float
+    dropped: int
+    state: str
+    line: str
+    hint: str = ""
+    latency_ms: float | None = None
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WakewordHeard(Event):
+    """A detector fired on live audio: `at_s` is the end of the window that fired.
+
+    `delay_ms` has passed since the last sample of the window came from the source, or more than
+    that: samples that came together count as if they had come right after those before. `after_ms`
+    has passed since the end of the word, None where no word stands out of the window or it goes on.
+    """
+
+    at_s: float
+    score: float
+    delay_ms: float
+    after_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WakewordJudged(Event):
+    """What the judge says of the detection at `at_s`; where it cannot, `error` says why."""
+
+    at_s: float
+    accepted: bool = False
+    score: float = 0.0
+    threshold: float = 0.0
+    model: str = ""
+    took_ms: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listened(Event):
+    """A session of listening is over: seconds of audio, and what came of them."""
+
+    seconds: float
+    detections: int
+    dropped: int
+    cpu: float
+
+
+@dataclass(frozen=True, slots=True)
 class QueueTaken(Event):
     """What a run took from the queue to train on."""
 

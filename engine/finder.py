@@ -19,8 +19,9 @@ from engine.audio import SAMPLE_RATE
 from engine.checkpoint import Checkpoint, load, sha256
 from engine.detector import Detection, Detector
 from engine.errors import CheckpointError
+from engine.export_folder import export_at, read
 from engine.recipe import DetectorSettings, Recipe
-from engine.scorer import Scorer, scorer_of
+from engine.scorer import Scorer, checkpoint_of, scorer_of
 
 MINED_FAH = 20.0
 LOWER_LOGITS = 1.0
@@ -46,12 +47,28 @@ class Finder:
 
     @classmethod
     def of(cls, path: Path) -> "Finder":
-        """The finder of a checkpoint. Raises CheckpointError."""
+        """The finder of a checkpoint or of an export. Raises CheckpointError."""
+        if path.is_dir() or path.suffix == ".onnx":
+            return cls._of_export(path)
         checkpoint = load(path)
         return cls(
             path.absolute(),
             checkpoint.origin or sha256(path),
             _fastest(path, checkpoint),
+            checkpoint.settings(),
+            checkpoint.threshold().threshold,
+            lower_threshold(checkpoint),
+        )
+
+    @classmethod
+    def _of_export(cls, path: Path) -> "Finder":
+        """An export is known by the checkpoint that it was made of, if it tells."""
+        scorer, folder = scorer_of(path), export_at(path)
+        checkpoint = checkpoint_of(folder or path.parent)
+        return cls(
+            path.absolute(),
+            read(folder)["run"]["checkpoint_sha256"] if folder else "",
+            scorer,
             checkpoint.settings(),
             checkpoint.threshold().threshold,
             lower_threshold(checkpoint),

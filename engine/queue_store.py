@@ -130,14 +130,14 @@ class QueueStore:
     def __init__(self, path: Path) -> None:
         self._file = QueueFile(path)
 
-    def add(self, finds: Sequence[Find]) -> int:
-        """Add finds in one transaction, and give how many are new.
+    def add(self, finds: Sequence[Find], note: str = "") -> int:
+        """Add finds in one transaction, and give how many are new; those get the note.
 
         Within a second of an item of the same recording a find is that item, whatever has been
         decided about it; the higher score stays.
         """
         with self._file.writing() as sql:
-            return self._add(sql, finds)
+            return self._add(sql, finds, note)
 
     def decide(self, ids: Sequence[int], decision: Decision) -> None:
         """Decide about items, as one step that can be undone."""
@@ -289,7 +289,7 @@ class QueueStore:
                 f"UPDATE items SET {assignment} WHERE id = ?", [(*values, number) for number in ids]
             )
 
-    def _add(self, sql: Sql, finds: Sequence[Find]) -> int:
+    def _add(self, sql: Sql, finds: Sequence[Find], note: str = "") -> int:
         new = 0
         for find in finds:
             near = sql.execute(
@@ -298,9 +298,9 @@ class QueueStore:
                 (find.content, find.time_s - APART_S, find.time_s + APART_S, find.time_s),
             ).fetchone()
             if near is None:
-                marks = ", ".join("?" * (len(fields(Find)) + 1))
-                query = f"INSERT INTO items ({_FIND}, found_at) VALUES ({marks})"
-                sql.execute(query, (str(find.path), *_values(find)[1:], time.time()))
+                marks = ", ".join("?" * (len(fields(Find)) + 2))
+                query = f"INSERT INTO items ({_FIND}, note, found_at) VALUES ({marks})"
+                sql.execute(query, (str(find.path), *_values(find)[1:], note, time.time()))
                 new += 1
             else:
                 sql.execute(

@@ -7,6 +7,7 @@ workspace/
   studies/                name.toml, name.db: what a search has tried
   cache/<sha256>/         packed clips
   queue.db                finds to decide on (queue_store)
+  live/                   what a person kept of live audio
 """
 
 import contextlib

@@ -19,9 +19,9 @@ PLAIN = [
     "errors", "section", "recipe_distill", "recipe", "recipe_file", "events", "bus", "runs",
     "jobs", "audio", "source", "laptop", "portaudio", "pipe", "sound", "microphone", "judge",
     "manifest", "acoustics", "phonetics", "sentences", "espeak_helper", "espeak", "synth", "words",
-    "prompts", "take", "record", "sitting", "queue_file", "queue_store", "dataset", "mined",
-    "health", "detector", "metrics", "report", "flips", "cohorts", "compare", "export_folder",
-    "trials", "space", "study_file", "study",
+    "prompts", "take", "record", "sitting", "queue_file", "queue_store", "recent", "dataset",
+    "mined", "health", "detector", "metrics", "report", "flips", "cohorts", "compare",
+    "export_folder", "trials", "space", "study_file", "study",
 ]  # fmt: skip
 TORCH = [
     "device", "features", "rooms", "pitch", "augment", "batches", "ahead", "models", "quantize",
@@ -45,6 +45,7 @@ VERBS = [
     "finder",
     "mine",
     "mine_run",
+    "listen",
 ]
 ORDER = [*PLAIN, *TORCH, *VERBS]
 

@@ -31,6 +31,7 @@ examples:
   wakeword-tui search recipes/search.toml        find the trade-off of misses and latency
   wakeword-tui mine radio.mp3                    queue what a detector wrongly fires on
   wakeword-tui export 3                          a folder that detects by itself
+  wakeword-tui listen 3                          say when run 3 fires on live audio
   wakeword-tui COMMAND --help                    more about one command
 """
 
@@ -45,6 +46,7 @@ def families(argv: Sequence[str]) -> Iterable[ModuleType]:
         demo,
         evaluate,
         export,
+        listen,
         machine,
         mine,
         recipes,
@@ -54,7 +56,7 @@ def families(argv: Sequence[str]) -> Iterable[ModuleType]:
         train,
     )
 
-    lasting = demo, data, record, train, search, evaluate, compare, mine, export
+    lasting = demo, data, record, train, search, evaluate, compare, mine, export, listen
     return *lasting, pipes, recipes, runs, machine
 
 

@@ -185,7 +185,8 @@ class WakewordApp(App[int]):
             self._ended(self.desk.live)
         if self.desk.health is not None and not self.desk.health.drain():
             self._looked_over(self.desk.health)
-        for told in (*self.desk.miner.drain(), *self.desk.exporter.drain()):
+        desk = self.desk
+        for told in (*desk.miner.drain(), *desk.exporter.drain(), *desk.listener.drain()):
             self.notify(told, timeout=8, markup=False)
         if not backed_up(self):
             self._paint()

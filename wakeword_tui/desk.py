@@ -14,6 +14,7 @@ from engine.recipe import Data, Recipe
 from engine.runs import Run, Workspace
 from wakeword_tui.draft import Draft
 from wakeword_tui.exporting import Exporter
+from wakeword_tui.listening import Listener
 from wakeword_tui.meter import Meter
 from wakeword_tui.mining import Miner
 from wakeword_tui.numbers import brief, duration, percent
@@ -48,6 +49,7 @@ class Desk:
         self.timing: Live | None = None
         self.timed: tuple[Recipe, Pace] | None = None
         self.miner = Miner(self.jobs, lambda: self.queue)
+        self.listener = Listener(self.jobs, lambda: self.queue, audio)
         self.studies = Studies(workspace)
         self.exporter = Exporter(self.jobs)
         self.meter = Meter()
@@ -141,8 +143,9 @@ class Desk:
 
     def entries(self) -> list[Entry]:
         """The log of the run in front and the notes of the app, oldest first."""
-        mined = self.miner.live.store.entries if self.miner.live is not None else ()
-        return sorted([*self.store.entries, *mined, *self.notes], key=lambda entry: entry.time_s)
+        beside = (self.miner.live, self.listener.hearing)
+        others = [entry for live in beside if live is not None for entry in live.store.entries]
+        return sorted([*self.store.entries, *others, *self.notes], key=lambda entry: entry.time_s)
 
     def training(self) -> Job | None:
         """The job that holds the GPU, if there is one."""
@@ -175,6 +178,7 @@ class Desk:
         """What is done in the background, in parts of the top bar."""
         exporting = self.exporter.status()
         parts = [Content.assemble(("● ", "$now"), exporting)] if exporting else []
+        parts += [Content.assemble(("● ", "$now"), "live")] if self.listener.job else []
         return [*parts, *self._mining()]
 
     def _mining(self) -> list[Content]:

@@ -17,6 +17,7 @@ from engine.events import (
     JobFailed,
     JobFinished,
     JobStarted,
+    Listened,
     Mined,
     Mining,
     PhaseChanged,
@@ -28,6 +29,7 @@ from engine.events import (
     TrialFinished,
     TrialStarted,
     Validated,
+    WakewordHeard,
     Warned,
     WordsLearned,
 )
@@ -196,6 +198,15 @@ class Store:
     def _(self, event: Mined) -> None:
         self.mined.append(event)
         self._note("info", "mine", f"{event.path}: {event.hours:.2f} h, {event.found} found")
+
+    @_take.register
+    def _(self, event: WakewordHeard) -> None:
+        self._note("info", "live", f"heard at {duration(event.at_s)}, score {event.score:.3f}")
+
+    @_take.register
+    def _(self, event: Listened) -> None:
+        dropped = f", {event.dropped} samples dropped" if event.dropped else ""
+        self._note("info", "live", f"{event.detections} in {duration(event.seconds)}{dropped}")
 
     @_take.register
     def _(self, event: ExportWritten) -> None:

@@ -46,9 +46,10 @@ FINDERS: dict[FoundBy, str] = {
 EMPTY: tuple[Line, ...] = (
     ("Nothing to review yet.", "bold"),
     "",
-    "False alarms get here in three ways:",
+    "False alarms get here in four ways:",
     "8  Bench: m mines the alarms of a run",
     "4  Mine: a adds a long recording",
+    "6  Live: f says that one was false",
     "or, recorded elsewhere:",
     "   wakeword-tui mine --import DIR",
 )
@@ -154,6 +155,7 @@ def score_plot(clip: Excerpt, item: QueueItem, heard: ScoreCurve | str) -> Plot:
     shown = (heard.times_s >= x.low) & (heard.times_s <= x.high)
     scores = Series(heard.by, heard.times_s[shown], heard.scores[shown])
     level = Series(f"{heard.threshold:.3f}", [x.low, x.high], [heard.threshold] * 2)
-    fired = Series("fired", [item.find.time_s], [np.clip(item.find.score, 0, 1)], mark="◆")
+    word = "fired" if item.find.score >= item.find.threshold else "highest"
+    fired = Series(word, [item.find.time_s], [np.clip(item.find.score, 0, 1)], mark="◆")
     known = (scores, True), (level, heard.threshold > 0), (fired, bool(item.find.checkpoint))
     return Plot([series for series, shown in known if shown], x, y)

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from engine.cost import Cost
     from engine.export_folder import Kind
     from engine.health import Health
+    from engine.listen import Verify
     from engine.preview import Audio, Pace
     from engine.queue_store import QueueItem
     from engine.scorer import Scorer
     from wakeword_tui.clips import Excerpt, ScoreCurve
+    from wakeword_tui.listening import Hearing
 
 
 @dataclass(slots=True)
@@ -202,6 +204,25 @@ def mine_run(jobs: Jobs, run: Run) -> Live:
         mine_split(run.best, "train", jobs.workspace, emit=emit, control=control)
 
     return Live(jobs.start("mine", verb, lane="background"), Store())
+
+
+def listen_live(
+    jobs: Jobs, source: str, name: str, model: Path, verify: "Verify | None"
+) -> "Hearing":
+    """Listen to a source with a model, in the background."""
+    from engine.recent import Recent
+    from wakeword_tui.listening import Hearing
+
+    recent = Recent()
+
+    def verb(emit: Emit, control: Control) -> None:
+        from engine.listen import listen
+        from engine.microphone import open_source
+
+        listen(open_source(source), model, verify=verify, recent=recent, emit=emit, control=control)
+
+    job = jobs.start("listen", verb, lane="background")
+    return Hearing(job, Store(), model=name, recent=recent)
 
 
 def export_run(jobs: Jobs, run: Run, kind: "Kind", out: Path | None) -> Live:

@@ -169,9 +169,14 @@ def _checkpoint(home: Workspace, reference: str | None) -> Path:
     """The checkpoint that is named, or that of the newest run that has one."""
     if reference is not None:
         return find_checkpoint(home, reference)[0]
+    return newest_checkpoint(home)
+
+
+def newest_checkpoint(home: Workspace) -> Path:
+    """The checkpoint of the newest run that has one; says which. Raises DataError."""
     trained = [run for run in home.runs() if run.best.exists()]
     if not trained:
-        raise DataError(f"no detector in {home.root}", "train one, or name it with --run")
+        raise DataError(f"no detector in {home.root}", "train one, or name it")
     note(f"with {trained[-1].name}")
     return trained[-1].best
 

@@ -43,8 +43,9 @@ def perform(
     verb: Callable[[Emit, Control], Result],
     log: EventLog | None = None,
     lane: Lane = "gpu",
+    tell: "type[Teller] | None" = None,
 ) -> Result:
-    """Run a verb in a thread of its own, tell how it goes, and return what it returns.
+    """Run a verb in a thread of its own, `tell` how it goes, and return what it returns.
 
     Raises what the verb raised, Interrupted after SIGINT, SIGTERM or SIGHUP, and BusyError.
     """
@@ -53,7 +54,7 @@ def perform(
         job = Jobs(workspace).start(
             name, lambda emit, control: results.append(verb(emit, control)), log, lane
         )
-        _watch(job, received)
+        _watch(job, received, (tell or Teller)(sys.stderr, live=sys.stderr.isatty()))
     if job.error is not None:
         raise job.error
     if not results:
@@ -61,9 +62,8 @@ def perform(
     return results[0]
 
 
-def _watch(job: Job, received: list[int]) -> None:
+def _watch(job: Job, received: list[int], teller: "Teller") -> None:
     """Tell what a job does until it has ended; stop it once a signal came."""
-    teller = Teller(sys.stderr, live=sys.stderr.isatty())
     while job.thread.is_alive():
         teller.tell(job.bus.drain())
         if received and not job.control.stopping:

@@ -25,6 +25,7 @@ TABS = (
     ("3", "Search"),
     ("4", "Mine"),
     ("5", "Review"),
+    ("6", "Live"),
     ("8", "Bench"),
     ("9", "Log"),
 )

@@ -1,0 +1,319 @@
+"""Live: a real detector hears a real recording, and what a person keeps of it gets to Review."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_listen import SOUND, word
+from textual.pilot import Pilot
+from tiny import Trained
+
+from engine import audio
+from engine.events import WakewordHeard, WakewordJudged
+from engine.judge import Verdict
+from engine.queue_store import QueueItem, QueueStore
+from engine.recent import MISSED
+from engine.runs import Workspace
+from tests.tui.play import LARGE, SMALL, play, same_as_file, screen, see
+from tests.tui.reviewing import until
+from wakeword_tui.app import WakewordApp
+from wakeword_tui.config import Config
+from wakeword_tui.listening import Fired, Hearing
+from wakeword_tui.screens.live import fired_line, level_line, verdict
+from wakeword_tui.widgets.menu import Menu
+
+SCREENS = Path(__file__).parent / "screens"
+SIZES = pytest.mark.parametrize("size", [SMALL, LARGE])
+Size = tuple[int, int]
+
+
+@pytest.fixture
+def home(tmp_path: Path, tiny_run: Trained, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A workspace with a run that can listen."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMUX", "yes")
+    workspace = Workspace(tmp_path / "workspace")
+    shutil.copytree(tiny_run.run.path, workspace.root / "runs" / "001-tiny")
+    return workspace
+
+
+@pytest.fixture
+def talk(tmp_path: Path) -> Config:
+    """A word after 2 s, then the others: some twenty seconds of sound."""
+    audio.write(tmp_path / "talk.wav", SOUND)
+    return Config(audio=str(tmp_path / "talk.wav"))
+
+
+@pytest.fixture
+def queue(home: Workspace) -> Iterator[QueueStore]:
+    store = QueueStore(home.queue)
+    yield store
+    store.close()
+
+
+async def heard(app: WakewordApp, pilot: "Pilot[int]", times: int = 1) -> Hearing:
+    """Begin to listen, and wait until it has fired so often."""
+    await pilot.press("6")
+    await see(app, pilot, "s starts to listen")
+    await pilot.press("s")
+    await see(app, pilot, "listening for beep", within_s=60)
+    hearing = app.desk.listener.hearing
+    assert hearing is not None
+    await until(pilot, lambda: len(fired_rows(app)) >= times, within_s=60)
+    return hearing
+
+
+def fired_rows(app: WakewordApp) -> list[str]:
+    return app.screen.query_one("#fired", Menu).text.splitlines()
+
+
+async def kept(queue: QueueStore, pilot: "Pilot[int]") -> QueueItem:
+    """Wait until an item is in the queue, and give it."""
+    await until(pilot, lambda: queue.ids())
+    (item,) = queue.items(queue.ids())
+    return item
+
+
+@SIZES
+def test_an_empty_screen_says_what_to_press(home: Workspace, size: Size) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("6")
+        await see(app, pilot, "Nobody listens.", "s  start to listen", "6 Live", "001-tiny")
+        same_as_file(screen(app), SCREENS / f"live-empty-{size[0]}x{size[1]}.txt")
+
+    play(home, story, size)
+
+
+def test_without_a_detector_it_says_to_train_one(tmp_path: Path, home: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("6")
+        await see(app, pilot, "There is no detector yet.", "2  go to Train")
+        await pilot.press("s")
+        await see(app, pilot, "there is no detector to listen with")
+        await pilot.press("d")
+        await see(app, pilot, "no run has a checkpoint yet")
+
+    play(Workspace(tmp_path / "nothing"), story)
+
+
+@SIZES
+def test_s_listens_and_stops(home: Workspace, talk: Config, size: Size) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await heard(app, pilot)
+        await see(app, pilot, "rms ", "peak ", "threshold 0.318", "◆ fired", "● live", "nothing")
+        await see(app, pilot, "sound, last 10 s")
+        await pilot.press("s")
+        await see(app, pilot, "listened: ", " in ", "s starts to listen")
+        assert "● live" not in screen(app)
+        await pilot.press("9")
+        await see(app, pilot, "heard at")
+
+    play(home, story, size, config=talk)
+
+
+def test_it_goes_on_behind_another_screen_and_ends_with_the_recording(
+    home: Workspace, tmp_path: Path
+) -> None:
+    audio.write(tmp_path / "short.wav", SOUND[: 16000 * 5])
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await heard(app, pilot)
+        await pilot.press("1")
+        await see(app, pilot, "listened: 1 detection in 5s", within_s=20)
+
+    play(home, story, config=Config(audio=str(tmp_path / "short.wav")))
+
+
+@SIZES
+def test_f_takes_a_false_alarm_to_review_with_its_sound(
+    home: Workspace, talk: Config, queue: QueueStore, size: Size
+) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        hearing = await heard(app, pilot)
+        fired = hearing.fired[-1]
+        await until(pilot, lambda: hearing.recent.heard_s > fired.heard.at_s + 2)
+        await pilot.press("G", "f")
+        await see(app, pilot, "1 false", "in the queue")
+        await pilot.press("f")
+        await see(app, pilot, "in the queue already")
+        item = await kept(queue, pilot)
+        assert (item.find.found_by, item.decision, item.note) == ("live", "pending", "")
+        await pilot.press("s", "5")
+        await see(app, pilot, "by listening", "threshold 0.318", "◆ fired", "vol 100 %")
+
+    play(home, story, size, config=talk)
+    (item,) = queue.items(queue.ids())
+    find = item.find
+    assert find.group == f"user:{find.content}"
+    assert find.threshold < find.score
+    assert find.start_s < find.time_s < find.end_s
+    sound = audio.stretch(find.path, find.start_s, find.end_s)
+    beep = word(0)[: 16000 * 8 // 10]
+    assert np.abs(np.correlate(sound, beep, "valid")).max() > 0.9 * np.dot(beep, beep)
+
+
+@SIZES
+def test_m_takes_the_last_three_seconds_to_review_as_a_miss(
+    home: Workspace, talk: Config, queue: QueueStore, size: Size
+) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        hearing = await heard(app, pilot)
+        await pilot.press("m")
+        await see(app, pilot, "the last 3 s: in the queue")
+        hearing.missed_s = hearing.recent.heard_s  # a second press, at once
+        await pilot.press("m")
+        await see(app, pilot, "in the queue already")
+        await pilot.press("s", "5")
+        await see(app, pilot, "by listening", f"note {MISSED}", "vol 100 %")
+        await pilot.press("w")
+        await until(pilot, lambda: queue.counts()["wakeword"])
+
+    play(home, story, size, config=talk)
+    (item,) = queue.decided("wakeword")
+    assert (item.find.found_by, item.note) == ("live", MISSED)
+    assert item.find.end_s - item.find.start_s == pytest.approx(3.0)
+
+
+def test_nothing_is_kept_that_was_not_asked_for(home: Workspace, talk: Config) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await heard(app, pilot)
+        await pilot.press("s")
+        await see(app, pilot, "listened:")
+
+    play(home, story, config=talk)
+    assert sorted(path.name for path in home.root.iterdir()) == ["runs"]
+
+
+def test_before_anything_is_heard_there_is_nothing_to_keep(home: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("6", "f")
+        await see(app, pilot, "nothing has fired yet")
+        await pilot.press("m")
+        await see(app, pilot, "nothing was heard yet")
+
+    play(home, story)
+
+
+@SIZES
+def test_o_chooses_the_sound(home: Workspace, talk: Config, size: Size) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("6")
+        await see(app, pilot, "Nobody listens.")
+        await pilot.press("o", *["backspace"] * 4, *"none", "enter")
+        await see(app, pilot, "input  none")
+        await pilot.press("s")
+        await see(app, pilot, "✗ no sound was asked for", within_s=60)
+
+    play(home, story, size)
+
+
+def test_d_chooses_the_detector_and_takes_hold_at_the_next_start(
+    home: Workspace, talk: Config, tiny_run: Trained
+) -> None:
+    shutil.copytree(tiny_run.run.path, home.root / "runs" / "002-other")
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        assert (await heard(app, pilot)).model == "002-other"
+        await pilot.press("d")
+        await see(app, pilot, "listen with")
+        await pilot.press("j", "enter")
+        await see(app, pilot, "from the next start on")
+        await pilot.press("s")
+        await see(app, pilot, "listened:")
+        await pilot.press("s")
+        await see(app, pilot, "with          001-tiny", within_s=30)
+
+    play(home, story, config=talk)
+
+
+def test_the_cursor_follows_the_newest_until_it_is_moved(home: Workspace, talk: Config) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await heard(app, pilot, times=2)
+        menu = app.screen.query_one("#fired", Menu)
+        assert menu.highlighted == 0
+        await pilot.press("j")
+        below, before = menu.current, len(fired_rows(app))
+        await until(pilot, lambda: len(fired_rows(app)) > before, within_s=20)
+        assert menu.current == below
+        assert menu.highlighted
+        await pilot.press("g")
+        before = len(fired_rows(app))
+        await until(pilot, lambda: len(fired_rows(app)) > before, within_s=20)
+        assert menu.highlighted == 0
+
+    play(home, story, config=talk)
+
+
+def test_n_opens_the_recording(home: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("6", "n")
+        await see(app, pilot, "record your own clips")
+        await pilot.press("escape")
+        await see(app, pilot, "Nobody listens.")
+
+    play(home, story)
+
+
+@pytest.mark.parametrize("size", [(59, 20), (50, 14), (40, 10)])
+def test_where_there_is_no_room_one_panel_is_shown(
+    home: Workspace, talk: Config, size: Size
+) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("6", "s")
+        await until(pilot, lambda: not app.screen.has_class("-empty"), within_s=60)
+        shown = set()
+        for _ in range(6):
+            await pilot.press("tab")
+            await pilot.pause()
+            shown.add(app.screen.maximized.id if app.screen.maximized else "")
+        assert {"input", "scores", "fired", "session"} <= shown
+
+    play(home, story, size, config=talk)
+
+
+def test_a_judge_is_heard(home: Workspace, talk: Config) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        said = Verdict(accepted=False, score=0.12, threshold=0.5, model="conformer", took_ms=3.0)
+        app.desk.listener.verify = lambda sound: said
+        await heard(app, pilot)
+        await see(app, pilot, "0.12")
+
+    play(home, story, LARGE, config=talk)
+
+
+def test_a_lost_source_says_what_to_do(home: Workspace, silent: None, tmp_path: Path) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("6", "s")
+        await see(app, pilot, "PortAudio is not installed", "apt-get install", within_s=60)
+
+    play(home, story, LARGE, config=Config(audio="microphone"))
+
+
+# What is shown, without the app.
+
+
+def test_the_level_stands_as_a_bar_with_the_peak_in_it() -> None:
+    """40 cells: 13 and 13 for the numbers, 14 for the bar; -30 dB is half of it, -6 dB 90 %."""
+    assert level_line(-30.0, -6.0, 40).plain == "rms  -30 dB ███████━━━━━▌━ peak   -6 dB"
+
+
+def test_a_verdict_is_the_persons_then_the_judges() -> None:
+    fired = Fired(0.0, WakewordHeard(2.0, 0.9, 30.0))
+    assert verdict(fired) == (("·", "$dim"), "")
+    fired.judged = WakewordJudged(2.0, accepted=True, score=0.97)
+    assert verdict(fired) == (("✓", "$success"), "0.97")
+    fired.judged = WakewordJudged(2.0, error="gone")
+    assert verdict(fired) == (("!", "$warning"), "unjudged")
+    fired.kept = True
+    assert verdict(fired) == (("✗", "$error"), "false")
+
+
+def test_the_delay_is_of_the_word_where_it_is_known() -> None:
+    clock = time.strftime("%H:%M:%S", time.localtime(0))
+    line = fired_line(Fired(0.0, WakewordHeard(2.0, 0.9, 30.0, 512.0)), 34)
+    assert line.plain == f"· {clock} 0.900   512 ms "
+    line = fired_line(Fired(0.0, WakewordHeard(2.0, 0.9, 30.0)), 24)
+    assert line.plain == f"· {clock} 0.900 "
