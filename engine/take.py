@@ -19,6 +19,7 @@ from engine.words import (
     SHORTEST_S,
     SILENCE_DB,
     SILENT,
+    SILENT_DB,
     UNUSABLE,
     Facts,
     Int16,
@@ -37,6 +38,9 @@ LONGEST_TAKE_S = 8.0
 LOOK_EVERY_S = 0.1
 FALL_DB_PER_S = 40.0
 """How fast the level falls, so that it can be read."""
+
+AUDIBLE = 10 ** (SILENT_DB / 20)
+"""What is quieter ends no take: in a quiet room any rustle stands out."""
 
 LOST = "sound was lost"
 ADVICE = {
@@ -155,8 +159,13 @@ class Recorder:
         """Whether a word was said and then nothing for a while, or it is taking too long."""
         if self.seconds >= LONGEST_TAKE_S:
             return True
-        start_s, end_s = phrase(to_int16(self._joined())) or (0.0, 0.0)
-        return end_s - start_s >= SHORTEST_S and end_s <= self.seconds - CLICK_S - PAUSE_S
+        heard = self._joined()
+        start_s, end_s = phrase(to_int16(heard)) or (0.0, 0.0)
+        peak = np.abs(heard[round(start_s * SAMPLE_RATE) : round(end_s * SAMPLE_RATE)]).max(
+            initial=0
+        )
+        said = end_s - start_s >= SHORTEST_S and peak >= AUDIBLE
+        return bool(said and end_s <= self.seconds - CLICK_S - PAUSE_S)
 
     def _measure(self, block: Waveform, wait_s: float) -> None:
         peak = float(np.abs(block).max(initial=0.0))

@@ -74,6 +74,16 @@ def test_a_take_with_no_word_ends_after_8_s() -> None:
     assert recorder.take.seconds == pytest.approx(LONGEST_TAKE_S - 0.1)
 
 
+def test_a_rustle_in_a_quiet_room_ends_no_take() -> None:
+    """The rustle peaks below -50 dBFS; the word after it ends the take, and is what is kept."""
+    rustle = 0.02 * said((0.5, 0), (0.3, 0.02), (1.2, 0))
+    word = said((0.0, 0), (0.6, 0.1))
+    recorder = taken(np.concatenate([rustle, word, 0.02 * said((2.0, 0), seed=9)]), [320])
+    assert recorder.take is not None
+    assert recorder.take.facts.doubt == ""
+    assert recorder.take.facts.end_s - recorder.take.facts.start_s == pytest.approx(0.6, abs=0.1)
+
+
 def test_a_take_that_is_stopped_at_once_has_no_word() -> None:
     assert not cut(hiss(0.4, 3, 0.001)).usable
 

@@ -54,10 +54,20 @@ def finished_lines(booth: Booth) -> list[str]:
 
 
 def next_step(booth: Booth) -> str:
-    """What to do after a sitting."""
-    manifest, label = booth.keeper.manifest, booth.sitting.label
-    place = shown(manifest.parent if manifest.name == "manifest.csv" else manifest)
-    return f"wakeword-tui data check {shlex.quote(place)} --wakeword {shlex.quote(label)}"
+    """What looks the takes over, as a command."""
+    label = booth.sitting.label
+    return f"wakeword-tui data check {shlex.quote(_place(booth))} --wakeword {shlex.quote(label)}"
+
+
+def after_line(booth: Booth) -> str:
+    """What to do after a sitting, in words."""
+    return f"next: {next_step(booth)}; then train with data.manifest={_place(booth)}"
+
+
+def _place(booth: Booth) -> str:
+    """The data folder, or the manifest of another name."""
+    manifest = booth.keeper.manifest
+    return shown(manifest.parent if manifest.name == "manifest.csv" else manifest)
 
 
 def shown(path: Path) -> str:

@@ -241,7 +241,7 @@ def test_a_folder_that_cannot_be_used_is_asked_for_again(
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         app.desk.draft.set("data.wakeword", "nora")
         app.action_record()
-        await see(app, pilot, "record your own clips")
+        await see(app, pilot, "record your own clips", "who speaks?")
         await pilot.press(*"anna", "down", "down", "down", *"clips", "enter")
         await see(app, pilot, "no column `group`", "anna")
         await pilot.press("escape")

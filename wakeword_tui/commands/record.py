@@ -84,7 +84,7 @@ def run_record(args: argparse.Namespace) -> int:
             player.close()
             note(recording.kept_line(booth))
             if booth.kept:
-                note(f"next: {recording.next_step(booth)}")
+                note(recording.after_line(booth))
     return 0
 
 

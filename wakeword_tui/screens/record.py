@@ -18,7 +18,7 @@ from engine.sitting import Booth, Sitting
 from engine.source import Source
 from engine.take import Take
 from wakeword_tui import prompted
-from wakeword_tui.recording import finished_lines, measured, next_step, proposed
+from wakeword_tui.recording import after_line, finished_lines, measured, next_step, proposed
 from wakeword_tui.screens.fields import Field, Fields, Texts
 from wakeword_tui.screens.page import Page
 from wakeword_tui.widgets.panels import Lines
@@ -48,6 +48,16 @@ class RecordScreen(Page):
         key("escape", "leave", "Back", "leave"),
     ]
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.booth: Booth | None = None
+        self._source: Source | None = None
+        self._shown: Take | None = None
+        self._kept = ""
+        """What the take that is shown was kept as."""
+        self._stage = ""
+        self._busy = "who speaks?"
+
     def body(self) -> Iterable[Widget]:
         """What to say on top, what was heard below."""
         yield Lines("read aloud", id="prompt")
@@ -59,13 +69,6 @@ class RecordScreen(Page):
 
     def on_mount(self) -> None:
         """Ask who speaks, and what."""
-        self.booth: Booth | None = None
-        self._source: Source | None = None
-        self._shown: Take | None = None
-        self._kept = ""
-        """What the take that is shown was kept as."""
-        self._stage = ""
-        self._busy = "who speaks?"
         self.desk.player.start()
         self.set_interval(HEAR_S, self._hear)
         self._ask()
@@ -254,7 +257,7 @@ class RecordScreen(Page):
             path = await asyncio.to_thread(booth.keep)
             self._kept = f"kept as {path.name}"
         if booth.stage == "done":
-            self.notify(f"next: {next_step(booth)}", timeout=20, markup=False)
+            self.notify(after_line(booth), timeout=20, markup=False)
         self.repaint()
 
     def action_skip(self) -> None:
@@ -287,7 +290,7 @@ class RecordScreen(Page):
             self.repaint()
         else:
             if booth is not None and booth.kept:
-                self.notify(f"next: {next_step(booth)}", timeout=20, markup=False)
+                self.notify(after_line(booth), timeout=20, markup=False)
             self.dismiss()
 
 
