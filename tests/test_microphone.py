@@ -171,7 +171,7 @@ def test_without_a_device_the_pipe_is_waited_for(tmp_path: Path) -> None:
         source.start()
         while source.health.line == "looking for a microphone":
             time.sleep(0.01)
-        print(source.health.line, source.health.hint, sep="|")
+        print(source.health.line, source.health.hint, sep="\\n")
         source.close()
     """
     done = subprocess.run(
@@ -179,8 +179,9 @@ def test_without_a_device_the_pipe_is_waited_for(tmp_path: Path) -> None:
         env={"PULSE_SERVER": f"unix:{tmp_path}/none", "HOME": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    line, hint = done.stdout.strip().split("|")
-    assert line == "there is no microphone; waiting for mic-pipe"
+    line, hint = done.stdout.splitlines()
+    no_microphone = f"there is no microphone at PULSE_SERVER=unix:{tmp_path}/none"
+    assert line == f"{no_microphone}; waiting for mic-pipe"
     assert hint.startswith("on the laptop: arecord -q -f S16_LE -r 16000 -c 1 -t raw | ssh ")
     assert hint.endswith("wakeword-tui mic-pipe")
 
