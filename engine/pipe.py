@@ -21,7 +21,7 @@ import numpy as np
 from engine import audio, laptop
 from engine.audio import SAMPLE_RATE, Waveform
 from engine.errors import DeviceError
-from engine.source import BLOCK_S, Ring, SourceHealth, State
+from engine.source import BLOCK_S, Ring, SourceHealth
 
 SILENT_S, STALLED_S = 1.0, 3.0
 AGAIN_S = 3.0
@@ -94,7 +94,8 @@ class PipeSource:
         self._peer: socket.socket | None = None
         self._heard_s = self._began_s = 0.0
         self._count = 0
-        self._met, self._trouble = False, DeviceError("")
+        self._met = False
+        self._trouble: DeviceError | None = None
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._keep_open, name="pipe", daemon=True)
 
@@ -128,13 +129,14 @@ class PipeSource:
 
     def _alone(self) -> SourceHealth:
         """Without a peer: what to type on the laptop, or why none can come in."""
-        state: State = "lost" if self._met or self._trouble.message else "connecting"
-        if self._trouble.message:
-            hint, line = self._trouble.hint, self._trouble.message
-        else:
-            hint = f"on the laptop: {laptop.command('mic')}"
-            line = "mic-pipe has gone; it is waited for" if self._met else "waiting for mic-pipe"
-        return SourceHealth(state, self._why * (not self._met) + line, hint, self._ring.dropped)
+        if self._trouble is not None:
+            error = self._trouble
+            return SourceHealth("lost", error.message, error.hint, self._ring.dropped)
+        hint, line = f"on the laptop: {laptop.command('mic')}", f"{self._why}waiting for mic-pipe"
+        if not self._met:
+            return SourceHealth("connecting", line, hint, self._ring.dropped)
+        line = "mic-pipe has gone; it is waited for"
+        return SourceHealth("lost", line, hint, self._ring.dropped)
 
     def _fed(self) -> SourceHealth:
         """With a peer: what it sends, unless there are too many samples, or too few, for 16 kHz."""
@@ -150,7 +152,7 @@ class PipeSource:
         while not self._closing.is_set():
             try:
                 with contextlib.closing(Door("mic")) as door:
-                    self._trouble = DeviceError("")
+                    self._trouble = None
                     self._serve(door)
             except DeviceError as error:
                 self._trouble = error

@@ -82,12 +82,12 @@ class Stream:
             try:
                 self._stream = make(**options)
             except (sounddevice.PortAudioError, ValueError) as error:
-                raise DeviceError(_reason(error)) from error
+                raise DeviceError(_reason(error), _way_out(kind)) from error
             try:
                 self._stream.start()
             except sounddevice.PortAudioError as error:
                 self._stream.close()
-                raise DeviceError(_reason(error)) from error
+                raise DeviceError(_reason(error), _way_out(kind)) from error
             _open.add(self)
 
     @property
