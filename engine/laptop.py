@@ -22,7 +22,7 @@ from engine.errors import DeviceError
 
 Way = Literal["mic", "speaker"]
 Tell = Callable[[str], None]
-RAW = "-q -f S16_LE -r 16000 -c 1 -t raw"
+RAW = "-f S16_LE -r 16000 -c 1 -t raw"
 AGAIN_S = 1.0
 MOST = 4096  # bytes at once: an eighth of a second
 START = "start the app, or `wakeword-tui listen`, with --audio pipe"
@@ -31,7 +31,8 @@ START = "start the app, or `wakeword-tui listen`, with --audio pipe"
 def command(way: Way) -> str:
     """What to type on a Linux laptop; docs/audio-over-ssh.md has it for others."""
     there = f"ssh {_address()} {_program()} {way}-pipe"
-    return f"arecord {RAW} | {there}" if way == "mic" else f"{there} | aplay {RAW}"
+    soon = "-B 200000"  # what it holds ready, in microseconds: heard that much later
+    return f"arecord -q {RAW} | {there}" if way == "mic" else f"{there} | aplay -q {soon} {RAW}"
 
 
 def _address() -> str:

@@ -132,14 +132,14 @@ class MicrophoneSource:
                 self._health = SourceHealth("open", line, latency_ms=latency_ms)
 
     def _opened(self, device: dict[str, Any]) -> portaudio.Stream:
-        """A stream at our rate, or at the device's; mono, or with the channels it insists on."""
-        own = round(device["default_samplerate"]), int(device["max_input_channels"])
-        for rate, channels in ((SAMPLE_RATE, 1), (own[0], 1)):
+        """A stream at our rate, or the device's; mono, or with the channels it insists on."""
+        rate, refused = round(device["default_samplerate"]), DeviceError("")
+        for way in ((SAMPLE_RATE, 1), (rate, 1), (rate, int(device["max_input_channels"]))):
             try:
-                return self._started(device, rate, channels)
-            except DeviceError:
-                continue
-        return self._started(device, *own)
+                return self._started(device, *way)
+            except DeviceError as error:
+                refused = error
+        raise DeviceError(f"{device['name']}: {refused.message}", refused.hint)
 
     def _started(self, device: dict[str, Any], rate: int, channels: int) -> portaudio.Stream:
         self._dropped, self._tape = self._lost(), (Ring(rate), Resampler(rate))

@@ -21,10 +21,12 @@ import numpy as np
 from engine import audio, laptop
 from engine.audio import SAMPLE_RATE, Waveform
 from engine.errors import DeviceError
-from engine.source import BLOCK_S, Ring, SourceHealth, State
+from engine.source import BLOCK_S, Ring, SourceHealth
 
 SILENT_S, STALLED_S = 1.0, 3.0
 AGAIN_S = 3.0
+SURE_S = 3.0
+"""What comes in so long tells whether its rate is ours."""
 LOOK_S = 0.1
 HELD_BYTES = 4096  # in the socket: what has been played and is still on its way is heard late
 
@@ -90,8 +92,10 @@ class PipeSource:
         self._ring = Ring()
         self._samples = Samples()
         self._peer: socket.socket | None = None
-        self._heard_s = 0.0
-        self._met, self._trouble = False, DeviceError("")
+        self._heard_s = self._began_s = 0.0
+        self._count = 0
+        self._met = False
+        self._trouble: DeviceError | None = None
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._keep_open, name="pipe", daemon=True)
 
@@ -114,7 +118,7 @@ class PipeSource:
         if time.monotonic() - self._heard_s > SILENT_S:
             hint = "look at the program that feeds it on the laptop"
             return SourceHealth("lost", "mic-pipe is there and sends nothing", hint, dropped)
-        return SourceHealth("open", "the laptop's microphone through mic-pipe", dropped=dropped)
+        return self._fed()
 
     def close(self) -> None:
         """Hang up."""
@@ -125,19 +129,30 @@ class PipeSource:
 
     def _alone(self) -> SourceHealth:
         """Without a peer: what to type on the laptop, or why none can come in."""
-        state: State = "lost" if self._met or self._trouble.message else "connecting"
-        if self._trouble.message:
-            hint, line = self._trouble.hint, self._trouble.message
-        else:
+        if self._trouble is not None:
+            error = self._trouble
+            return SourceHealth("lost", error.message, error.hint, self._ring.dropped)
+        hint, line = f"on the laptop: {laptop.command('mic')}", f"{self._why}waiting for mic-pipe"
+        if not self._met:
+            return SourceHealth("connecting", line, hint, self._ring.dropped)
+        line = "mic-pipe has gone; it is waited for"
+        return SourceHealth("lost", line, hint, self._ring.dropped)
+
+    def _fed(self) -> SourceHealth:
+        """With a peer: what it sends, unless there are too many samples, or too few, for 16 kHz."""
+        line, hint, dropped = "the laptop's microphone through mic-pipe", "", self._ring.dropped
+        passed_s = self._heard_s - self._began_s
+        pace = self._count / SAMPLE_RATE / max(passed_s, 1e-6)
+        if passed_s > SURE_S and not 0.8 < pace < 1.25:
+            line = f"mic-pipe sends {pace:.1f} times the samples of 16 kHz mono"
             hint = f"on the laptop: {laptop.command('mic')}"
-            line = "mic-pipe has gone; it is waited for" if self._met else "waiting for mic-pipe"
-        return SourceHealth(state, self._why * (not self._met) + line, hint, self._ring.dropped)
+        return SourceHealth("open", line, hint, dropped)
 
     def _keep_open(self) -> None:
         while not self._closing.is_set():
             try:
                 with contextlib.closing(Door("mic")) as door:
-                    self._trouble = DeviceError("")
+                    self._trouble = None
                     self._serve(door)
             except DeviceError as error:
                 self._trouble = error
@@ -157,10 +172,18 @@ class PipeSource:
     def _hear(self, peer: socket.socket) -> None:
         data = laptop.received(peer)
         if data:
-            self._heard_s = time.monotonic()
-            self._ring.put(self._samples.push(data))
+            self._count_in(block := self._samples.push(data))
+            self._ring.put(block)
         else:
             self._drop("")
+
+    def _count_in(self, block: Waveform) -> None:
+        """Keep the pace, since it began or was silent."""
+        now_s = time.monotonic()
+        if self._count == 0 or now_s - self._heard_s > SILENT_S:
+            self._began_s, self._count = now_s, 0
+        self._heard_s = now_s
+        self._count += len(block)
 
     def _meet(self, peer: socket.socket) -> None:
         """Take a peer in place of none, or of one that has fallen silent."""
@@ -168,7 +191,7 @@ class PipeSource:
             hang_up(peer, "another mic-pipe feeds the app already")
             return
         self._drop("another mic-pipe feeds the app now")
-        self._samples = Samples()
+        self._samples, self._count = Samples(), 0
         self._heard_s = time.monotonic()
         self._peer, self._met = peer, True
 

@@ -82,12 +82,12 @@ class Stream:
             try:
                 self._stream = make(**options)
             except (sounddevice.PortAudioError, ValueError) as error:
-                raise DeviceError(_reason(error)) from error
+                raise DeviceError(_reason(error), _way_out(kind)) from error
             try:
                 self._stream.start()
             except sounddevice.PortAudioError as error:
                 self._stream.close()
-                raise DeviceError(_reason(error)) from error
+                raise DeviceError(_reason(error), _way_out(kind)) from error
             _open.add(self)
 
     @property
@@ -120,13 +120,15 @@ def _cannot_begin(error: BaseException) -> DeviceError:
 
 
 def _nothing_there(kind: Kind) -> DeviceError:
-    what = "microphone" if kind == "input" else "sound device"
+    """No device; on a box without a card, or whose laptop has gone."""
+    server = os.environ.get("PULSE_SERVER")
+    at = f" at PULSE_SERVER={server}" if server else ""
+    what = f"microphone{at}" if kind == "input" else "sound device"
     return DeviceError(f"there is no {what}", _way_out(kind))
 
 
 def _way_out(kind: Kind) -> str:
-    """What to do on a box without a sound card, or whose laptop has gone."""
-    there = f"on the laptop: {laptop.command('mic' if kind == 'input' else 'speaker')}"
-    server = os.environ.get("PULSE_SERVER")
-    silent = f"nothing answers at PULSE_SERVER={server}, or libasound2-plugins is not installed; "
-    return (silent if server else "") + there
+    """What can be done all the same."""
+    if kind == "input":
+        return f"with --audio pipe, on the laptop: {laptop.command('mic')}"
+    return f"on the laptop: {laptop.command('speaker')}"

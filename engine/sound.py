@@ -222,7 +222,7 @@ class Player:
             try:
                 stream = self._started(rate)
             except DeviceError as error:
-                self._complain(DeviceError(f"{device['name']}: {error.message}"))
+                self._complain(DeviceError(f"{device['name']}: {error.message}", error.hint))
             else:
                 self._take_over(stream, rate)
                 return

@@ -23,7 +23,9 @@ from engine.report import ClipScore, Measured, Report, measure
 from engine.runs import Run, Workspace
 from wakeword_tui.__main__ import main, parser
 from wakeword_tui.commands import demo, evaluate, output, progress, recipes, train
+from wakeword_tui.commands.arguments import audio as audio_of
 from wakeword_tui.commands.signals import Interrupted
+from wakeword_tui.config import config_path
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "numpy", "scipy", "matplotlib", "textual.app", "onnxruntime"}
@@ -78,6 +80,17 @@ def test_workspace_comes_from_the_environment(
     monkeypatch.setenv("WAKEWORD_HOME", str(tmp_path / "home"))
     assert main(["paths", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["runs"] == str(tmp_path / "home" / "runs")
+
+
+def test_the_command_line_chooses_the_sound_else_the_config_file_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert audio_of(parser().parse_args([])) == "auto"
+    config_path().parent.mkdir()
+    config_path().write_text('audio = "pipe"')
+    assert audio_of(parser().parse_args([])) == "pipe"
+    assert audio_of(parser().parse_args(["--audio", "microphone:usb"])) == "microphone:usb"
 
 
 @pytest.mark.parametrize("words", ["paths", "runs", "recipe show", "--version"])

@@ -78,6 +78,7 @@ def test_a_machine_without_a_microphone_is_told_how_to_use_the_laptops(
     monkeypatch.setattr("sounddevice.query_devices", lambda **_: _no_device())
     monkeypatch.setenv("SSH_CONNECTION", "10.0.0.1 5000 10.0.0.2 2222")
     monkeypatch.setenv("USER", "me")
+    monkeypatch.delenv("PULSE_SERVER", raising=False)
     check = doctor.microphone()
     assert check.found == "there is no microphone: Live hears a mic-pipe"
     assert "on the laptop: arecord " in check.fix

@@ -171,7 +171,7 @@ def test_without_a_device_the_pipe_is_waited_for(tmp_path: Path) -> None:
         source.start()
         while source.health.line == "looking for a microphone":
             time.sleep(0.01)
-        print(source.health.line, source.health.hint, sep="|")
+        print(source.health.line, source.health.hint, sep="\\n")
         source.close()
     """
     done = subprocess.run(
@@ -179,8 +179,9 @@ def test_without_a_device_the_pipe_is_waited_for(tmp_path: Path) -> None:
         env={"PULSE_SERVER": f"unix:{tmp_path}/none", "HOME": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    line, hint = done.stdout.strip().split("|")
-    assert line == "there is no microphone; waiting for mic-pipe"
+    line, hint = done.stdout.splitlines()
+    no_microphone = f"there is no microphone at PULSE_SERVER=unix:{tmp_path}/none"
+    assert line == f"{no_microphone}; waiting for mic-pipe"
     assert hint.startswith("on the laptop: arecord -q -f S16_LE -r 16000 -c 1 -t raw | ssh ")
     assert hint.endswith("wakeword-tui mic-pipe")
 
@@ -212,15 +213,20 @@ class InputStream:
 """
 
 
+def use(folder: Path, monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+    """Have a library of that text in place of sounddevice."""
+    monkeypatch.setitem(sys.modules, "sounddevice", None)  # what is there comes back afterwards
+    monkeypatch.delitem(sys.modules, "sounddevice")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr("atexit.unregister", lambda _: None)
+    (folder / "sounddevice.py").write_text(library)
+
+
 def test_a_card_that_insists_on_its_rate_and_two_channels_is_heard_at_16_khz(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second of a tone, in 50 blocks of 20 ms; the filter holds back some."""
-    monkeypatch.setitem(sys.modules, "sounddevice", None)
-    monkeypatch.delitem(sys.modules, "sounddevice")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("atexit.unregister", lambda _: None)
-    (tmp_path / "sounddevice.py").write_text(STEREO)
+    use(tmp_path, monkeypatch, STEREO)
     source = open_source("microphone")
     ear = Ear(source)
     source.start()
@@ -230,3 +236,15 @@ def test_a_card_that_insists_on_its_rate_and_two_channels_is_heard_at_16_khz(
     source.close()
     assert 0.98 * SAMPLE_RATE < len(heard) <= SAMPLE_RATE
     assert np.abs(heard - tone(440, 1.0)[: len(heard)])[100:].max() < 0.01
+
+
+def test_a_card_that_refuses_is_told_by_name_with_another_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(tmp_path, monkeypatch, STEREO.replace("(48000, 2)", "(8000, 8)"))
+    source = open_source("microphone")
+    source.start()
+    health = reaches(source, "lost")
+    assert health.line == "card: Invalid sample rate"
+    assert health.hint.startswith("with --audio pipe, on the laptop: arecord ")
+    source.close()

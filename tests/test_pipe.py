@@ -1,5 +1,6 @@
 """Sound through sockets, with the real commands at their other ends."""
 
+import contextlib
 import os
 import resource
 import signal
@@ -61,12 +62,20 @@ def taken(source: PipeSource, samples: int) -> Waveform:
     return np.concatenate(parts)
 
 
+def has_ended(process: "subprocess.Popen[bytes]", data: bytes) -> bool:
+    """Whether it has, although it was given something."""
+    with contextlib.suppress(BrokenPipeError):
+        send(process, data)
+    return process.poll() is not None
+
+
 def ended(process: "subprocess.Popen[bytes]") -> tuple[int, str]:
     """The exit code, and what was written to stderr."""
     with process:
         assert process.stdin is not None
         assert process.stderr is not None
-        process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
         told = process.stderr.read().decode()
     return process.returncode, told
 
@@ -157,14 +166,20 @@ def test_a_peer_that_falls_silent_is_told_and_another_takes_its_place(source: Pi
     assert ended(silent) == (1, "the app listens\nerror: another mic-pipe feeds the app now\n")
 
 
+def test_another_rate_than_16_khz_is_told(source: PipeSource) -> None:
+    """Eight times as fast as a microphone gives them."""
+    feeder = pipe("mic")
+    until(lambda: send(feeder, CLIP[:640]) or "times" in source.health.line)
+    assert source.health.line.endswith("times the samples of 16 kHz mono")
+    assert "arecord" in source.health.hint
+    ended(feeder)
+
+
 def test_a_second_peer_is_told_that_there_is_one(source: PipeSource) -> None:
-    feeder, second = pipe("mic"), pipe("mic")
-    send(feeder, CLIP[:6400])
-    for _ in range(40):
-        send(second, CLIP[:640])
-        send(feeder, CLIP[:640])
-        if second.poll() is not None:
-            break
+    feeder = pipe("mic")
+    until(lambda: send(feeder, CLIP[:640]) or source.health.state == "open")
+    second = pipe("mic")
+    until(lambda: send(feeder, CLIP[:640]) or has_ended(second, CLIP[:640]))
     code, told = ended(second)
     assert (code, told.splitlines()[-1]) == (1, "error: another mic-pipe feeds the app already")
     ended(feeder)

@@ -76,7 +76,7 @@ def parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     root.add_argument("--version", action="version", version=f"wakeword-tui {__version__}")
     root.set_defaults(run=open_app, usage_error=root.error)
     add_workspace(root, default=None)
-    add_audio(root)
+    add_audio(root, default=None)
     verbs = root.add_subparsers(title="commands", metavar="COMMAND")
     for family in families(argv):
         family.add(verbs)

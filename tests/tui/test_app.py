@@ -245,6 +245,7 @@ def test_clashes_name_both_and_unknown_names() -> None:
     ("text", "problem"),
     [
         ("theme = 3", "theme must be a name"),
+        ("audio = true", "audio must be a name"),
         ("[keys]\nq = 3", "[keys] must map"),
         ("colour = 'red'", "no such key 'colour'"),
         ("theme = ", "Invalid value"),
@@ -255,7 +256,7 @@ def test_a_wrong_config_is_told_and_left_out(tmp_path: Path, text: str, problem:
     path.write_text(text)
     config = read_config(path)
     assert problem in config.problems[0]
-    assert (config.theme, config.keys) == ("", {})
+    assert (config.theme, config.audio, config.keys) == ("", "", {})
 
 
 def test_an_app_can_open_on_an_old_run(workspace: Workspace) -> None:

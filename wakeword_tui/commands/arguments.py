@@ -64,11 +64,12 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="write JSON for a program to read")
 
 
-def add_audio(parser: argparse.ArgumentParser) -> None:
-    """Take --audio."""
+def add_audio(parser: argparse.ArgumentParser, default: str | None) -> None:
+    """Take --audio; a subcommand suppresses its default, as that of --workspace."""
     parser.add_argument(
         "--audio",
         metavar="SOUND",
+        default=default,
         help="where sound comes from: auto, microphone, microphone:NAME, pipe, none, a recording, "
         "or fast:RECORDING (else `audio` of the config file, else auto)",
     )
