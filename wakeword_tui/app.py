@@ -103,7 +103,10 @@ class WakewordApp(App[int]):
             problems.append(str(error))
         if run is not None:
             self.desk.open(run)
-        await self.switch_mode("train" if run or start else "setup")
+        elsewhere = "" if run or start else self.desk.look_around()
+        await self.switch_mode("train" if run or start or elsewhere else "setup")
+        if elsewhere:
+            self.tell(elsewhere)
         for problem in problems:
             self.complain(problem)
         if start is not None:
@@ -161,6 +164,11 @@ class WakewordApp(App[int]):
         if self.desk.health is None:
             self.desk.health = verbs.check_data(self.desk.jobs, self.desk.draft.recipe.data)
 
+    def tell(self, message: str) -> None:
+        """Say what happened, now and in the log."""
+        self.desk.note("info", message)
+        self.notify(message, timeout=8, markup=False)
+
     def complain(self, message: str, hint: str = "") -> None:
         """Say what went wrong, now and in the log."""
         self.desk.note("error", message, hint)
@@ -182,6 +190,8 @@ class WakewordApp(App[int]):
         take_turns(self.desk.jobs)
         if self.desk.live is not None and not self.desk.drain(self.desk.live):
             self._ended(self.desk.live)
+        if told := self.desk.look_around():
+            self.tell(told)
         if self.desk.health is not None and not self.desk.health.drain():
             self._looked_over(self.desk.health)
         for told in (*self.desk.miner.drain(), *self.desk.exporter.drain()):
@@ -349,7 +359,7 @@ def show(app: WakewordApp) -> int:
     shield_terminal(log_path())
     resource_tracker.ensure_running()  # cannot start any more once Textual has the terminal
     forkserver.ensure_running()
-    Signals(app, app.desk.jobs)
+    Signals(app, app.desk.jobs, go_on=app.config.on_hangup == "continue")
     try:
         if app.run() == KEEP_RUNNING and app.desk.jobs.gpu is not None:
             return _without_window(app.desk.jobs.gpu)

@@ -5,6 +5,8 @@
     theme = "wakeword-light"
     [keys]
     "train.pause" = "P"
+    [ui]
+    on_hangup = "continue"      # a lost terminal: train on; "checkpoint" (default) saves and ends
 """
 
 import os
@@ -12,10 +14,12 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
 
 from textual.binding import Binding
 
 APP = "wakeword-tui"
+OnHangup = Literal["checkpoint", "continue"]
 
 
 def config_path() -> Path:
@@ -26,7 +30,11 @@ def config_path() -> Path:
 def log_path() -> Path:
     """Where everything goes that would else be printed over the screen."""
     folder = _home("XDG_STATE_HOME", ".local/state") / APP
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "terminal.log").touch()
+    except OSError:  # a home that cannot be written keeps nobody from working
+        return Path(os.devnull)
     return folder / "terminal.log"
 
 
@@ -40,6 +48,7 @@ class Config:
 
     theme: str = ""
     keys: Mapping[str, str] = field(default_factory=dict)
+    on_hangup: OnHangup = "checkpoint"
     problems: tuple[str, ...] = ()
 
 
@@ -51,7 +60,7 @@ def read_config(path: Path) -> Config:
         return Config()
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         return Config(problems=(f"{path}: {error}",))
-    problems = [f"{path}: no such key {key!r}" for key in tables.keys() - {"theme", "keys"}]
+    problems = [f"{path}: no such key {key!r}" for key in tables.keys() - {"theme", "keys", "ui"}]
     theme, keys = tables.get("theme", ""), tables.get("keys", {})
     if not isinstance(theme, str):
         theme = ""
@@ -59,7 +68,19 @@ def read_config(path: Path) -> Config:
     if not (isinstance(keys, dict) and all(isinstance(key, str) for key in keys.values())):
         keys = {}
         problems.append(f"{path}: [keys] must map names of bindings to keys")
-    return Config(theme, keys, tuple(problems))
+    on_hangup, wrong = _on_hangup(tables.get("ui", {}))
+    return Config(theme, keys, on_hangup, (*problems, *(f"{path}: {why}" for why in wrong)))
+
+
+def _on_hangup(ui: object) -> tuple[OnHangup, list[str]]:
+    """What `[ui]` says of a lost terminal, and what is wrong with that table."""
+    if not isinstance(ui, dict):
+        return "checkpoint", ["[ui] must be a table"]
+    problems = [f"no such key {f'ui.{key}'!r}" for key in ui.keys() - {"on_hangup"}]
+    for choice in get_args(OnHangup):
+        if ui.get("on_hangup", "checkpoint") == choice:
+            return choice, problems
+    return "checkpoint", [*problems, 'ui.on_hangup is "checkpoint" or "continue"']
 
 
 def clashes(keys: Mapping[str, str], scopes: Mapping[str, Iterable[Binding]]) -> list[str]:
