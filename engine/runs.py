@@ -75,6 +75,12 @@ def writing(path: Path) -> Iterator[None]:
         raise disk_error(path, error) from error
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it. Raises DataError."""
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
 def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:

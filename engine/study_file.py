@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from engine.errors import DataError, RecipeError
 from engine.recipe import Recipe
 from engine.recipe_file import dump, loads, override
-from engine.runs import Workspace, write_atomic, writing
+from engine.runs import Workspace, make_folder, write_atomic
 from engine.space import space_of
 
 BUSY_S = 60
@@ -109,8 +109,7 @@ def create(
     if file.exists():
         message = f"there is a study {name!r} already"
         raise DataError(message, f"go on with --resume {name}, or give another --name")
-    with writing(workspace.studies):
-        workspace.studies.mkdir(parents=True, exist_ok=True)
+    make_folder(workspace.studies)
     search = recipe.search
     better: Literal["maximize", "minimize"] = "maximize" if search.quality == "pauc" else "minimize"
     with reached(url), quiet():

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
@@ -20,13 +20,14 @@ from typing import Any, ClassVar
 from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.filter import LineFilter
 from textual.screen import Screen
 
 from engine.errors import RecipeError, WakewordError
 from engine.jobs import Job
 from engine.recipe import Recipe
 from engine.runs import Run, Workspace
-from wakeword_tui import verbs
+from wakeword_tui import letters, verbs
 from wakeword_tui.config import Config, clashes, config_path, log_path, read_config
 from wakeword_tui.desk import Desk
 from wakeword_tui.draft import Draft
@@ -79,6 +80,7 @@ class WakewordApp(App[int]):
         self.animation_level = "none"
         self.desk = Desk(workspace)
         self.config = config or Config()
+        self._letters = letters.filters(self.config.ascii)
         self.leaving = False
         self._opening = (recipe_path, run, start)
         self._look()
@@ -90,6 +92,10 @@ class WakewordApp(App[int]):
         known = self.config.theme in self.available_themes
         few_colours = self.console.color_system == "standard"
         self.theme = self.config.theme if known else (ANSI if few_colours else DARK).name
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """What every line that is drawn goes through."""
+        return [*super().get_line_filters(), *self._letters]
 
     async def on_mount(self) -> None:
         """Open what was asked for, and begin to tick."""

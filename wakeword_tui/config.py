@@ -7,6 +7,7 @@
     "train.pause" = "P"
     [ui]
     on_hangup = "continue"      # a lost terminal: train on; "checkpoint" (default) saves and ends
+    ascii = true                # draw in ASCII alone; by default as the locale has it
 """
 
 import os
@@ -49,6 +50,8 @@ class Config:
     theme: str = ""
     keys: Mapping[str, str] = field(default_factory=dict)
     on_hangup: OnHangup = "checkpoint"
+    ascii: bool | None = None
+    """Whether to draw in ASCII alone; None as the locale has it."""
     problems: tuple[str, ...] = ()
 
 
@@ -68,19 +71,24 @@ def read_config(path: Path) -> Config:
     if not (isinstance(keys, dict) and all(isinstance(key, str) for key in keys.values())):
         keys = {}
         problems.append(f"{path}: [keys] must map names of bindings to keys")
-    on_hangup, wrong = _on_hangup(tables.get("ui", {}))
-    return Config(theme, keys, on_hangup, (*problems, *(f"{path}: {why}" for why in wrong)))
+    on_hangup, plain, wrong = _ui(tables.get("ui", {}))
+    problems += [f"{path}: {why}" for why in wrong]
+    return Config(theme, keys, on_hangup, plain, tuple(problems))
 
 
-def _on_hangup(ui: object) -> tuple[OnHangup, list[str]]:
-    """What `[ui]` says of a lost terminal, and what is wrong with that table."""
+def _ui(ui: object) -> tuple[OnHangup, bool | None, list[str]]:
+    """What `[ui]` says of a lost terminal and of letters, and what is wrong with that table."""
     if not isinstance(ui, dict):
-        return "checkpoint", ["[ui] must be a table"]
-    problems = [f"no such key {f'ui.{key}'!r}" for key in ui.keys() - {"on_hangup"}]
-    for choice in get_args(OnHangup):
-        if ui.get("on_hangup", "checkpoint") == choice:
-            return choice, problems
-    return "checkpoint", [*problems, 'ui.on_hangup is "checkpoint" or "continue"']
+        return "checkpoint", None, ["[ui] must be a table"]
+    problems = [f"no such key {f'ui.{key}'!r}" for key in ui.keys() - {"on_hangup", "ascii"}]
+    on_hangup, plain = ui.get("on_hangup", "checkpoint"), ui.get("ascii")
+    if on_hangup not in get_args(OnHangup):
+        on_hangup = "checkpoint"
+        problems.append('ui.on_hangup is "checkpoint" or "continue"')
+    if plain not in (None, True, False):
+        plain = None
+        problems.append("ui.ascii is true or false")
+    return on_hangup, plain, problems
 
 
 def clashes(keys: Mapping[str, str], scopes: Mapping[str, Iterable[Binding]]) -> list[str]:
