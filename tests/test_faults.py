@@ -27,7 +27,7 @@ from engine.events import Event, PhaseChanged, Stepped
 from engine.jobs import Control, Jobs, State
 from engine.mine import mine, resume
 from engine.queue_store import QueueStore
-from engine.runs import EventLog, Workspace, read_events
+from engine.runs import EventLog, Run, Workspace, read_events
 from engine.study import Study
 from engine.study_file import create
 from engine.train import resume_log, train
@@ -155,15 +155,20 @@ def test_no_room_for_what_teachers_said(small_disk: Path) -> None:
     assert "the disk is full" in done.stdout
 
 
+@pytest.fixture(scope="module")
+def whole(tiny_data: Path, home: Workspace) -> Run:
+    """A run that nothing interrupted."""
+    run = home.create(tiny_recipe(tiny_data, {"train.checkpoint_every_s": 0.01}))
+    go(run, home, Control())
+    return run
+
+
 @pytest.mark.parametrize("phase", ["pack", "train", "validate", "test"])
 def test_a_training_whose_disk_fills_up_goes_on_when_there_is_room(
-    disk: Path, tiny_data: Path, tmp_path: Path, phase: str
+    disk: Path, whole: Run, phase: str
 ) -> None:
-    changes = {"train.checkpoint_every_s": 0.01}
-    whole_home, home = Workspace(tmp_path), Workspace(disk)
-    recipe = tiny_recipe(tiny_data, changes)
-    whole, run = whole_home.create(recipe), home.create(recipe)
-    go(whole, whole_home, Control())
+    recipe, home = whole.recipe(), Workspace(disk)
+    run = home.create(recipe)
     log = resume_log(run)
 
     def emit(event: Event) -> None:

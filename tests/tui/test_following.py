@@ -170,12 +170,18 @@ def folders(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def training(tmp_path: Path, folders: dict[str, str]) -> Iterator[Terminal]:
-    """An app that trains, and is to go on when its terminal is lost."""
+def going_on(tmp_path: Path, folders: dict[str, str]) -> dict[str, str]:
+    """Folders with a config file that has the app go on when its terminal is lost."""
     config = tmp_path / "config" / "wakeword-tui" / "config.toml"
     config.parent.mkdir(parents=True)
     config.write_text('[ui]\non_hangup = "continue"\n')
-    with terminal([str(tmp_path)], folders) as opened:
+    return folders
+
+
+@pytest.fixture
+def training(tmp_path: Path, going_on: dict[str, str]) -> Iterator[Terminal]:
+    """An app that trains, and is to go on when its terminal is lost."""
+    with terminal([str(tmp_path)], going_on) as opened:
         opened.wait_for("5.12k")
         yield opened
 
@@ -216,9 +222,7 @@ def test_it_trains_on_without_a_terminal_and_the_next_app_follows_and_can_stop_i
     ]
 
 
-def test_without_a_terminal_it_trains_to_its_end_and_does_not_spin(
-    tmp_path: Path, folders: dict[str, str], training: Terminal
-) -> None:
+def test_without_a_terminal_it_does_not_spin(tmp_path: Path, training: Terminal) -> None:
     training.hang_up()
     (run,) = Workspace(tmp_path).runs()
     before, used_s = last_step(run), cpu_s(training.process.pid)
@@ -226,6 +230,17 @@ def test_without_a_terminal_it_trains_to_its_end_and_does_not_spin(
     os.kill(training.process.pid, signal.SIGHUP)  # a shell may send it too
     assert cpu_s(training.process.pid) - used_s < 3.0  # seconds of a script that mostly sleeps
     assert training.process.poll() is None
+
+
+def test_without_a_terminal_it_trains_to_its_end(tmp_path: Path, going_on: dict[str, str]) -> None:
+    with terminal([str(tmp_path), "short"], going_on) as opened:
+        opened.wait_for("train")
+        opened.hang_up()
+        assert opened.wait(60) == 129
+    (run,) = Workspace(tmp_path).runs()
+    *_, finished = read_events(run.events)
+    assert isinstance(finished.event, JobFinished)
+    assert finished.event.outcome == "done"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
