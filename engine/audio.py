@@ -16,6 +16,7 @@ import soundfile
 from engine.errors import DataError
 
 SAMPLE_RATE = 16_000
+LEAST_HZ, MOST_HZ = 1_000, 768_000
 UNIT_S = 30
 LEAST_S = 0.25
 EXACT = ("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW")
@@ -31,6 +32,7 @@ def read(path: Path) -> Waveform:
     """
     with _errors_of(path):
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        _refuse_rate(rate)
     if len(samples) == 0:
         raise DataError(f"{path}: holds no samples", "record it again or remove it")
     return resample(_mono(samples, path), rate)
@@ -44,6 +46,7 @@ def stretch(path: Path, start_s: float, end_s: float) -> Waveform:
     """
     with _errors_of(path), soundfile.SoundFile(path) as file:
         rate = file.samplerate
+        _refuse_rate(rate)
         first = max(0, int(start_s) - 1) * rate
         file.seek(min(first, file.frames))
         last = math.ceil((end_s + 1) * rate)
@@ -122,7 +125,9 @@ class Recording:
 
     def _opened(self) -> soundfile.SoundFile:
         with _errors_of(self.path):
-            return soundfile.SoundFile(self.path)
+            file = soundfile.SoundFile(self.path)
+            _refuse_rate(file.samplerate)
+            return file
 
     def _reopen(self) -> None:
         """Start afresh: after an error libsndfile reads nothing more of a file."""
@@ -279,12 +284,18 @@ def _mono(samples: npt.NDArray[np.float32], path: Path) -> Waveform:
     return samples.mean(axis=1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0]
 
 
+def _refuse_rate(rate: int) -> None:
+    """Raise ValueError for a rate whose filter would fill the memory."""
+    if not LEAST_HZ <= rate <= MOST_HZ:
+        raise ValueError(f"has a sample rate of {rate} Hz")
+
+
 @contextmanager
 def _errors_of(path: Path) -> Iterator[None]:
     """Turn what libsndfile refuses into a DataError of the file."""
     try:
         yield
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, MemoryError) as error:
         raise DataError(f"{path}: {_reason(error)}", "convert it to WAV or remove it") from error
 
 

@@ -9,6 +9,7 @@ import io
 import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -30,6 +31,11 @@ from engine.runs import write_atomic
 
 VERSION = 2
 HASH_BYTES = 64
+ZIP = b"PK\x03\x04"
+UNREADABLE = (
+    UnpicklingError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError,
+)  # fmt: skip
+"""What torch raises of a file that holds more, or other, than numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +124,32 @@ def load(path: Path) -> Checkpoint:
     if hashlib.sha256(data).hexdigest().encode() != digest:
         hint = "use another copy; last.ckpt and best.ckpt are written apart"
         raise CheckpointError(f"{path} is damaged: its hash does not hold", hint)
-    content = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    content = _opened(data, path)
     if content.get("version") != VERSION:
         message = f"{path} is of version {content.get('version')}, this engine reads {VERSION}"
         raise CheckpointError(message, "train again, or use the wakeword-tui that made it")
-    return Checkpoint(**content)
+    try:
+        return Checkpoint(**content)
+    except TypeError as error:
+        raise _no_checkpoint(path) from error
+
+
+def _opened(data: bytes, path: Path) -> dict[str, Any]:
+    """The dict in a file whose hash holds: whoever wrote the file wrote that too."""
+    if not data.startswith(ZIP):
+        raise _no_checkpoint(path)
+    try:
+        content = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    except UNREADABLE as error:
+        raise _no_checkpoint(path) from error
+    if not isinstance(content, dict):
+        raise _no_checkpoint(path)
+    return content
+
+
+def _no_checkpoint(path: Path) -> CheckpointError:
+    hint = "use a .ckpt file that wakeword-tui wrote; do not trust where this one is from"
+    return CheckpointError(f"{path} holds something else than a checkpoint", hint)
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, str]:

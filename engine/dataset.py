@@ -281,7 +281,7 @@ def _open(folder: Path, clips: list[Clip]) -> Pack | None:
     """Map a pack into memory; None where there is none, or it is damaged."""
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        audio: Int16 = np.load(folder / "audio.npy", mmap_mode="c")
+        audio: Int16 = np.load(folder / "audio.npy", mmap_mode="c", allow_pickle=False)
         if audio.shape != (index["samples"],):
             return None
         packed = tuple(PackedClip(clips[row.pop("n")], **row) for row in index["clips"])

@@ -341,7 +341,7 @@ def from_line(line: str) -> Record | None:
     """Read a line of `to_line`; None for a torn line or an event this version does not know."""
     try:
         fields: dict[str, Any] = json.loads(line)
-        n, time_s, kind = fields.pop("n"), fields.pop("time_s"), fields.pop("type")
+        n, time_s, kind = int(fields.pop("n")), float(fields.pop("time_s")), fields.pop("type")
         return Record(n, time_s, TYPES[kind](**fields))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None

@@ -206,6 +206,11 @@ class Jobs:
         """Whether a job holds the gpu lane of this process, and works."""
         return self.gpu is not None and self.gpu.state in (State.RUNNING, State.STOPPING)
 
+    def working(self) -> bool:
+        """Whether any job goes on by itself: alive, and not paused."""
+        jobs = [job for job in [self.gpu, *self.background] if job is not None]
+        return any(job.alive and not job.control.paused for job in jobs)
+
     def stop_all(self, timeout_s: float) -> bool:
         """Ask every job to stop and wait; True if all have ended."""
         jobs = [job for job in [self.gpu, *self.background] if job is not None]

@@ -11,10 +11,10 @@ files have their full length from the start and are mapped, so that a killed fil
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,7 @@ from engine.jobs import Control
 from engine.recipe import Recipe, Train
 from engine.recipe_distill import Distill
 from engine.recipe_file import override, to_tables
-from engine.runs import write_atomic
+from engine.runs import write_atomic, writing
 from engine.teachers import Lesson
 
 # Clips as they were recorded, but for where the window lies.
@@ -94,7 +94,8 @@ class Lessons:
                 hint="fewer distill.views, align_layers or train.steps_per_epoch",
             )
         make_room(self.folder.parent, most_mb - size_mb, self.folder)
-        self._open(first)
+        with writing(self.folder):
+            self._open(first)
         try:
             for number in range(done, self.count):
                 control.tick()
@@ -129,8 +130,8 @@ class Lessons:
             files: list[Half] = []
             for name, tensor in zip(names, (lesson.logits, *lesson.maps), strict=True):
                 path = self.folder / f"{number}.{name}"
-                mode: Any = "r+" if path.exists() else "w+"
-                files.append(np.memmap(path, np.float16, mode, shape=(self.count, *tensor.shape)))
+                _take_room(path, 2 * self.count * tensor.numel())
+                files.append(np.memmap(path, np.float16, "r+", shape=(self.count, *tensor.shape)))
             self._files.append(files)
 
     def _write(self, number: int, lessons: tuple[Lesson, ...]) -> None:
@@ -144,6 +145,12 @@ class Lessons:
             assert isinstance(file, np.memmap)
             file.flush()
         write_atomic(self.folder / "said.json", json.dumps({"batches": done}).encode())
+
+
+def _take_room(path: Path, size: int) -> None:
+    """Have a file's bytes on the disk before it is mapped: later a full disk kills the process."""
+    with path.open("ab") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
 
 
 def _flat(lessons: tuple[Lesson, ...]) -> list[Tensor]:

@@ -8,6 +8,7 @@ with one sub-folder per speaker where known.
 import csv
 import hashlib
 import io
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -94,7 +95,7 @@ def _clip(row: dict[str, str | None], manifest: Path, number: int) -> Clip:
     """One row; a column that is not there is as good as an empty one."""
     cells = {key: (row.get(key) or "").strip() for key in (f.name for f in fields(Clip))}
     where = f"{manifest}, row {number}"
-    if not cells["path"] or not cells["label"]:
+    if not cells["path"] or not cells["label"] or "\0" in cells["path"]:
         raise DataError(f"{where} has no path or no label", "fill both in, or remove the row")
     if cells["split"] not in ("", *get_args(Split)):
         raise DataError(f"{where}: split {cells['split']!r}", "write train, validation or test")
@@ -114,10 +115,15 @@ def _clip(row: dict[str, str | None], manifest: Path, number: int) -> Clip:
 
 
 def _seconds(cell: str, where: str) -> float | None:
+    if not cell:
+        return None
     try:
-        return float(cell) if cell else None
+        seconds = float(cell)
     except ValueError:
-        raise DataError(f"{where}: {cell!r} is not a time", "write seconds: 0.35") from None
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise DataError(f"{where}: {cell!r} is not a time", "write seconds: 0.35")
+    return seconds
 
 
 def _read_folders(root: Path, wakeword: str) -> Iterator[Clip]:

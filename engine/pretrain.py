@@ -29,7 +29,7 @@ from engine.jobs import Control, Stopped
 from engine.optimiser import autocast
 from engine.recipe import Data, Recipe, Train
 from engine.recipe_file import dump, override
-from engine.runs import Workspace
+from engine.runs import Workspace, make_folder
 from engine.synth import speak_words
 from engine.trainer import Trainer
 
@@ -181,7 +181,7 @@ class _Lesson:
     def go(self, folder: Path) -> None:
         """Learn from where `folder` was left, and leave `words.ckpt` in it."""
         trainer, last = self.trainer, folder / "last.ckpt"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         if last.exists():
             self._restore(load(last))
         shown_s = saved_s = time.monotonic()

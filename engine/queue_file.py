@@ -139,10 +139,11 @@ def _transaction(sql: Sql) -> Iterator[Sql]:
     sql.execute("BEGIN IMMEDIATE")
     try:
         yield sql
+        sql.execute("COMMIT")
     except BaseException:
-        sql.execute("ROLLBACK")
+        if sql.in_transaction:  # a full disk may have taken it back already
+            sql.execute("ROLLBACK")
         raise
-    sql.execute("COMMIT")
 
 
 def _version(sql: Sql) -> int:

@@ -14,6 +14,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import math
 import os
 import re
 import shutil
@@ -33,6 +34,7 @@ from engine.recipe_file import dump, load
 
 STEPPED_EVERY_S = 1.0
 LONGEST_LINE = 65_536
+LOCK_TRIES = 50
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -70,12 +72,18 @@ def disk_error(path: Path, error: OSError) -> WakewordError:
 
 
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
     """Turn what fails on the disk into a sentence."""
     try:
         yield
     except OSError as error:
         raise disk_error(path, error) from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it. Raises DataError."""
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -95,7 +103,7 @@ class EventLog:
 
     def __init__(self, path: Path, keep: int | None = None) -> None:
         self.path = path
-        self._stepped_s = 0.0
+        self._stepped_s = -math.inf
         records = [r for r in read_events(path) if keep is None or r.n <= keep]
         self.n = records[-1].n if records else 0
         write_atomic(path, b"".join(to_line(r).encode() + b"\n" for r in records))
@@ -116,14 +124,16 @@ class EventLog:
             if self._file.write(line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
-            self._file.truncate(end)
+            with contextlib.suppress(OSError):  # a disk that has turned read-only
+                self._file.truncate(end)
             raise disk_error(self.path, error) from error
 
     def _kept(self, record: Record) -> bool:
         if isinstance(record.event, Stepped):
-            if record.time_s - self._stepped_s < STEPPED_EVERY_S:
+            now = time.monotonic()  # the wall clock may be set back by hours
+            if now - self._stepped_s < STEPPED_EVERY_S:
                 return False
-            self._stepped_s = record.time_s
+            self._stepped_s = now
         return record.event.durable
 
     def close(self) -> None:
@@ -151,6 +161,11 @@ def last_number(path: Path) -> int:
         lines = file.read().decode(errors="replace").splitlines()
     numbers = [record.n for record in map(from_line, lines) if record is not None]
     return numbers[-1] if numbers else 0
+
+
+def _changed_ns(path: Path) -> int:
+    """When a file was last written, 0 where there is none."""
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 @contextlib.contextmanager
@@ -272,7 +287,7 @@ class Workspace:
     def create(self, recipe: Recipe) -> Run:
         """Make the next run directory with its recipe; of two processes each gets a number."""
         folder = self.root / "runs"
-        with _writing(folder):
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             with alone(folder):
                 number = max((run.number for run in self.runs()), default=0) + 1
@@ -308,7 +323,8 @@ class Workspace:
         if self.holder() is None:
             gone = sorted([*gone, *unfinished], key=lambda run: run.number)
         for run in gone:
-            shutil.rmtree(run.path)
+            with writing(run.path):
+                shutil.rmtree(run.path)
         return gone
 
     @contextlib.contextmanager
@@ -322,39 +338,68 @@ class Workspace:
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Take the GPU for this process at once; the context gives it back. Raises BusyError."""
         path = self.root / "lock"
-        with _writing(path):
+        with writing(path):
             self.root.mkdir(parents=True, exist_ok=True)
             file = path.open("a+b", buffering=0)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take(file)
             file.truncate(0)
             file.write(str(os.getpid()).encode())
-        except BlockingIOError as error:
+        except BusyError:
             file.close()
-            raise BusyError(
-                f"process {self.holder()} is training in {self.root}",
-                "wait for it, or `wakeword-tui runs stop`",
-            ) from error
+            raise
         except OSError as error:
             file.close()
             raise disk_error(path, error) from error
         return self._held(file)
 
+    def _take(self, file: BinaryIO) -> None:
+        """Take the lock, past those who only look whether it is taken. Raises BusyError."""
+        for _ in range(LOCK_TRIES):
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            if self.holder() is not None:
+                break
+            time.sleep(0.01)
+        message = f"process {self.holder() or '?'} is training in {self.root}"
+        raise BusyError(message, "wait for it, or `wakeword-tui runs stop`")
+
     def holder(self) -> int | None:
-        """Pid of the process whose job holds the GPU, None if it is free."""
-        path = self.root / "lock"
-        if not path.exists():
-            return None
-        with path.open("rb") as file:
-            try:
+        """Pid of the process whose job holds the GPU, None if it is free.
+
+        A lock that was given back is empty, and is not touched to find that out.
+        """
+        try:
+            with (self.root / "lock").open("rb") as file:
+                pid = file.read().strip()
+                if not pid.isdigit():
+                    return None
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return int(file.read().strip() or b"0") or None
+        except BlockingIOError:
+            return int(pid)
+        except OSError:
+            return None
         return None
+
+    def training(self) -> Run | None:
+        """The unfinished run that the holder of the GPU writes, as far as its files tell."""
+        if self.holder() is None:
+            return None
+        began_ns = _changed_ns(self.root / "lock")
+        written = {run: _changed_ns(run.events) for run in self.runs() if not run.finished()}
+        newest = max(written, key=written.__getitem__, default=None)
+        return newest if newest is not None and written[newest] >= began_ns else None
 
     def stop_holder(self) -> int | None:
         """Ask the process that holds the GPU to stop after a checkpoint; return its pid."""
         pid = self.holder()
-        if pid is not None:
+        if pid is None:
+            return None
+        try:
             os.kill(pid, signal.SIGTERM)
+        except ProcessLookupError:
+            return None
+        except PermissionError as error:
+            raise BusyError(f"process {pid} is another user's", "ask them to stop it") from error
         return pid

@@ -31,7 +31,7 @@ from engine.models import build
 from engine.recipe import Recipe
 from engine.recipe_file import dump, override
 from engine.report import Report
-from engine.runs import EventLog, Run, Workspace, read_events
+from engine.runs import EventLog, Run, Workspace, make_folder, read_events
 from engine.space import trial_recipe
 from engine.study import Asked, Outcome, Study, want
 from engine.study_file import create
@@ -133,7 +133,7 @@ class _Attempt:
         if not run or not best.exists() or (fitting := _fitting(load(best), recipe)) is None:
             return recipe
         folder = self.workspace.studies / self.study.name
-        folder.mkdir(exist_ok=True)
+        make_folder(folder)
         init = folder / f"t{asked.number}.ckpt"
         save(init, fitting)
         return override(recipe, {"train.init": str(init)})

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from engine.errors import DataError, RecipeError
 from engine.recipe import Recipe
 from engine.recipe_file import dump, loads, override
-from engine.runs import Workspace, write_atomic
+from engine.runs import Workspace, make_folder, write_atomic
 from engine.space import space_of
 
 BUSY_S = 60
@@ -29,6 +29,8 @@ PLACES = ("manifest", "sources", "train_sources", "words")
 """The keys of `[data]` that say where it lies."""
 REFUSED = SQLAlchemyError, StorageInternalError
 """What a database raises that refuses, or is out of reach."""
+DAMAGED = "malformed", "not a database"
+"""What SQLite says of a file that is spoiled."""
 _QUIET = threading.RLock()
 
 
@@ -50,9 +52,23 @@ def reached(url: str) -> Iterator[None]:
     try:
         yield
     except (*REFUSED, ImportError) as error:
-        why = str(error.__cause__ or error).splitlines()[0]
-        place = url.rpartition("@")[2]  # without a password
-        raise DataError(f"the study's database {place} failed: {why}", "check --storage") from error
+        raise _refusal(url, str(error.__cause__ or error).splitlines()[0]) from error
+
+
+def _refusal(url: str, why: str) -> DataError:
+    """What a database refused, with what to do about it."""
+    place = url.rpartition("@")[2]  # without a password
+    path = place.removeprefix("sqlite:///")
+    if path != place and any(word in why for word in DAMAGED):
+        hint = (
+            f"save what is readable with `sqlite3 {path} .recover | sqlite3 mended.db` and put "
+            "that in its place, or move it away and begin another study"
+        )
+        return DataError(f"{path} is damaged: {why}", hint)
+    if path != place:
+        hint = "free space, check the folder's permissions, or wait for the other process"
+        return DataError(f"cannot use {path}: {why}", hint)
+    return DataError(f"the study's database {place} failed: {why}", "check --storage")
 
 
 def url_of(workspace: Workspace, name: str, storage: str | None) -> str:
@@ -93,7 +109,7 @@ def create(
     if file.exists():
         message = f"there is a study {name!r} already"
         raise DataError(message, f"go on with --resume {name}, or give another --name")
-    workspace.studies.mkdir(parents=True, exist_ok=True)
+    make_folder(workspace.studies)
     search = recipe.search
     better: Literal["maximize", "minimize"] = "maximize" if search.quality == "pauc" else "minimize"
     with reached(url), quiet():

@@ -40,7 +40,7 @@ from engine.pretrain import learned
 from engine.quantize import fuse
 from engine.recipe import Recipe, Targets
 from engine.report import Measured, Report
-from engine.runs import EventLog, Run, Workspace, last_number, write_atomic
+from engine.runs import EventLog, Run, Workspace, last_number, make_folder, write_atomic
 from engine.scorer import Scorer
 from engine.teachers import examined
 from engine.trainer import Trainer
@@ -347,7 +347,7 @@ def _test(
 
     `finds` are the hard negatives and wake words that came from the queue.
     """
-    run.export.mkdir(exist_ok=True)
+    make_folder(run.export)
     report, outcomes = make_report(
         run.best, test, run.export / "model.onnx", emit=emit, control=control
     )

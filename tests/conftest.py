@@ -1,3 +1,4 @@
+import contextlib
 import os
 import shutil
 import signal
@@ -31,17 +32,33 @@ for number in (signal.SIGHUP, signal.SIGTERM):
     signal.signal(number, signal.SIG_DFL)
 
 
-@pytest.fixture
-def small_disk() -> Iterator[Path]:
-    """A file system of 64 KiB; beside pytest's own folders, which could not be swept with it."""
+@contextlib.contextmanager
+def mounted(size: str) -> Iterator[Path]:
+    """A file system of a size; beside pytest's own folders, which could not be swept with it."""
     folder = Path(tempfile.mkdtemp(prefix="small-disk-"))
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
         folder.rmdir()
         pytest.skip("mounting a small disk is not permitted here")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-    folder.rmdir()
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        folder.rmdir()
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    with mounted("64k") as folder:
+        yield folder
+
+
+@pytest.fixture
+def disk() -> Iterator[Path]:
+    """A file system of 16 MiB."""
+    with mounted("16m") as folder:
+        yield folder
 
 
 @pytest.fixture

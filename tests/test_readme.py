@@ -56,3 +56,11 @@ def test_every_command_is_in_the_guide() -> None:
 
 def test_the_changelog_knows_this_version() -> None:
     assert f"## {__version__}" in (ROOT / "docs" / "changelog.md").read_text(encoding="utf-8")
+
+
+def test_every_test_that_a_page_names_is_there() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:tests/)?[\w/]+\.py)::(\w+)", page)
+    assert len(named) > 20
+    for path, name in named:
+        assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{name}"

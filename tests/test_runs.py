@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from faults import fill, make_room
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,16 +48,6 @@ def run_named(home: Workspace, name: str, *, finished: bool = False) -> Run:
     if finished:
         run.report.write_text("{}")
     return run
-
-
-def fill(disk: Path) -> None:
-    """Leave no byte free, without a word from our own code."""
-    with (disk / "ballast").open("wb", buffering=0) as file:
-        try:
-            while file.write(bytes(512)):
-                pass
-        except OSError:
-            return
 
 
 # --- writing
@@ -148,7 +139,7 @@ def test_a_full_disk_costs_the_log_the_event_that_did_not_fit_and_no_other(
     with pytest.raises(DataError, match="the disk is full"):
         for _ in range(200):
             log.append(Warned("x" * 300))
-    (small_disk / "ballast").unlink()
+    make_room(small_disk)
     log.append(PhaseChanged("after"))
     log.close()
     kept = [record.event for record in read_events(log.path)]

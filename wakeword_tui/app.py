@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -22,13 +22,14 @@ from typing import Any, ClassVar
 from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.filter import LineFilter
 from textual.screen import Screen
 
 from engine.errors import RecipeError, WakewordError
 from engine.jobs import Job
 from engine.recipe import Recipe
 from engine.runs import Run, Workspace
-from wakeword_tui import verbs
+from wakeword_tui import letters, verbs
 from wakeword_tui.config import Config, clashes, config_path, log_path, read_config
 from wakeword_tui.desk import Desk
 from wakeword_tui.draft import Draft
@@ -81,6 +82,7 @@ class WakewordApp(App[int]):
         self.animation_level = "none"
         self.config = config or Config()
         self.desk = Desk(workspace, self.config.audio or "auto", self.config.judge)
+        self._letters = letters.filters(self.config.ascii)
         self.leaving = False
         self._opening = (recipe_path, run, start)
         self._look()
@@ -92,6 +94,10 @@ class WakewordApp(App[int]):
         known = self.config.theme in self.available_themes
         few_colours = self.console.color_system == "standard"
         self.theme = self.config.theme if known else (ANSI if few_colours else DARK).name
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """What every line that is drawn goes through."""
+        return [*super().get_line_filters(), *self._letters]
 
     async def on_mount(self) -> None:
         """Open what was asked for, and begin to tick."""
@@ -105,7 +111,10 @@ class WakewordApp(App[int]):
             problems.append(str(error))
         if run is not None:
             self.desk.open(run)
-        await self.switch_mode("train" if run or start else "setup")
+        elsewhere = "" if run or start else self.desk.look_around()
+        await self.switch_mode("train" if run or start or elsewhere else "setup")
+        if elsewhere:
+            self.tell(elsewhere)
         for problem in problems:
             self.complain(problem)
         if start is not None:
@@ -163,6 +172,11 @@ class WakewordApp(App[int]):
         if self.desk.health is None:
             self.desk.health = verbs.check_data(self.desk.jobs, self.desk.draft.recipe.data)
 
+    def tell(self, message: str) -> None:
+        """Say what happened, now and in the log."""
+        self.desk.note("info", message)
+        self.notify(message, timeout=8, markup=False)
+
     def complain(self, message: str, hint: str = "") -> None:
         """Say what went wrong, now and in the log."""
         self.desk.note("error", message, hint)
@@ -184,6 +198,8 @@ class WakewordApp(App[int]):
         take_turns(self.desk.jobs)
         if self.desk.live is not None and not self.desk.drain(self.desk.live):
             self._ended(self.desk.live)
+        if told := self.desk.look_around():
+            self.tell(told)
         if self.desk.health is not None and not self.desk.health.drain():
             self._looked_over(self.desk.health)
         desk = self.desk
@@ -367,7 +383,7 @@ def show(app: WakewordApp) -> int:
     shield_terminal(log_path())
     resource_tracker.ensure_running()  # cannot start any more once Textual has the terminal
     forkserver.ensure_running()
-    Signals(app, app.desk.jobs)
+    Signals(app, app.desk.jobs, go_on=app.config.on_hangup == "continue")
     try:
         if app.run() == KEEP_RUNNING and app.desk.jobs.gpu is not None:
             return _without_window(app.desk.jobs.gpu)

@@ -6,6 +6,9 @@
     audio = "pipe"
     [keys]
     "train.pause" = "P"
+    [ui]
+    on_hangup = "continue"      # a lost terminal: train on; "checkpoint" (default) saves and ends
+    ascii = true                # draw in ASCII alone; by default as the locale has it
     [judge]
     url = "https://judge.example.org"
     token_file = "judge.token"
@@ -21,7 +24,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     from textual.binding import Binding
@@ -29,8 +32,9 @@ if TYPE_CHECKING:
     from engine.judge import Judge, OnFailure
 
 APP = "wakeword-tui"
-KNOWN = {"theme", "audio", "keys", "judge"}
+KNOWN = {"theme", "audio", "keys", "judge", "ui"}
 FILES = ("token_file", "ca_file")
+OnHangup = Literal["checkpoint", "continue"]
 
 
 def config_path() -> Path:
@@ -41,7 +45,11 @@ def config_path() -> Path:
 def log_path() -> Path:
     """Where everything goes that would else be printed over the screen."""
     folder = _home("XDG_STATE_HOME", ".local/state") / APP
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "terminal.log").touch()
+    except OSError:  # a home that cannot be written keeps nobody from working
+        return Path(os.devnull)
     return folder / "terminal.log"
 
 
@@ -81,6 +89,9 @@ class Config:
     audio: str = ""
     keys: Mapping[str, str] = field(default_factory=dict)
     judge: JudgeConfig = JudgeConfig()
+    on_hangup: OnHangup = "checkpoint"
+    ascii: bool | None = None
+    """Whether to draw in ASCII alone; None as the locale has it."""
     problems: tuple[str, ...] = ()
 
 
@@ -102,7 +113,26 @@ def read_config(path: Path) -> Config:
         keys = {}
         problems.append(f"{path}: [keys] must map names of bindings to keys")
     judge = _judge(tables.get("judge", {}), path, problems)
-    return Config(**words, keys=keys, judge=judge, problems=tuple(problems))
+    on_hangup, plain, wrong = _ui(tables.get("ui", {}))
+    problems += [f"{path}: {why}" for why in wrong]
+    return Config(
+        **words, keys=keys, judge=judge, on_hangup=on_hangup, ascii=plain, problems=tuple(problems)
+    )
+
+
+def _ui(ui: object) -> tuple[OnHangup, bool | None, list[str]]:
+    """What `[ui]` says of a lost terminal and of letters, and what is wrong with that table."""
+    if not isinstance(ui, dict):
+        return "checkpoint", None, ["[ui] must be a table"]
+    problems = [f"no such key {f'ui.{key}'!r}" for key in ui.keys() - {"on_hangup", "ascii"}]
+    on_hangup, plain = ui.get("on_hangup", "checkpoint"), ui.get("ascii")
+    if on_hangup not in get_args(OnHangup):
+        on_hangup = "checkpoint"
+        problems.append('ui.on_hangup is "checkpoint" or "continue"')
+    if plain not in (None, True, False):
+        plain = None
+        problems.append("ui.ascii is true or false")
+    return on_hangup, plain, problems
 
 
 def _judge(table: Any, path: Path, problems: list[str]) -> JudgeConfig:

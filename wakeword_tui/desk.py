@@ -16,6 +16,7 @@ from engine.runs import Run, Workspace
 from wakeword_tui.config import JudgeConfig
 from wakeword_tui.draft import Draft
 from wakeword_tui.exporting import Exporter
+from wakeword_tui.following import Followed, followed
 from wakeword_tui.judging import Judging
 from wakeword_tui.listening import Listener
 from wakeword_tui.meter import Meter
@@ -36,6 +37,9 @@ KINDS = get_args(Teacher.model_fields["kind"].annotation)
 """The architectures that teach."""
 
 
+LOOK_EVERY_S = 1.0
+
+
 class Desk:
     """The workspace, the jobs, the recipe in the form, and the run in front.
 
@@ -52,6 +56,8 @@ class Desk:
         self.store = Store()
         self.shown: Run | None = None
         self.live: Live | None = None
+        self.followed: Followed | None = None
+        self._looked_s = 0.0
         self.health: Live | None = None
         self.healthy: tuple[Data, Health] | None = None
         self.timing: Live | None = None
@@ -70,8 +76,8 @@ class Desk:
 
     def open(self, run: Run) -> None:
         """Put a run in front: the live one as it goes on, another one from its event file."""
-        live = self.live if self.live is not None and self.live.run == run else None
-        self.store = live.store if live is not None else Store.replay(run)
+        going = [one for one in (self.live, self.followed) if one is not None and one.run == run]
+        self.store = going[0].store if going else Store.replay(run)
         self.shown = run
 
     def follow(self, live: Live) -> None:
@@ -88,6 +94,35 @@ class Desk:
         if looked_at:
             self.follow(live)
         return alive
+
+    def look_around(self) -> str:
+        """Follow what another process trains in the workspace; a sentence where one comes or goes.
+
+        Looks for one once a second, and reads on each time.
+        """
+        before, now = self.followed, time.monotonic()
+        if now - self._looked_s >= LOOK_EVERY_S:
+            self._looked_s = now
+            pid = self.workspace.holder()
+            self.followed = followed(self.workspace, pid, before) if pid != os.getpid() else None
+        self._read_on(before)
+        if self.followed is None:
+            return before.ended() if before is not None else ""
+        return self.followed.sentence() if before is None else ""
+
+    def _read_on(self, before: Followed | None) -> None:
+        """Read what is followed, and keep it in front if what was followed before it is there."""
+        one = self.followed or before
+        if one is None:
+            return
+        in_front = self.shown is None or (before is not None and self.store is before.store)
+        one.read()
+        if in_front:
+            self.store, self.shown = one.store, one.run
+
+    def moving(self, store: Store) -> bool:
+        """Whether a store is that of a job that goes on, here or in another process."""
+        return any(one is not None and one.store is store for one in (self.live, self.followed))
 
     def searching(self) -> Searching | None:
         """The study that runs, if there is one."""
@@ -116,7 +151,10 @@ class Desk:
             live = self.training() if self.live and self.live.run == run else None
             report = self.report(run)
             missed = percent(report["test"]["frr"]) if report else "-"
-            sign = sign_of(live.state if live else None, finished=report is not None)
+            state = live.state if live else None
+            if self.followed is not None and self.followed.run == run:
+                state = State.RUNNING
+            sign = sign_of(state, finished=report is not None)
             rows.append((run.name, sign, missed))
         return rows
 
@@ -174,7 +212,8 @@ class Desk:
         """The right end of the top bar, in parts of falling importance."""
         job = self.training()
         if job is None or self.live is None:
-            return [*self._beside(), Content.assemble((lost_without_tmux(), "$warning"))]
+            warning = Content.assemble((lost_without_tmux(), "$warning"))
+            return [*self._elsewhere(), *self._beside(), warning]
         store = self.live.store
         done, total, _ = store.done()
         share = f" {done * 100 // total} %" if total else ""
@@ -192,6 +231,15 @@ class Desk:
         if store.phase == "train" and store.step is not None:
             parts.append(Content(f"{brief(store.step.clips_per_s)}/s"))  # clips
         return [part for part in (*parts, *self._beside()) if part]
+
+    def _elsewhere(self) -> list[Content]:
+        """What another process trains, as parts of the top bar."""
+        if self.followed is None:
+            return []
+        done, total, _ = self.followed.store.done()
+        share = f" {done * 100 // total} %" if total else ""
+        train = Content.assemble(("● ", "$now"), f"train{share} (process {self.followed.pid})")
+        return [train, Content("read-only")]
 
     def _beside(self) -> list[Content]:
         """What is done in the background, in parts of the top bar."""

@@ -10,6 +10,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from types import FrameType
 
@@ -22,6 +23,7 @@ from engine.jobs import Jobs
 SAVE_WITHIN_S = 60.0
 RESTORE_WITHIN_S = 5.0
 MOST_WAITING = 2
+LOOK_EVERY_S = 0.2
 EXIT_CODES = {signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
@@ -29,6 +31,11 @@ class HangupDriver(LinuxDriver):
     """A driver whose terminal may go away: after `hang_up` nothing reads or writes it any more."""
 
     _gone = False
+
+    @property
+    def gone(self) -> bool:
+        """Whether the terminal is lost."""
+        return self._gone
 
     def hang_up(self) -> None:
         """Let go of a terminal that is lost; from a thread other than the app's."""
@@ -63,9 +70,9 @@ class HangupDriver(LinuxDriver):
 
 
 def backed_up(app: App[int]) -> bool:
-    """Whether the terminal is behind: a frame now would wait, so skip it and keep the data."""
+    """Whether the terminal is behind, or lost: a frame would wait, so skip it and keep the data."""
     driver: Driver | None = app._driver
-    return isinstance(driver, HangupDriver) and driver.waiting() > MOST_WAITING
+    return isinstance(driver, HangupDriver) and (driver.gone or driver.waiting() > MOST_WAITING)
 
 
 def shield_terminal(log: Path) -> None:
@@ -87,30 +94,44 @@ def shield_terminal(log: Path) -> None:
 class Signals:
     """Ends the app in good order on SIGTERM and SIGINT, and after a lost terminal (SIGHUP).
 
+    If it is to `go_on` after a lost terminal, it ends when its jobs have, or on SIGTERM.
+
     The handler only starts a thread: it may have interrupted the app's thread anywhere, also where
     that holds a lock. `signal.signal`, because a handler of the event loop never runs while the
     loop waits for a stalled terminal.
     """
 
-    def __init__(self, app: App[int], jobs: Jobs) -> None:
+    def __init__(self, app: App[int], jobs: Jobs, *, go_on: bool = False) -> None:
         self.app = app
         self.jobs = jobs
-        self._received = False
+        self.go_on = go_on
+        self._ending = self._lost = False
         for number in EXIT_CODES:
             signal.signal(number, self._heard)
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
-        if not self._received:
-            self._received = True
+        if number == signal.SIGHUP and not self._lost:
+            self._lost = True
+            threading.Thread(target=self._lose, daemon=True).start()
+        elif number != signal.SIGHUP and not self._ending:
+            self._ending = True
             threading.Thread(target=self._end, args=(number,), daemon=True).start()
+
+    def _lose(self) -> None:
+        """Do without the terminal: to the end of the jobs, or to their next checkpoint."""
+        driver: Driver | None = self.app._driver
+        if isinstance(driver, HangupDriver):
+            driver.hang_up()
+        while self.go_on and self.jobs.working():
+            time.sleep(LOOK_EVERY_S)
+        if not self._ending:
+            self._ending = True
+            self._end(signal.SIGHUP)
 
     def _end(self, number: int) -> None:
         code = EXIT_CODES[signal.Signals(number)]
-        driver: Driver | None = self.app._driver
-        if number == signal.SIGHUP and isinstance(driver, HangupDriver):
-            driver.hang_up()
         self.jobs.stop_all(SAVE_WITHIN_S)
-        if number != signal.SIGHUP:
+        if not self._lost:
             threading.Thread(target=self._restore, args=(code,), daemon=True).start()
             threading.Event().wait(RESTORE_WITHIN_S)
         os._exit(code)

@@ -15,6 +15,7 @@ from engine.recipe import Recipe
 from engine.runs import EventLog, Run, Workspace
 from tests.tui.scripted import RECIPE, stepped, training, validated
 from wakeword_tui.app import WakewordApp, show
+from wakeword_tui.config import config_path, read_config
 from wakeword_tui.store import Store
 from wakeword_tui.verbs import Live
 
@@ -87,4 +88,5 @@ if __name__ == "__main__":
     workspace = Workspace(Path(sys.argv[1]))
     start = None if "idle" in sys.argv else (RECIPE, workspace.create(RECIPE))
     recipes = [Path(word.removeprefix("recipe=")) for word in sys.argv if "recipe=" in word]
-    sys.exit(show(Scripted(workspace, *recipes, start=start)))
+    config = read_config(config_path())
+    sys.exit(show(Scripted(workspace, *recipes, start=start, config=config)))

@@ -1,6 +1,7 @@
 """The app in a real pty: given back clean after any end, and no drag on the job."""
 
 import os
+import random
 import signal
 import time
 from collections.abc import Iterator
@@ -142,6 +143,59 @@ def test_an_editor_that_is_not_there_is_a_message(tmp_path: Path, home: dict[str
         opened.wait_for("cannot run no-such-editor")
         opened.press("q")
         assert opened.wait() == 0
+
+
+def test_a_storm_of_sizes_leaves_the_app_and_the_job_alone(
+    training: Terminal, tmp_path: Path
+) -> None:
+    chance, before = random.Random(3), steps(tmp_path)
+    for _ in range(150):
+        training.resize(chance.randint(1, 220), chance.randint(1, 70))
+        time.sleep(0.01)
+    training.resize(100, 30)
+    until(lambda: steps(tmp_path) > before + 100)
+    training.press("9")
+    training.wait_for("log of run")
+    training.press("q")
+    training.wait_for("keep running")
+    training.press("s")
+    assert training.wait() == 0
+    assert restored(training)
+
+
+LOOKS = {
+    "plain": {},
+    "16 colours": {"TEXTUAL_COLOR_SYSTEM": "standard", "TERM": "xterm"},
+    "256 colours": {"TEXTUAL_COLOR_SYSTEM": "256", "TERM": "tmux-256color"},
+    "no colours": {"NO_COLOR": "1"},
+}
+
+
+@pytest.mark.parametrize(
+    ("size", "look"),
+    [
+        ((40, 12), "plain"),
+        ((40, 12), "no colours"),
+        ((80, 24), "16 colours"),
+        ((80, 24), "256 colours"),
+        ((200, 60), "plain"),
+        ((200, 60), "no colours"),
+    ],
+)
+def test_every_screen_opens_at_any_size_and_in_any_colours(
+    tmp_path: Path, home: dict[str, str], size: tuple[int, int], look: str
+) -> None:
+    with terminal([str(tmp_path)], home | LOOKS[look], size) as opened:
+        opened.wait_for("train")
+        for digit in "1234589":
+            opened.press(digit)
+            time.sleep(0.3)
+        opened.wait_for("log of run", 60)
+        opened.press("q")
+        opened.wait_for("keep running" if size[0] > 40 else "running")
+        opened.press("s")
+        assert opened.wait() == 0
+        until(lambda: restored(opened))
 
 
 def test_a_terminal_that_stops_reading_does_not_slow_the_job(

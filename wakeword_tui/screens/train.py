@@ -75,7 +75,7 @@ class TrainScreen(Page):
         """Show the store: progress, numbers and runs always, curves when there is a new point."""
         store = self.desk.store
         self.set_class(not store.losses, "-empty")
-        live = self.desk.live is not None and self.desk.live.store is store
+        live = self.desk.moving(store)
         self.query_one("#empty", Lines).show(*instead_of_curves(store, live=live))
         self.query_one("#progress", ProgressLine).show(*progress(store, live=live))
         taught = (store.step.taught if store.step else None) or {}

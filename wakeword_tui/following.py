@@ -1,0 +1,60 @@
+"""Following: a run that another process trains, read along from its event file. Writes nothing."""
+
+import os
+from dataclasses import dataclass, field
+
+from engine.events import from_line
+from engine.runs import Run, Workspace
+from wakeword_tui.store import Store
+
+
+@dataclass(slots=True)
+class Followed:
+    """A run of another process; its `store` grows as the event file does."""
+
+    pid: int
+    run: Run
+    store: Store = field(default_factory=Store)
+    _inode: int = 0
+    _read_bytes: int = 0
+
+    def read(self) -> None:
+        """Take in what was written since the last call.
+
+        A file that was replaced or cut, as a resume does, is read anew into another store.
+        """
+        try:
+            file = self.run.events.open("rb")
+        except FileNotFoundError:  # it was pruned
+            return
+        with file:
+            inode = os.fstat(file.fileno()).st_ino
+            if inode != self._inode or file.seek(0, os.SEEK_END) < self._read_bytes:
+                self.store, self._inode, self._read_bytes = Store(), inode, 0
+            file.seek(self._read_bytes)
+            whole, line_end, _ = file.read().rpartition(b"\n")  # the last line may grow still
+        self._read_bytes += len(whole) + len(line_end)
+        for line in whole.decode(errors="replace").split("\n"):
+            if (record := from_line(line)) is not None:
+                self.store.apply(record)
+
+    def sentence(self) -> str:
+        """That there is such a process, and how to end it."""
+        return (
+            f"process {self.pid} trains {self.run.name} here: this window only looks on; "
+            "`wakeword-tui runs stop` ends it after a checkpoint"
+        )
+
+    def ended(self) -> str:
+        """How it ended, as far as it told."""
+        return f"{self.run.name}: {self.store.outcome or f'process {self.pid} is gone'}"
+
+
+def followed(workspace: Workspace, pid: int | None, known: Followed | None) -> Followed | None:
+    """What the process that holds a workspace trains now; a search goes from run to run."""
+    if pid is None:
+        return None
+    run = workspace.training()
+    if run is None or (known is not None and known.run == run):
+        return known
+    return Followed(pid, run)
