@@ -20,6 +20,7 @@ from engine.audio import SAMPLE_RATE
 from engine.dataset import Selection
 from engine.errors import CheckpointError, RecipeError
 from engine.features import LogMel, restore
+from engine.files import write_atomic
 from engine.metrics import OperatingPoint
 from engine.models import build
 from engine.quantize import quantised
@@ -27,7 +28,6 @@ from engine.recipe import Data, Recipe
 from engine.recipe_distill import Distill
 from engine.recipe_file import dump, loads
 from engine.report import Measured
-from engine.runs import write_atomic
 
 VERSION = 2
 HASH_BYTES = 64

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import DataError
+from engine.files import write_atomic
 from engine.metrics import Interval, OperatingPoint, bootstrap, mcnemar, rate_ratio
 from engine.recipe import DetectorSettings
 from engine.report import ClipScore, Measured, Share
-from engine.runs import write_atomic
 
 Verdict = Literal["fewer", "more", "same"]
 Key = tuple[str, str, bool]

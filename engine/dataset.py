@@ -29,10 +29,10 @@ from engine.audio import SAMPLE_RATE, to_int16
 from engine.audio import read as read_audio
 from engine.errors import DataError
 from engine.events import Emit, Progressed
+from engine.files import disk_error
 from engine.jobs import Control
 from engine.manifest import FOLDS, UNMEASURED, WORDLESS, Clip, Split, clips_at, fold_of
 from engine.recipe import Data
-from engine.runs import disk_error
 from engine.words import SILENCE_DB, UNUSABLE, inspect
 
 Kind = Literal["positive", "negative", "speech", "noise", "rir", "false_trigger", "hard_negative"]

@@ -36,13 +36,14 @@ from engine.export_manifest import (
     write_front_end,
     write_golden,
 )
+from engine.files import disk_error, write_atomic
 from engine.jobs import Control
 from engine.manifest import Split
 from engine.onnx_graph import write_hop, write_onnx, write_student
 from engine.recipe import Data
 from engine.report import Report
 from engine.round_off import round_off
-from engine.runs import Run, Workspace, disk_error, write_atomic
+from engine.runs import Run, Workspace
 from engine.scorer import Exported, ExportedHops, Scorer, checkpoint_of, scorer_of
 
 WINDOWS_MOST_S = 360.0

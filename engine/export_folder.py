@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine.errors import CheckpointError
-from engine.runs import write_atomic
+from engine.files import write_atomic
 
 Kind = Literal["onnx", "onnx-int8"]
 VERSION = 1

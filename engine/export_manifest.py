@@ -17,9 +17,9 @@ from engine.detector import rearm_level, refractory_hops
 from engine.errors import DataError
 from engine.export_folder import HOP, MAKER, STUDENT, WINDOW, Told
 from engine.features import FLOOR, PCEN, PCEN_ALPHA, LogAndPCEN, LogMel
+from engine.files import write_atomic
 from engine.models import slides
 from engine.report import Report
-from engine.runs import write_atomic
 from engine.scorer import Scorer, first_hop, silence_samples
 
 EXAMPLE, FRONT_END, GOLDEN = "example.py", "frontend.npz", "golden.npz"

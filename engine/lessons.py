@@ -25,11 +25,11 @@ from engine.batches import Batches
 from engine.dataset import Pack, Selection
 from engine.errors import RecipeError
 from engine.events import Emit, PhaseChanged, Progressed
+from engine.files import write_atomic, writing
 from engine.jobs import Control
 from engine.recipe import Recipe, Train
 from engine.recipe_distill import Distill
 from engine.recipe_file import override, to_tables
-from engine.runs import write_atomic, writing
 from engine.teachers import Lesson
 
 # Clips as they were recorded, but for where the window lies.

@@ -16,7 +16,7 @@ from typing import Literal, get_args
 
 from engine.audio import SUFFIXES
 from engine.errors import DataError
-from engine.runs import alone, disk_error, write_atomic
+from engine.files import alone, disk_error, write_atomic
 
 Split = Literal["train", "validation", "test"]
 

@@ -31,11 +31,12 @@ from engine.dataset import (
 )
 from engine.errors import DataError
 from engine.events import Emit, Progressed, QueueTaken, Warned
+from engine.files import disk_error, write_atomic
 from engine.jobs import Control
 from engine.manifest import HARD_NEGATIVE, Clip, Split, clips_at
 from engine.queue_store import QueueItem, QueueStore, content_of
 from engine.recipe import Data, Recipe
-from engine.runs import Run, disk_error, write_atomic
+from engine.runs import Run
 
 COLUMNS = ("path", "label", "group", "take", "split", "start_s", "end_s")
 SAME_LENGTH = 2

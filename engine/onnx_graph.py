@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from engine.checkpoint import Checkpoint, describe
 from engine.features import Grid, LogMel, grid
+from engine.files import write_atomic
 from engine.models import Staged, slide, slides
 from engine.quantize import Frozen, fuse
-from engine.runs import write_atomic
 
 OPSET = 18
 MOST_WINDOWS = 4096

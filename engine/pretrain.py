@@ -25,11 +25,12 @@ from engine.checkpoint import Checkpoint, load, save
 from engine.dataset import Pack, PackedClip, kind_of, pack, packed_already, read, select, splits_of
 from engine.errors import DataError, RecipeError
 from engine.events import Emit, PhaseChanged, Progressed, Warned, WordsLearned
+from engine.files import make_folder
 from engine.jobs import Control, Stopped
 from engine.optimiser import autocast
 from engine.recipe import Data, Recipe, Train
 from engine.recipe_file import dump, override
-from engine.runs import Workspace, make_folder
+from engine.runs import Workspace
 from engine.synth import speak_words
 from engine.trainer import Trainer
 

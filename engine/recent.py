@@ -18,8 +18,9 @@ import numpy as np
 from engine import audio
 from engine.audio import SAMPLE_RATE, Waveform
 from engine.errors import DataError
+from engine.files import disk_error, write_atomic
 from engine.queue_store import Find, QueueStore
-from engine.runs import Workspace, disk_error, write_atomic
+from engine.runs import Workspace
 
 RING_S = 12.0
 MOST_CUTS = 50

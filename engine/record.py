@@ -16,6 +16,7 @@ from pathlib import Path
 
 from engine import audio
 from engine.errors import DataError, WakewordError
+from engine.files import alone, disk_error, write_atomic
 from engine.manifest import (
     FOLDERS,
     FOLDS,
@@ -27,13 +28,12 @@ from engine.manifest import (
     read_manifest,
 )
 from engine.phonetics import slug
-from engine.runs import alone, disk_error, write_atomic
 from engine.take import Take
 
 HOME = "recorded"
 NOTE = "row"
 LEFT_OVER = re.compile(r"\.\.?.+\.(flac|row|csv)\.\w{8}")
-"""A file that was being written when a kill came (`runs.write_atomic`)."""
+"""A file that was being written when a kill came (`files.write_atomic`)."""
 
 
 class Keeper:

@@ -26,12 +26,13 @@ from engine.events import (
     TrialStarted,
     Validated,
 )
+from engine.files import make_folder
 from engine.jobs import Control, Stopped
 from engine.models import build
 from engine.recipe import Recipe
 from engine.recipe_file import dump, override
 from engine.report import Report
-from engine.runs import EventLog, Run, Workspace, make_folder, read_events
+from engine.runs import EventLog, Run, Workspace, read_events
 from engine.space import trial_recipe
 from engine.study import Asked, Outcome, Study, want
 from engine.study_file import create

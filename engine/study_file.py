@@ -17,9 +17,10 @@ from optuna.trial import FrozenTrial
 from sqlalchemy.exc import SQLAlchemyError
 
 from engine.errors import DataError, RecipeError
+from engine.files import make_folder, write_atomic
 from engine.recipe import Recipe
 from engine.recipe_file import dump, loads, override
-from engine.runs import Workspace, make_folder, write_atomic
+from engine.runs import Workspace
 from engine.space import space_of
 
 BUSY_S = 60

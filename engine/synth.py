@@ -28,10 +28,10 @@ from engine.audio import SAMPLE_RATE, Waveform
 from engine.errors import DataError
 from engine.espeak import ACCENTS, Espeak, Line, Voice
 from engine.events import Emit, Progressed
+from engine.files import disk_error, write_atomic
 from engine.jobs import Control
 from engine.manifest import FOLDS, WORDLESS, fold_of
 from engine.phonetics import confusables, partials, slug, words_heard_in
-from engine.runs import disk_error, write_atomic
 from engine.sentences import VOCABULARY, Talker
 
 CONFUSABLES_OF_A_KIND = 20

@@ -33,6 +33,7 @@ from engine.events import (
     Validated,
     Warned,
 )
+from engine.files import make_folder, write_atomic
 from engine.int8 import compare_int8
 from engine.jobs import Control, Stopped
 from engine.mined import take, used, with_cuts
@@ -40,7 +41,7 @@ from engine.pretrain import learned
 from engine.quantize import fuse
 from engine.recipe import Recipe, Targets
 from engine.report import Measured, Report
-from engine.runs import EventLog, Run, Workspace, last_number, make_folder, write_atomic
+from engine.runs import EventLog, Run, Workspace, last_number
 from engine.scorer import Scorer
 from engine.teachers import examined
 from engine.trainer import Trainer

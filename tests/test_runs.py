@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from engine.errors import BusyError, DataError
 from engine.events import PhaseChanged, Progressed, Stepped, Warned
+from engine.files import write_atomic
 from engine.recipe import Recipe
 from engine.recipe_file import override
-from engine.runs import EventLog, Run, Workspace, last_number, read_events, write_atomic
+from engine.runs import EventLog, Run, Workspace, last_number, read_events
 
 HOLD = """
 import sys, time

@@ -7,7 +7,6 @@ times a second into a `Store`, and the screen in front paints from that.
 import asyncio
 import contextlib
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,6 @@ from functools import partial
 from itertools import chain
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
-from types import FrameType
 from typing import Any, ClassVar
 
 from textual import work
@@ -26,7 +24,6 @@ from textual.filter import LineFilter
 from textual.screen import Screen
 
 from engine.errors import RecipeError, WakewordError
-from engine.jobs import Job
 from engine.recipe import Recipe
 from engine.runs import Run, Workspace
 from wakeword_tui import letters, verbs
@@ -386,32 +383,10 @@ def show(app: WakewordApp) -> int:
     Signals(app, app.desk.jobs, go_on=app.config.on_hangup == "continue")
     try:
         if app.run() == KEEP_RUNNING and app.desk.jobs.gpu is not None:
-            return _without_window(app.desk.jobs.gpu)
+            from wakeword_tui.commands.progress import without_window
+
+            return without_window(app.desk.jobs.gpu)
     finally:
         app.desk.jobs.stop_all(SAVE_WITHIN_S)
     crashed = app.return_code == 1  # what Textual returns after a bug
     return os.EX_SOFTWARE if crashed else app.return_code or 0
-
-
-def _without_window(job: Job) -> int:
-    """Tell a job's progress in plain lines; the terminal may be closed meanwhile."""
-    from wakeword_tui.commands.progress import Teller
-
-    received: list[int] = []
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        job.control.stop()
-
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    teller = Teller(sys.stderr, live=True)
-    while job.thread.is_alive():
-        teller.tell(job.bus.drain())
-        job.thread.join(TICK_S)
-    teller.tell(job.bus.drain())
-    teller.wipe()
-    if job.error is not None:
-        raise job.error
-    return 128 + received[0] if received else 0

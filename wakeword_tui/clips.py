@@ -20,11 +20,12 @@ from engine import audio
 from engine.audio import SAMPLE_RATE, Waveform
 from engine.dataset import split_of
 from engine.errors import DataError, WakewordError
+from engine.files import disk_error, write_atomic
 from engine.manifest import Clip, Split
 from engine.mined import held_out
 from engine.queue_store import QueueItem
 from engine.recipe import Data, Recipe
-from engine.runs import Run, Workspace, disk_error, write_atomic
+from engine.runs import Run, Workspace
 from wakeword_tui import verbs
 
 MARGIN_S = 0.5

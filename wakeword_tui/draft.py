@@ -12,10 +12,10 @@ from typing import Any, Literal
 import annotated_types as at
 
 from engine.errors import RecipeError
+from engine.files import write_atomic
 from engine.recipe import Recipe
 from engine.recipe_distill import Teacher
 from engine.recipe_file import dump, field_at, fields, load, override, parse_setting, to_tables
-from engine.runs import write_atomic
 from engine.section import Section
 
 TEACHERS = "distill.teachers"

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from engine.errors import CheckpointError
 from engine.events import Emit
 from engine.export_folder import export_at, read
+from engine.files import write_atomic
 from engine.jobs import Control
 from engine.recipe import Data
-from engine.runs import Run, Workspace, write_atomic
+from engine.runs import Run, Workspace
 from wakeword_tui.commands.arguments import Verbs, add_json, command, workspace
 from wakeword_tui.commands.output import note
 from wakeword_tui.commands.progress import perform

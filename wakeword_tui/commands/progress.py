@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import TextIO, TypeVar
 
 from engine.events import (
@@ -72,6 +74,26 @@ def _watch(job: Job, received: list[int], teller: "Teller") -> None:
         job.thread.join(DRAIN_EVERY_S)
     teller.tell(job.bus.drain())
     teller.wipe()
+
+
+def without_window(job: Job) -> int:
+    """Tell a job's progress in plain lines; the terminal may be closed meanwhile.
+
+    Returns the exit code.
+    """
+    received: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        job.control.stop()
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    _watch(job, [], Teller(sys.stderr, live=True))
+    if job.error is not None:
+        raise job.error
+    return 128 + received[0] if received else 0
 
 
 @contextmanager

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from engine.errors import DataError
 from engine.events import Emit
+from engine.files import disk_error, write_atomic
 from engine.jobs import Control
 from engine.recipe import Recipe
 from engine.recipe_file import dump
-from engine.runs import Workspace, disk_error, write_atomic
+from engine.runs import Workspace
 from engine.trials import StudyView, Trial
 from wakeword_tui.commands.arguments import (
     Verbs,

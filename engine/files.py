@@ -1,0 +1,84 @@
+"""Files: written whole or not at all, and what a disk that refuses says.
+
+name -> .name.x1y2 -> fsync -> rename        either the old file or the new one, never half
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from engine.errors import DataError, WakewordError
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replace a file whole or not at all, and have it on the disk when this returns.
+
+    Whoever could read the old one can read the new one; of a new file that is its owner. A full
+    disk leaves the old file as it was and raises DataError.
+    """
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise disk_error(path, error) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            if path.exists():
+                os.fchmod(handle, stat.S_IMODE(path.stat().st_mode))
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        raise disk_error(path, error) from error
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def disk_error(path: Path, error: OSError) -> WakewordError:
+    """Turn a failed write into a sentence."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DataError(f"the disk is full: {path} was not written", "free space, then resume")
+    return DataError(f"cannot write {path}: {error.strerror}", "check the folder's permissions")
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what fails on the disk into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(path, error) from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it. Raises DataError."""
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes; some network disks know no locks, and hold none."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
