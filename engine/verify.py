@@ -43,6 +43,7 @@ def verify(
     finder = Finder.of(sentry)
     at, grid = finder.point if threshold is None else threshold, finder.scorer.grid
     emit(JobStarted("verify", path.name, f"threshold {at:.3f}"))
+    finder.scorer.reset()  # it was tried out when it was made
     scores = [finder.scorer.push(block) for block in _blocks(path, emit, control)]
     levels = vote_levels(np.concatenate([*scores, np.zeros(0)]), finder.rules)
     hops = [int(hop) for hop in firings(levels, at, finder.rules, grid.hop_s)]

@@ -205,7 +205,7 @@ def test_a_judge_never_holds_up_the_scoring(tiny_run: Trained) -> None:
     }
     first = events.index(judged[0])
     assert not any(isinstance(event, WakewordHeard) for event in events[first:])
-    assert max(asked) == seconds(3.0)
+    assert max(asked) == seconds(3.5)
 
 
 def test_a_judge_that_fails_is_told_and_listening_goes_on(tiny_run: Trained) -> None:
