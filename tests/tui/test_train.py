@@ -7,7 +7,7 @@ from textual.pilot import Pilot
 
 from engine.bus import EventBus
 from engine.errors import BusyError
-from engine.events import CheckpointSaved, JobStarted, Record
+from engine.events import CheckpointSaved, JobStarted
 from engine.jobs import Jobs
 from engine.runs import EventLog, Workspace, read_events
 from tests.tui.play import LARGE, SMALL, play, screen, see, start
@@ -255,12 +255,15 @@ def test_a_resume_leaves_the_events_of_a_live_run_alone(workspace: Workspace) ->
     assert run.events.read_bytes() == before
 
 
-def test_what_teachers_add_stands_beside_the_loss() -> None:
-    from wakeword_tui.screens.train import rows  # the app imports a screen when it is opened
+def test_what_teachers_add_stands_in_two_columns_or_below_one_another() -> None:
+    from wakeword_tui.screens.train import taught_lines  # the app imports a screen when it opens it
 
-    store = Store()
-    told = {"labels": 0.4, "temperature": 2.0, "conformer": 0.62, "wav2vec2": 0.38}
-    store.apply(Record(1, 0.0, replace(stepped(10), taught=told)))
-    shown = dict(rows(store, 2))
-    assert (shown["labels"], shown["temperature"]) == ("0.4000", "2.0000")
-    assert (shown["conformer"], shown["wav2vec2"]) == ("0.6200", "0.3800")
+    def shown(told: dict[str, float], width: int) -> list[str]:
+        return [" ".join(line.plain.split()) for line in taught_lines(told, width)]
+
+    told = {"labels": 0.4, "temperature": 2.0, "agreement": 0.9, "conformer": 1.0}
+    assert shown(told, 46) == ["labels 0.4000 temperature 2.0000", "agreement 90.0 %",
+                               "conformer 100.0 %"]  # fmt: skip
+    assert shown(told, 45) == ["labels 0.4000", "temperature 2.0000", "agreement 90.0 %",
+                               "conformer 100.0 %"]  # fmt: skip
+    assert shown({}, 80) == []
