@@ -155,7 +155,11 @@ def test_a_judge_that_refuses_or_is_gone_is_said_in_a_line(
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("7")
         await name_judge(app, pilot, server.url)
-        await see(app, pilot, "✗ the judge at", within_s=30)
+        await see(app, pilot, "✓ tiny", within_s=30)  # its health is no secret
+        await pilot.press("o")
+        await see(app, pilot, "verify a recording")
+        await pilot.press("down", "enter")
+        await see(app, pilot, "set judge.token_file", within_s=60)
         await name_judge(app, pilot, "http://127.0.0.1:9")
         await see(app, pilot, "✗ no judge at", within_s=30)
         await pilot.press("o")

@@ -205,9 +205,9 @@ class CascadeScreen(Page):
 
 
 def recordings_near() -> list[Path]:
-    """The recordings of the working directory."""
-    names = (path for path in Path.cwd().iterdir() if path.suffix.lower() in SUFFIXES)
-    return sorted(path for path in names if path.is_file())
+    """The recordings of the working directory, by their names."""
+    files = (path for path in Path.cwd().iterdir() if path.is_file())
+    return sorted(Path(path.name) for path in files if path.suffix.lower() in SUFFIXES)
 
 
 def stage_lines(found: "Tested", *, wide: bool) -> Iterable[Line]:
