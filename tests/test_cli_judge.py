@@ -97,7 +97,7 @@ def ask(judge: Judge, seconds: float) -> tuple[threading.Thread, list[Decision]]
     found: list[Decision] = []
     thread = threading.Thread(target=lambda: found.append(judge.decide(hiss(seconds, 0))))
     thread.start()
-    while judge.health().waiting == 0:
+    while thread.is_alive() and judge.health().waiting == 0:
         time.sleep(0.05)
     return thread, found
 
@@ -122,7 +122,7 @@ def test_a_judge_killed_at_work_leaves_the_decision_to_the_policy(teacher: Path)
 def test_a_judge_that_is_stopped_answers_first_and_ends_well(teacher: Path) -> None:
     with Process(teacher) as process, Judge(process.url, TOKEN, timeout_s=30) as judge:
         assert "teacher-conformer judges at" in process.said
-        asking, found = ask(judge, 3)
+        asking, found = ask(judge, 10)
         code, log, said = process.end(signal.SIGTERM)
         asking.join()
     assert (code, said) == (0, "")

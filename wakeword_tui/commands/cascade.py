@@ -12,13 +12,11 @@ from engine.events import Emit
 from engine.export_folder import export_at
 from engine.jobs import Control
 from engine.runs import Workspace
-from wakeword_tui.cascading import HEADER, place, rows, sentences, tables
 from wakeword_tui.commands.arguments import Verbs, add_json, command, workspace
 from wakeword_tui.commands.evaluate import find_checkpoint
 from wakeword_tui.commands.output import say, say_json, table
 from wakeword_tui.commands.progress import perform
 from wakeword_tui.config import JudgeConfig, config_path, read_config
-from wakeword_tui.judging import judge_of, sent_s
 
 if TYPE_CHECKING:
     from engine.cascade import Tested
@@ -105,6 +103,7 @@ def _measure(args: argparse.Namespace, judges: list[str], config: JudgeConfig) -
 
     def verb(emit: Emit, control: Control) -> list["Tested"]:
         from engine.cascade import Wish, cascade, pooled
+        from wakeword_tui.judging import judge_of, sent_s
 
         wishes = [Wish(target, args.sentry_fah) for target in args.target_fah]
         folds = []
@@ -127,6 +126,8 @@ def _measure(args: argparse.Namespace, judges: list[str], config: JudgeConfig) -
     found = perform(home, "cascade", verb)
     title = f"{', '.join(args.sentries)} with {', '.join(judges)} as the judge"
     if args.json:
+        from wakeword_tui.cascading import tables
+
         say_json([tables(one) for one in found])
     else:
         say(f"{title}: thresholds frozen on validation, tested on test")
@@ -136,6 +137,8 @@ def _measure(args: argparse.Namespace, judges: list[str], config: JudgeConfig) -
 
 def render(found: "Tested") -> str:
     """A table of the stages, and what it amounts to."""
+    from wakeword_tui.cascading import HEADER, place, rows, sentences
+
     lines = ["", f"FAH <= {found.pairs[0].target_fah:g}", table(HEADER, rows(found), left=2), ""]
     passed = (f"passed: {place(alarm)}" for alarm in found.passed)
     return "\n".join([*lines, *sentences(found), *passed])
@@ -148,6 +151,7 @@ def _verify(args: argparse.Namespace, judges: list[str], config: JudgeConfig) ->
 
     def verb(emit: Emit, control: Control) -> list["Verified"]:
         from engine.verify import verify
+        from wakeword_tui.judging import judge_of, sent_s
 
         with judge_of(home, judges[0], config, None) as judge:
             return list(
