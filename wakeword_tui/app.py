@@ -266,11 +266,15 @@ class WakewordApp(App[int]):
             self.complain(f"cannot write {name}: {error.strerror}")
 
     def action_record(self) -> None:
-        """Record clips of one's own, over the screen in front."""
+        """Record clips of one's own, over the screen in front; two cannot hear one pipe."""
         from wakeword_tui.screens.record import RecordScreen
 
-        if not any(isinstance(screen, RecordScreen) for screen in self.screen_stack):
-            self.push_screen(RecordScreen())
+        if any(isinstance(screen, RecordScreen) for screen in self.screen_stack):
+            return
+        if (listening := self.desk.listener.job) is not None:
+            listening.control.stop()
+            self.notify("listening has stopped, to record")
+        self.push_screen(RecordScreen())
 
     def action_redraw(self) -> None:
         """Send every cell again."""
@@ -349,7 +353,7 @@ def scopes() -> dict[str, list[Binding]]:
     for name, make in WakewordApp.MODES.items():
         own = [*make().BINDINGS, *(Form.BINDINGS if name == "setup" else [])]
         found[name] = [binding for binding in (*shared, *own) if isinstance(binding, Binding)]
-    recording = [*shared, *RecordScreen.BINDINGS]
+    recording = [*WakewordApp.BINDINGS, *RecordScreen.BINDINGS]
     return found | {"record": [b for b in recording if isinstance(b, Binding)]}
 
 

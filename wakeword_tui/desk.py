@@ -238,7 +238,7 @@ class Desk:
             return []
         done, total, _ = self.followed.store.done()
         share = f" {done * 100 // total} %" if total else ""
-        train = Content.assemble(("● ", "$now"), f"train{share} (process {self.followed.pid})")
+        train = Content.assemble(("● ", "$now"), f"train{share}")
         return [train, Content("read-only")]
 
     def _beside(self) -> list[Content]:

@@ -12,7 +12,6 @@ from engine.errors import JudgeError, WakewordError
 from engine.events import Emit
 from engine.export_folder import export_at
 from engine.jobs import Control, Jobs, State
-from engine.judge import Health, Judge, Verdict
 from engine.runs import Run, Workspace
 from wakeword_tui.commands.evaluate import find_checkpoint
 from wakeword_tui.config import JudgeConfig
@@ -22,12 +21,13 @@ from wakeword_tui.verbs import Live
 if TYPE_CHECKING:
     from engine.audio import Waveform
     from engine.cascade import Tested
+    from engine.judge import Health, Judge, Verdict
     from engine.local_judge import LocalJudge
     from engine.verify import Verified
 
 MOST_TIMES = 500
 """Answers from which the latency is taken, the newest."""
-Verify = Callable[["Waveform"], Verdict]
+Verify = Callable[["Waveform"], "Verdict"]
 MEASURE, VERIFY = "cascade", "verify"
 
 
@@ -91,7 +91,7 @@ class Judging:
     def timed(self, judge: "Judge | LocalJudge") -> Verify:
         """Ask the judge, and keep how long the answer took."""
 
-        def verify(waveform: "Waveform") -> Verdict:
+        def verify(waveform: "Waveform") -> "Verdict":
             began_s = time.perf_counter()
             verdict = judge.verify(waveform)
             self.took_ms.append(1000 * (time.perf_counter() - began_s))
@@ -105,7 +105,7 @@ class Judging:
         self._opened.close()
         asked: list[Verify] = []
 
-        def verify(waveform: "Waveform") -> Verdict:
+        def verify(waveform: "Waveform") -> "Verdict":
             if not asked:
                 judge = judge_of(self.jobs.workspace, self.name, self.config, None)
                 asked.append(self.timed(self._opened.enter_context(judge)))
@@ -224,4 +224,6 @@ def judge_of(
 
 def sent_s(judge: "Judge | LocalJudge") -> float:
     """Seconds of audio that a judge should hear, up to where the sentry fired."""
+    from engine.judge import Judge
+
     return judge.health().sent_s if isinstance(judge, Judge) else judge.sent_s

@@ -75,7 +75,7 @@ def test_the_machine_is_told_in_80_columns(
 
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         start(app, pause_s=0.05)
-        await see(app, pilot, "● train", "cpu ", "5.12k/s")
+        await see(app, pilot, "● train", "cpu ", "5.12k clips/s")
 
     play(workspace, story)
 
