@@ -209,17 +209,18 @@ class ReviewScreen(Page):
     @work(exclusive=True, group="attend")
     async def _attend(self, pile: Pile, item: QueueItem, *, play: bool) -> None:
         """Read the clip, then those that come next; then ask what the detector made of it."""
+        panel = self.panel
         with self._reading():
             clip = await self.shelf.fetch(item)
-            if self.panel.clip is None:
-                self.panel.put_on(item, clip, play=play)
+            if panel.is_attached and panel.clip is None:
+                panel.put_on(item, clip, play=play)
                 self._paint_item(pile)
             for ahead in pile.page(pile.at + 1, AHEAD):
                 await self.shelf.fetch(ahead)
             run = self.desk.shown
             if not self.shelf.knows(item, run):
                 await asyncio.sleep(REST_S)
-            self.panel.show_scores(await self.shelf.hear(item, run))
+            panel.show_scores(await self.shelf.hear(item, run))
 
     # Deciding.
 

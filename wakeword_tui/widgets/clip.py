@@ -81,8 +81,8 @@ class ClipPanel(Mover, Vertical):
         self.query_one("#facts", Lines).show(*lines)
 
     def show_scores(self, heard: ScoreCurve | str) -> None:
-        """Show what a detector made of the clip, or why none did."""
-        if self._item is not None and self.clip is not None:
+        """Show what a detector made of the clip, or why none did; not once the screen is gone."""
+        if self.is_attached and self._item is not None and self.clip is not None:
             self.query_one("#scores", Chart).show(told.score_plot(self.clip, self._item, heard))
 
     def notice_silence(self) -> tuple[str, str] | None:
