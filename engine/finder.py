@@ -64,7 +64,7 @@ class Finder:
     def _of_export(cls, path: Path) -> "Finder":
         """An export is known by the checkpoint that it was made of, if it tells."""
         scorer, folder = scorer_of(path), export_at(path)
-        checkpoint = checkpoint_of(folder or path.parent)
+        checkpoint = checkpoint_of(folder or path)
         return cls(
             path.absolute(),
             read(folder)["run"]["checkpoint_sha256"] if folder else "",

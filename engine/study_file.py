@@ -67,7 +67,7 @@ def _refusal(url: str, why: str) -> DataError:
         )
         return DataError(f"{path} is damaged: {why}", hint)
     if path != place:
-        hint = "free space, check the folder's permissions, or wait for the other process"
+        hint = "free space, check the folder and --storage, or wait for the other process"
         return DataError(f"cannot use {path}: {why}", hint)
     return DataError(f"the study's database {place} failed: {why}", "check --storage")
 
