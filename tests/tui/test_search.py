@@ -281,7 +281,7 @@ def test_a_study_that_cannot_be_read_says_so(home: Workspace) -> None:
 
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("3")
-        await see(app, pilot, "the study's database", "opens another study", within_s=30)
+        await see(app, pilot, "is damaged", "opens another study", within_s=30)
 
     play(home, story)
 
