@@ -92,7 +92,8 @@ def tiny_run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Train
 @pytest.fixture(autouse=True)
 def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A runtime folder of its own, with a short path: that of a socket has a hundred characters."""
-    with tempfile.TemporaryDirectory(prefix="run-") as name:
+    # a thread that still listens may put its socket there while it is taken away
+    with tempfile.TemporaryDirectory(prefix="run-", ignore_cleanup_errors=True) as name:
         monkeypatch.setenv("XDG_RUNTIME_DIR", name)
         yield Path(name)
 
