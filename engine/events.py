@@ -343,5 +343,5 @@ def from_line(line: str) -> Record | None:
         fields: dict[str, Any] = json.loads(line)
         n, time_s, kind = int(fields.pop("n")), float(fields.pop("time_s")), fields.pop("type")
         return Record(n, time_s, TYPES[kind](**fields))
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None

@@ -113,6 +113,8 @@ class Job:
         control: Control | None = None,
     ) -> None:
         self.name = name
+        self.endless = False
+        """Whether it goes on until somebody stops it."""
         self.control = control or Control()
         self.bus = EventBus()
         self.error: Exception | None = None
@@ -210,6 +212,12 @@ class Jobs:
         """Whether any job goes on by itself: alive, and not paused."""
         jobs = [job for job in [self.gpu, *self.background] if job is not None]
         return any(job.alive and not job.control.paused for job in jobs)
+
+    def leave_alone(self) -> None:
+        """Stop what would never end: nobody is there any more to stop it."""
+        for job in self.background:
+            if job.endless:
+                job.control.stop()
 
     def stop_all(self, timeout_s: float) -> bool:
         """Ask every job to stop and wait; True if all have ended."""

@@ -149,8 +149,13 @@ class Lessons:
 
 def _take_room(path: Path, size: int) -> None:
     """Have a file's bytes on the disk before it is mapped: later a full disk kills the process."""
-    with path.open("ab") as file:
-        os.posix_fallocate(file.fileno(), 0, size)
+    handle = os.open(
+        path, os.O_RDWR | os.O_CREAT, 0o666
+    )  # some disks cannot do it in a file to append to
+    try:
+        os.posix_fallocate(handle, 0, size)
+    finally:
+        os.close(handle)
 
 
 def _flat(lessons: tuple[Lesson, ...]) -> list[Tensor]:

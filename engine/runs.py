@@ -106,8 +106,11 @@ def last_number(path: Path) -> int:
 
 
 def _changed_ns(path: Path) -> int:
-    """When a file was last written, 0 where there is none."""
-    return path.stat().st_mtime_ns if path.exists() else 0
+    """When a file was last written, 0 where there is none; it may be pruned meanwhile."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -293,3 +293,19 @@ def test_a_resting_job_stops_at_once(jobs: Jobs) -> None:
     job.control.stop()
     job.thread.join(1.0)
     assert job.state is State.STOPPED
+
+
+def test_who_leaves_lets_go_what_would_never_end(jobs: Jobs) -> None:
+    """A microphone is heard until somebody stops it; a miner ends by itself."""
+
+    def on_and_on(emit: Emit, control: Control) -> None:
+        while True:
+            control.tick()
+            time.sleep(0.001)
+
+    heard, mined = (jobs.start(name, on_and_on, lane="background") for name in ("listen", "mine"))
+    heard.endless = True
+    jobs.leave_alone()
+    heard.thread.join(5.0)
+    assert (heard.state, mined.alive) == (State.STOPPED, True)
+    mined.control.stop()

@@ -122,6 +122,7 @@ class Signals:
         driver: Driver | None = self.app._driver
         if isinstance(driver, HangupDriver):
             driver.hang_up()
+        self.jobs.leave_alone()
         while self.go_on and self.jobs.working():
             time.sleep(LOOK_EVERY_S)
         if not self._ending:

@@ -25,7 +25,7 @@ class Followed:
         """
         try:
             file = self.run.events.open("rb")
-        except FileNotFoundError:  # it was pruned
+        except OSError:  # it was pruned, or is another account's
             return
         with file:
             inode = os.fstat(file.fileno()).st_ino

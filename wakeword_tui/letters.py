@@ -65,7 +65,7 @@ def _like(character: str) -> str:
     if "BLOCK" in name or "SHADE" in name:
         return "." if name.startswith("LIGHT") else "#"
     plain = LIKE.get(character) or unicodedata.normalize("NFKD", character)[:1]
-    return plain if plain.isascii() else "?" * cell_len(character)
+    return plain.ljust(cell_len(character)) if plain.isascii() else "?" * cell_len(character)
 
 
 def _line(name: str) -> str:

@@ -222,6 +222,7 @@ def listen_live(
         listen(open_source(source), model, verify=verify, recent=recent, emit=emit, control=control)
 
     job = jobs.start("listen", verb, lane="background")
+    job.endless = True
     return Hearing(job, Store(), model=name, recent=recent)
 
 

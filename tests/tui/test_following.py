@@ -82,6 +82,16 @@ def test_what_is_followed_is_what_a_replay_gives(home: Workspace, begin: Begin) 
         assert followed.store == Store.replay(run)
 
 
+def test_a_file_that_cannot_be_read_any_more_leaves_what_was_read(begin: Begin) -> None:
+    run, _ = begin(3)
+    followed = Followed(1, run)
+    followed.read()
+    run.events.unlink()
+    run.events.mkdir()
+    followed.read()
+    assert len(followed.store.losses) == 3
+
+
 def test_half_a_line_waits_for_its_other_half(home: Workspace, begin: Begin) -> None:
     run, log = begin(2)
     whole = run.events.read_bytes()

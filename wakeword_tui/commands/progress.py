@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import TextIO, TypeVar
 
 from engine.events import (
@@ -81,16 +80,9 @@ def without_window(job: Job) -> int:
 
     Returns the exit code.
     """
-    received: list[int] = []
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        job.control.stop()
-
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    _watch(job, [], Teller(sys.stderr, live=True))
+    with collected(job.control.stop) as received:
+        _watch(job, [], Teller(sys.stderr, live=True))
     if job.error is not None:
         raise job.error
     return 128 + received[0] if received else 0
