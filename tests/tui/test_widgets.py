@@ -59,6 +59,12 @@ def test_a_mark_a_whisker_and_the_legend() -> None:
     ]
 
 
+def test_a_mark_in_the_corner_is_seen_over_the_legend() -> None:
+    series = Series("miss", [10], [1.0], mark="●")
+    top, *_ = lines(Plot([series], Axis(0, 10), Axis(0.0, 1.0)), 24, 8)
+    assert top == "1┤┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈ ● mis●"
+
+
 def test_a_log_axis_has_round_ticks_and_drops_what_it_cannot_show() -> None:
     axis = Axis(0.08, 2.5, log=True)
     assert axis.ticks(5) == [0.1, 0.2, 0.5, 1.0, 2.0]

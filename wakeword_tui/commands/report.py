@@ -16,8 +16,8 @@ from wakeword_tui.taught import beside_the_twin
 
 WORST_GROUPS = 5
 SYNTHETIC = (
-    "These voices are synthetic: they are for a start, not for a claim. What the numbers say of"
-    "\nreal people, only recordings of real people can show."
+    "These voices are synthetic: they are for a start, not for a claim. What the"
+    "\nnumbers say of real people, only recordings of real people can show."
 )
 
 

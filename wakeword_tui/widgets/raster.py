@@ -167,8 +167,8 @@ def draw(plot: Plot, width: int, height: int) -> Picture:
     )
     inside.write(0, 0, plot.y.label, AXIS)
     _draw_curves(inside, plot)
-    _draw_marks(inside, plot)
     _draw_legend(inside, plot)
+    _draw_marks(inside, plot)
     return picture
 
 
@@ -177,8 +177,8 @@ def draw_bare(plot: Plot, width: int, height: int) -> Picture:
     picture = Picture.blank(width, height)
     if width and height:
         _draw_curves(picture, plot)
-        _draw_marks(picture, plot)
         _draw_legend(picture, plot)
+        _draw_marks(picture, plot)
     return picture
 
 
