@@ -20,11 +20,17 @@ from engine.errors import DataError
 from engine.evaluate import SPEEDS, Heard, Scored
 from engine.events import Emit, PhaseChanged
 from engine.features import grid
-from engine.forwarding import Forwarding, Verify, end_of
+from engine.forwarding import Forwarding, end_of
 from engine.jobs import Control
+from engine.judge import Verify
 from engine.local_judge import LocalJudge
 from engine.manifest import Split
-from engine.metrics import OperatingPoint, choose_operating_point, rate_ratio
+from engine.metrics import (
+    OperatingPoint,
+    choose_operating_point,
+    middle_and_worst,
+    rate_ratio,
+)
 from engine.recipe import DetectorSettings, Recipe
 from engine.report import ClipScore, Measured, measure, pool
 from engine.runs import Workspace
@@ -105,8 +111,7 @@ class Tested:
     @property
     def latency_ms(self) -> dict[str, float]:
         """How long an answer took, the way there and back with it; in the middle, and at worst."""
-        p50, p95 = np.quantile(self.took_ms or [0.0], [0.5, 0.95])
-        return {"p50": float(p50), "p95": float(p95)}
+        return dict(zip(("p50", "p95"), middle_and_worst(self.took_ms), strict=True))
 
     @property
     def fewer(self) -> Alarms:

@@ -91,6 +91,28 @@ def test_a_recording_is_verified_over_http(
     assert len(lines) - 2 == len(server.answers) - 1 > 0
 
 
+def test_a_recording_is_verified_to_its_end_though_the_judge_refuses(
+    home: Workspace, tiny_run: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody named the token: the policy decides, and says so, and the code is 1."""
+    (tmp_path / "wakeword-tui").mkdir()
+    config = tmp_path / "wakeword-tui" / "config.toml"
+    file = ["--file", str(home.root / "radio.wav"), "--workspace", str(home.root)]
+    with served(LocalJudge.of(tiny_run.run.best), TOKEN) as server:
+        asked = ["cascade", "1", "--judge", server.url, *file]
+        assert main(asked) == 1
+        _, first, *lines = capsys.readouterr().out.splitlines()
+        config.write_text('[judge]\non_failure = "accept"\n')
+        assert main([*asked, "--json"]) == 1
+    assert "-  rejected unheard" in first
+    assert "0 accepted by the judge" in lines[-3]
+    assert "rejected unheard, as on_failure says: the judge at" in lines[-2]
+    assert lines[-1] == "set judge.token_file, or WAKEWORD_JUDGE_TOKEN"
+    found = told(capsys)
+    assert {(one["accepted"], one["verdict"]) for one in found} == {(True, None)}
+    assert found[0]["error"].startswith("the judge at")
+
+
 @pytest.mark.parametrize(
     ("arguments", "wrong"),
     [

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.errors import DataError
 from engine.events import Emit
@@ -150,38 +150,45 @@ def _verify(args: argparse.Namespace, judges: list[str], config: JudgeConfig) ->
     sentry = sentry or find_checkpoint(home, args.sentries[0])[0]
 
     def verb(emit: Emit, control: Control) -> list["Verified"]:
+        from engine.judge import Asked
         from engine.verify import verify
         from wakeword_tui.judging import judge_of, sent_s
 
         with judge_of(home, judges[0], config, None) as judge:
-            return list(
-                verify(
-                    path,
-                    sentry,
-                    judge.verify,
-                    sent_s=sent_s(judge),
-                    threshold=args.threshold,
-                    emit=emit,
-                    control=control,
-                )
-            )
+            asked = Asked(judge.verify, sent_s(judge), config.on_failure)
+            at = args.threshold
+            return list(verify(path, sentry, asked, threshold=at, emit=emit, control=control))
 
     found = perform(home, "verify", verb, lane="background")
+    from wakeword_tui.cascading import outcome
+
     if args.json:
-        say_json([asdict(one) for one in found])
-    elif found:
-        say(table(("time s", "sentry", "judge", "threshold", "", "ms"), map(_row, found)))
-    accepted = sum(one.verdict.accepted for one in found)
-    if not args.json:
-        say(f"{len(found)} detections, {accepted} accepted by the judge")
-    return 0
+        say_json([_plain(one) for one in found])
+    else:
+        header = ("time s", "sentry", "judge", "threshold", "", "ms")
+        say("\n".join([*([table(header, map(_row, found))] if found else []), *outcome(found)]))
+    return 1 if any(one.decision.by_policy for one in found) else 0
 
 
 def _row(one: "Verified") -> tuple[str, ...]:
-    verdict = one.verdict
-    said = "accepted" if verdict.accepted else "rejected"
-    scores = f"{one.score:.3f}", f"{verdict.score:.3f}", f"{verdict.threshold:.3f}"
-    return f"{one.time_s:.2f}", *scores, said, f"{verdict.took_ms:.0f}"
+    verdict, said = one.verdict, "accepted" if one.decision.accepted else "rejected"
+    when, score = f"{one.time_s:.2f}", f"{one.score:.3f}"
+    if verdict is None:
+        return when, score, "-", "-", f"{said} unheard", f"{one.decision.waited_ms:.0f}"
+    judged = f"{verdict.score:.3f}", f"{verdict.threshold:.3f}"
+    return when, score, *judged, said, f"{verdict.took_ms:.0f}"
+
+
+def _plain(one: "Verified") -> dict[str, Any]:
+    """A detection for a program to read; without a verdict the policy has decided."""
+    verdict, failure = one.verdict, one.decision.failure
+    return {
+        "time_s": one.time_s,
+        "score": one.score,
+        "accepted": one.decision.accepted,
+        "verdict": asdict(verdict) if verdict is not None else None,
+        "error": failure.message if failure is not None else "",
+    }
 
 
 def in_order(home: Workspace, sentries: Sequence[Path], judges: Sequence[str]) -> list[str]:

@@ -137,9 +137,10 @@ def said(record: Record) -> str:
             late = f"{event.after_ms:.0f} ms after the word"
         return f"{clock}  at {event.at_s:.2f} s  score {event.score:.3f}  {late}"
     assert isinstance(event, WakewordJudged)
-    if event.error:
-        return f"{clock}  at {event.at_s:.2f} s  not judged: {event.error}"
     word = "accepted" if event.accepted else "rejected"
+    if event.error:
+        why = f"unheard, as on_failure says: {event.error}"
+        return f"{clock}  at {event.at_s:.2f} s  {word} {why}"
     numbers = f"{event.score:.3f} of {event.threshold:.3f}, {event.took_ms:.0f} ms"
     return f"{clock}  at {event.at_s:.2f} s  {word} by {event.model}  {numbers}"
 
