@@ -34,7 +34,7 @@ from engine.metrics import (
 from engine.recipe import DetectorSettings, Recipe
 from engine.report import ClipScore, Measured, measure, pool
 from engine.runs import Workspace
-from engine.scorer import Scorer, checkpoint_of
+from engine.scorer import Scorer, opened
 
 SENTRY_FAH = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0)
 """False alarms per hour of validation for which thresholds of the sentry are tried."""
@@ -259,8 +259,8 @@ def pooled(parts: Sequence[Tested]) -> Tested:
 
 def local(path: Path, sentry: Path) -> LocalJudge:
     """A checkpoint as the judge of a sentry. Raises DataError where it knows the test split."""
-    made, tests = checkpoint_of(path).settings(), load(sentry).settings()
-    if heard_elsewhere(made, tests):
+    scorer, checkpoint = opened(path)
+    if heard_elsewhere(checkpoint.settings(), load(sentry).settings()):
         message = f"{path} was trained on what {sentry} is tested on"
         raise DataError(message, "judge with a run of the same fold")
-    return LocalJudge.of(path)
+    return LocalJudge.made(scorer, checkpoint)

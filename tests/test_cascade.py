@@ -258,6 +258,23 @@ def test_the_same_model_twice_is_tested_from_end_to_end(tiny_run: Trained) -> No
     assert found.pairs[0].target_fah == 300.0
 
 
+def test_a_judge_that_is_the_sentry_lets_through_what_the_sentry_fires_on(
+    tiny_run: Trained, heard: Heard, forward: Make, loose: float
+) -> None:
+    """It hears the same windows, shifted by less than a hop: no score is a twentieth lower."""
+    best = tiny_run.run.best
+    split, checkpoint = forward(local(best, best).verify), load(best)
+    own = checkpoint.threshold().threshold
+    split.hear([own], emit=ignore)
+    for level in (loose, own):
+        found = on_test(split, Pair(level, 0.95 * level, 1.0), checkpoint)
+        assert found.joint.missed == found.loose.missed
+        assert found.joint.false_alarms == found.loose.false_alarms == found.requests > 0
+    assert found.joint.missed == 0
+    certain = on_test(split, Pair(own, 1.0, 1.0), checkpoint)
+    assert certain.joint.missed == certain.joint.clips > 0
+
+
 def test_a_recording_is_verified_as_a_detector_hears_it(
     tiny_run: Trained, heard: Heard, loose: float, tmp_path: Path
 ) -> None:

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 from engine.errors import JudgeError, WakewordError
 from engine.events import Emit
-from engine.export_folder import export_at
 from engine.jobs import Control, Jobs, State
 from engine.runs import Run, Workspace
 from wakeword_tui.cascading import outcome
-from wakeword_tui.commands.evaluate import find_checkpoint
+from wakeword_tui.commands.evaluate import find_model
 from wakeword_tui.config import JudgeConfig
 from wakeword_tui.store import Store
 from wakeword_tui.verbs import Live
@@ -238,8 +237,7 @@ def judge_of(
     from engine.cascade import local
     from engine.local_judge import LocalJudge
 
-    export = export_at(Path(name).absolute())
-    path = export or find_checkpoint(home, name)[0]
+    path = find_model(home, name)
     yield LocalJudge.of(path) if sentry is None else local(path, sentry)
 
 
