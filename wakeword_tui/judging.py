@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from engine.judge import Asked, Health, Judge, Verdict
     from engine.local_judge import LocalJudge
     from engine.verify import Verified
+    from wakeword_tui.listening import Hearing
 
 MOST_TIMES = 500
 """Answers from which the latency is taken, the newest."""
@@ -57,8 +58,8 @@ class Judging:
         """Which models `tested` is of."""
         self.verified: list[Verified] = []
         self.file: Path | None = None
-        self.live = False
-        """Whether what is heard live is shown, in place of what was measured or verified."""
+        self.live: Hearing | None = None
+        """The session that is shown, in place of what was measured or verified."""
         self.at: Pair | None = None
         """The thresholds at which it was verified; None for each model's own."""
         self.took_ms = deque[float](maxlen=MOST_TIMES)
@@ -97,14 +98,14 @@ class Judging:
 
     def chosen(self, run: Run) -> "Pair | None":
         """The thresholds that were chosen together for this sentry and this judge, if they were."""
-        of_these = self.tested is not None and self.pair == self._together(run)
-        return self.tested.pairs[0] if self.tested is not None and of_these else None
+        tested = self.tested if self.pair == self._together(run) else None
+        return tested.pairs[0] if tested is not None else None
 
     def listens(self, run: Run) -> tuple["Opened", float | None]:
         """What opens the judge for what a run fires on live, and the threshold of the run."""
         pair = self.chosen(run)
         opened = self._opens(pair=pair, live=True)
-        self.live, self.at = True, pair
+        self.at = pair
         return opened, pair.sentry if pair is not None else None
 
     def _together(self, run: Run) -> str:
@@ -179,7 +180,7 @@ class Judging:
     def _begin(self, name: str, verb: Callable[[Emit, Control], None]) -> Asking:
         if self.asking is not None:
             raise WakewordError("the judge is being asked", "wait for it, or stop it with s")
-        self.live = False
+        self.live = None
         self.asking = Asking(self.jobs.start(name, verb, lane="background"), Store())
         return self.asking
 

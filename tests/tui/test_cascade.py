@@ -28,6 +28,7 @@ from wakeword_tui.app import WakewordApp
 from wakeword_tui.config import Config, JudgeConfig
 from wakeword_tui.judging import Judging, latency
 from wakeword_tui.listening import Hearing
+from wakeword_tui.widgets.menu import Menu
 
 SCREENS = Path(__file__).parent / "screens"
 SIZES = pytest.mark.parametrize("size", [SMALL, LARGE])
@@ -240,6 +241,12 @@ def test_live_listens_without_a_judge_after_it_was_verified_with_one(home: Works
         await until(pilot, lambda: over(listener.hearing, before), within_s=60)
         assert listener.hearing.fired
         assert all(fired.judged is None for fired in listener.hearing.fired)
+        await pilot.press("7")
+        await pilot.pause(0.5)
+        await see(app, pilot, "heard live: sentry, judge")
+        heard = app.screen.query_one("#heard", Menu).text
+        assert heard
+        assert "asked …" not in heard, "nobody asks about what Live hears alone"
 
     play(home, story, config=Config(audio=f"fast:{home.root.parent / 'radio.wav'}"))
 

@@ -102,8 +102,7 @@ class CascadeScreen(Page):
         self.query_one("#judge", Lines).show(*judge_lines(judging))
         self.query_one("#funnel", Lines).show(*(funnel_lines(tested) if tested else ()))
         heard = self.query_one("#heard", Menu)
-        hearing = self.desk.listener.hearing if judging.live else None
-        heard.border_title, lines = heard_lines(judging, hearing)
+        heard.border_title, lines = heard_lines(judging)
         heard.show(lines)
         if tested is not self._drawn:
             self._drawn = tested
@@ -193,6 +192,7 @@ class CascadeScreen(Page):
             run = self._sentry()
             listener.chosen, (judge, threshold) = run.name, self._judging.listens(run)
             listener.start(judge, threshold)
+            self._judging.live = listener.hearing
             self.paint()
 
     @work(exclusive=True, group="file")
@@ -259,12 +259,10 @@ def funnel_lines(found: "Tested") -> Iterable[Line]:
         )  # fmt: skip
 
 
-def heard_lines(
-    judging: Judging, hearing: "Hearing | None"
-) -> tuple[str, list[tuple[str, Content]]]:
+def heard_lines(judging: Judging) -> tuple[str, list[tuple[str, Content]]]:
     """The title and lines of what is heard live, of a recording, or of what the judge let pass."""
-    if hearing is not None:
-        return live_lines(hearing, judging.at)
+    if judging.live is not None:
+        return live_lines(judging.live, judging.at)
     if judging.file is not None:
         lines = [verdict_line(one, number) for number, one in enumerate(judging.verified)]
         return f"{short(judging.file)}: sentry, judge {thresholds(judging.at)}", lines
