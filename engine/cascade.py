@@ -20,15 +20,21 @@ from engine.errors import DataError
 from engine.evaluate import SPEEDS, Heard, Scored
 from engine.events import Emit, PhaseChanged
 from engine.features import grid
-from engine.forwarding import Forwarding, Verify, end_of
+from engine.forwarding import Forwarding, end_of
 from engine.jobs import Control
+from engine.judge import Verify
 from engine.local_judge import LocalJudge
 from engine.manifest import Split
-from engine.metrics import OperatingPoint, choose_operating_point, rate_ratio
+from engine.metrics import (
+    OperatingPoint,
+    choose_operating_point,
+    middle_and_worst,
+    rate_ratio,
+)
 from engine.recipe import DetectorSettings, Recipe
 from engine.report import ClipScore, Measured, measure, pool
 from engine.runs import Workspace
-from engine.scorer import Scorer, checkpoint_of
+from engine.scorer import Scorer, opened
 
 SENTRY_FAH = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 80.0)
 """False alarms per hour of validation for which thresholds of the sentry are tried."""
@@ -105,8 +111,7 @@ class Tested:
     @property
     def latency_ms(self) -> dict[str, float]:
         """How long an answer took, the way there and back with it; in the middle, and at worst."""
-        p50, p95 = np.quantile(self.took_ms or [0.0], [0.5, 0.95])
-        return {"p50": float(p50), "p95": float(p95)}
+        return dict(zip(("p50", "p95"), middle_and_worst(self.took_ms), strict=True))
 
     @property
     def fewer(self) -> Alarms:
@@ -254,8 +259,8 @@ def pooled(parts: Sequence[Tested]) -> Tested:
 
 def local(path: Path, sentry: Path) -> LocalJudge:
     """A checkpoint as the judge of a sentry. Raises DataError where it knows the test split."""
-    made, tests = checkpoint_of(path).settings(), load(sentry).settings()
-    if heard_elsewhere(made, tests):
+    scorer, checkpoint = opened(path)
+    if heard_elsewhere(checkpoint.settings(), load(sentry).settings()):
         message = f"{path} was trained on what {sentry} is tested on"
         raise DataError(message, "judge with a run of the same fold")
-    return LocalJudge.of(path)
+    return LocalJudge.made(scorer, checkpoint)

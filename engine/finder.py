@@ -21,7 +21,7 @@ from engine.detector import Detection, Detector
 from engine.errors import CheckpointError
 from engine.export_folder import export_at, read
 from engine.recipe import DetectorSettings, Recipe
-from engine.scorer import Scorer, checkpoint_of, scorer_of
+from engine.scorer import Scorer, opened, scorer_of
 
 MINED_FAH = 20.0
 LOWER_LOGITS = 1.0
@@ -63,8 +63,7 @@ class Finder:
     @classmethod
     def _of_export(cls, path: Path) -> "Finder":
         """An export is known by the checkpoint that it was made of, if it tells."""
-        scorer, folder = scorer_of(path), export_at(path)
-        checkpoint = checkpoint_of(folder or path)
+        (scorer, checkpoint), folder = opened(path), export_at(path)
         return cls(
             path.absolute(),
             read(folder)["run"]["checkpoint_sha256"] if folder else "",

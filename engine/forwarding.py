@@ -12,7 +12,7 @@ with the judge's scores in place of the sentry's, both together are measured as 
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,13 +23,11 @@ from engine.evaluate import Heard, Scored, each_hearing, other_hearings, score_s
 from engine.events import Emit, Progressed
 from engine.features import Grid
 from engine.jobs import Control
-from engine.judge import AFTER_S, Verdict
+from engine.judge import AFTER_S, Verify
 from engine.metrics import Floats
 from engine.report import ClipScore
 from engine.scorer import Scorer
 
-Verify = Callable[[Waveform], Verdict]
-"""What a judge makes of the audio that is forwarded `(N,)`; here its score counts alone."""
 Place = tuple[int, int]
 """A clip, or a stream counted down from -1, and a hop of it."""
 
@@ -37,7 +35,8 @@ Place = tuple[int, int]
 class Forwarding:
     """A split as a sentry hears it, and the judge's scores of what it forwards.
 
-    The judge is asked once about each window, whichever thresholds forward it.
+    The judge is asked once about each window, whichever thresholds forward it; of its verdict the
+    score counts alone.
     """
 
     def __init__(

@@ -18,13 +18,14 @@ import ssl
 import stat
 import threading
 import time
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from engine.audio import Waveform, to_int16
-from engine.errors import JudgeError
+from engine.errors import JudgeError, WakewordError
 
 OnFailure = Literal["accept", "reject"]
 
@@ -62,6 +63,14 @@ class Verdict:
     model: str
     took_ms: float
 
+    def at(self, threshold: float) -> "Verdict":
+        """What it had been at another threshold."""
+        return replace(self, accepted=self.score >= threshold, threshold=threshold)
+
+
+Verify = Callable[[Waveform], Verdict]
+"""What a judge makes of the audio that it is sent `(N,)`, behind HTTP or not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Health:
@@ -86,7 +95,7 @@ class Decision:
 
     accepted: bool
     verdict: Verdict | None
-    failure: JudgeError | None
+    failure: WakewordError | None
     waited_ms: float
 
     @property
@@ -103,6 +112,26 @@ class Decision:
         score, threshold = self.verdict.score, self.verdict.threshold
         sign = ">=" if self.accepted else "<"
         return f"{what} by {self.verdict.model}: {score:.3f} {sign} {threshold:.3f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A judge, the seconds up to a detection that it is sent, and who decides where it fails."""
+
+    verify: Verify
+    sent_s: float = SENT_S
+    on_failure: OnFailure = "reject"
+
+    def decide(self, waveform: Waveform) -> Decision:
+        """Have a waveform `(N,)` judged; where the judge fails, the policy decides, and says so."""
+        began_s = time.monotonic()
+        verdict, failure = None, None
+        try:
+            verdict = self.verify(waveform)
+        except WakewordError as error:
+            failure = error
+        accepted = verdict.accepted if verdict else self.on_failure == "accept"
+        return Decision(accepted, verdict, failure, 1000 * (time.monotonic() - began_s))
 
 
 class Judge:
@@ -126,12 +155,17 @@ class Judge:
         place = _place(url)
         self.url, self.timeout_s, self.on_failure = url.rstrip("/"), timeout_s, on_failure
         self._network = (httpx.NetworkError, httpx.RemoteProtocolError)
-        self._client = httpx.AsyncClient(
-            timeout=None,
-            headers={"Accept-Encoding": "identity"} | authorised(token),
-            verify=_trust(ca_file) if place.scheme == "https" else False,
-            trust_env=not _is_near(place.hostname or ""),
-        )
+        headers = {"Accept-Encoding": "identity"} | authorised(token)
+        trust = _trust(ca_file) if place.scheme == "https" else False
+        near = _is_near(place.hostname or "")
+        try:
+            self._client = httpx.AsyncClient(
+                timeout=None, headers=headers, verify=trust, trust_env=not near
+            )
+        except (ImportError, ValueError, httpx.InvalidURL):  # it may have a password: not quoted
+            hint = "HTTPS_PROXY, HTTP_PROXY and ALL_PROXY take http://HOST:PORT; see NO_PROXY too"
+            message = f"cannot ask {self.url} through the proxy of the environment"
+            raise JudgeError(message, hint) from None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="judge", daemon=True)
         self._thread.start()
@@ -156,14 +190,7 @@ class Judge:
 
     def decide(self, waveform: Waveform) -> Decision:
         """Have a waveform `(N,)` judged; where the judge fails, the policy decides, and says so."""
-        began_s = time.monotonic()
-        verdict, failure = None, None
-        try:
-            verdict = self.verify(waveform)
-        except JudgeError as error:
-            failure = error
-        accepted = verdict.accepted if verdict else self.on_failure == "accept"
-        return Decision(accepted, verdict, failure, 1000 * (time.monotonic() - began_s))
+        return Asked(self.verify, on_failure=self.on_failure).decide(waveform)
 
     def health(self) -> Health:
         """Ask how the judge does. Raises JudgeError."""

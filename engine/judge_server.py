@@ -37,7 +37,6 @@ from engine.judge import HEALTH, VERIFY, Health, Verdict, authorised
 from engine.judge_body import MOST_BYTES, RefusedError, refuse_type, waveform_of
 from engine.local_judge import LocalJudge
 
-PORT, ROOM = 8765, 8
 MOST_READING = 32
 """Bodies that are read at the same time."""
 MOST_CONNECTIONS, BACKLOG = 512, 128
@@ -334,8 +333,8 @@ def bound(host: str, port: int, token: str | None) -> socket.socket:
 def serve(
     judge: LocalJudge,
     door: socket.socket,
-    token: str | None = None,
-    room: int = ROOM,
+    token: str | None,
+    room: int,
     *,
     emit: Emit,
     control: Control,

@@ -10,7 +10,6 @@ Audio does not wait, so this does not yield to a training, as other background j
 import math
 import time
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import numpy as np
 
 from engine.audio import SAMPLE_RATE, Waveform, to_int16
 from engine.detector import Detection, Detector
-from engine.errors import DeviceError, WakewordError
+from engine.errors import DeviceError
 from engine.events import (
     Emit,
     JobStarted,
@@ -30,7 +29,7 @@ from engine.events import (
 )
 from engine.finder import Finder
 from engine.jobs import Control
-from engine.judge import AFTER_S, SENT_S, Verdict
+from engine.judge import AFTER_S, Asked, Decision
 from engine.recent import Recent
 from engine.source import Source
 from engine.words import FRAME_S, locate
@@ -45,7 +44,6 @@ QUIET_DB = -40.0
 FULL_SCALE = 0.999
 CLIPPED = 3
 MOST_ASKED = 16
-Verify = Callable[[Waveform], Verdict]
 
 
 def listen(
@@ -53,7 +51,7 @@ def listen(
     model_path: Path,
     *,
     threshold: float | None = None,
-    verify: Verify | None = None,
+    judge: Asked | None = None,
     recent: Recent | None = None,
     emit: Emit,
     control: Control,
@@ -61,14 +59,15 @@ def listen(
     """Listen with a checkpoint or an export until the source ends, or until told to stop.
 
     `threshold` is else that of its operating point. `recent` holds what was heard last, for others
-    to keep some of it. `verify` is asked about each detection, in a thread beside. Raises
-    CheckpointError, and DeviceError where the source ends before anything was heard.
+    to keep some of it. The `judge` is asked about each detection, with the audio up to `AFTER_S`
+    later, in a thread beside. Raises CheckpointError, and DeviceError where the source ends before
+    anything was heard.
     """
     finder = Finder.of(model_path)
     level = finder.point if threshold is None else threshold
     emit(JobStarted("listen", model_path.name, f"threshold {level:.3f}"))
     emit(ListeningBegan(finder.recipe.data.wakeword, finder.checkpoint, level))
-    listener = _Listener(source, finder, level, recent or Recent(), verify, emit, control)
+    listener = _Listener(source, finder, level, recent or Recent(), judge, emit, control)
     source.start()
     try:
         listener.go()
@@ -86,7 +85,7 @@ class _Listener:
         finder: Finder,
         threshold: float,
         recent: Recent,
-        verify: Verify | None,
+        judge: Asked | None,
         emit: Emit,
         control: Control,
     ) -> None:
@@ -94,7 +93,7 @@ class _Listener:
         self.emit, self.control = emit, control
         finder.scorer.reset()  # it was tried out when it was made
         self.detector = Detector(finder.rules, threshold, finder.scorer.grid.hop_s)
-        self.judge = _Beside(verify, emit) if verify is not None else None
+        self.judge = _Beside(judge, emit) if judge is not None else None
         self.unasked = deque[float]()
         self.level, self.cpu = _Level(), _Cpu()
         self.hops = self.detections = 0
@@ -169,7 +168,8 @@ class _Listener:
         """Ask the judge about detections up to a time: the word may go on after it was heard."""
         while self.judge is not None and self.unasked and self.unasked[0] <= until_s:
             time_s = self.unasked.popleft()
-            self.judge.ask(time_s, self.recent.between(time_s - SENT_S, time_s + AFTER_S))
+            begin_s, end_s = time_s - self.judge.sent_s, time_s + AFTER_S
+            self.judge.ask(time_s, self.recent.between(begin_s, end_s))
 
     def _since_word(self, fired: Detection) -> float | None:
         """Seconds of the window after its word; None where none stands out, or it goes on."""
@@ -274,34 +274,38 @@ class _Cpu:
 class _Beside:
     """Asks the judge in a thread of its own, one detection after the other."""
 
-    def __init__(self, verify: Verify, emit: Emit) -> None:
-        self._verify, self._emit = verify, emit
+    def __init__(self, judge: Asked, emit: Emit) -> None:
+        self.sent_s, self._judge, self._emit = judge.sent_s, judge, emit
         self._thread = ThreadPoolExecutor(1, "judge")
-        self.asked = deque[tuple[float, Future[Verdict]]]()
+        self.asked = deque[tuple[float, Future[Decision]]]()
 
     def ask(self, time_s: float, sound: Waveform) -> None:
         """Have it hear a detection, unless it is too far behind."""
         if len(self.asked) < MOST_ASKED:
-            self.asked.append((time_s, self._thread.submit(self._verify, sound)))
+            answer = self._thread.submit(self._judge.decide, sound)
+            self.asked.append((time_s, answer))
         else:
+            accepted = self._judge.on_failure == "accept"
             error = f"not asked: {MOST_ASKED} others wait for the judge"
-            self._emit(WakewordJudged(time_s, error=error))
+            self._emit(WakewordJudged(time_s, accepted, error=error))
 
     def settle(self) -> None:
         """Tell what it has answered."""
         while self.asked and self.asked[0][1].done():
             time_s, answer = self.asked.popleft()
-            try:
-                said = answer.result()
-            except WakewordError as error:
-                self._emit(WakewordJudged(time_s, error=error.message))
-            else:
-                self._emit(
-                    WakewordJudged(
-                        time_s, said.accepted, said.score, said.threshold, said.model, said.took_ms
-                    )
-                )
+            self._emit(judged(time_s, answer.result()))
 
     def close(self) -> None:
         """Wait for nothing: what was not answered by now is not told."""
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def judged(time_s: float, decision: Decision) -> WakewordJudged:
+    """What there is to tell of a detection."""
+    said = decision.verdict
+    if said is None:
+        error = decision.failure.message if decision.failure is not None else ""
+        return WakewordJudged(time_s, decision.accepted, error=error)
+    return WakewordJudged(
+        time_s, said.accepted, said.score, said.threshold, said.model, said.took_ms
+    )

@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from engine.audio import Waveform
+from engine.checkpoint import Checkpoint
 from engine.detector import vote_levels
 from engine.features import Grid
 from engine.judge import PRE_ROLL_S, Verdict
 from engine.recipe import DetectorSettings
-from engine.scorer import Scorer, checkpoint_of, scorer_of
+from engine.scorer import Scorer, opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,13 @@ class LocalJudge:
 
         Raises CheckpointError.
         """
-        scorer, checkpoint = scorer_of(path), checkpoint_of(path)
+        return cls.made(*opened(path), threshold)
+
+    @classmethod
+    def made(
+        cls, scorer: Scorer, checkpoint: Checkpoint, threshold: float | None = None
+    ) -> "LocalJudge":
+        """The judge of a scorer and the checkpoint that it is of."""
         recipe = checkpoint.settings()
         if threshold is None:
             threshold = checkpoint.threshold().threshold

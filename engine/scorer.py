@@ -122,12 +122,21 @@ def blocks(waveform: Waveform) -> Iterator[Waveform]:
 
 def scorer_of(path: Path) -> Scorer:
     """The scorer of a checkpoint, an export, or a student.onnx. Raises CheckpointError."""
+    return opened(path)[0]
+
+
+def opened(path: Path) -> tuple[Scorer, Checkpoint]:
+    """The scorer of a checkpoint, an export, or a student.onnx, and what that tells, in one read.
+
+    Of an export it tells all but the weights. Raises CheckpointError.
+    """
     folder = export_at(path)
     if folder is not None and path.suffix != ".onnx":
         read(folder)
         path = folder / STUDENT
     if path.suffix != ".onnx":
-        return Scorer.of(load(path))
+        checkpoint = load(path)
+        return Scorer.of(checkpoint), checkpoint
     session, checkpoint = _graph(path)
     frames = session.get_inputs()[0]
     if frames.name != "frames":
@@ -136,7 +145,7 @@ def scorer_of(path: Path) -> Scorer:
     shares_work = frames.shape[0] == 1
     hop = features.grid.hop_frames
     model = ExportedStream(session, hop) if shares_work else ExportedStudent(session)
-    return Scorer(features, model)
+    return Scorer(features, model), checkpoint
 
 
 class ExportedStudent(nn.Module):

@@ -11,34 +11,39 @@ from engine.audio import SAMPLE_RATE, Recording, Waveform
 from engine.detector import firings, vote_levels
 from engine.events import Emit, JobStarted, Progressed
 from engine.finder import Finder
-from engine.forwarding import Verify, end_of, windows
+from engine.forwarding import end_of, windows
 from engine.jobs import Control
-from engine.judge import AFTER_S, Verdict
+from engine.judge import AFTER_S, Asked, Decision, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A detection, at the end of the window that fired, with its level and the judge's verdict."""
+    """A detection, at the end of the window that fired, with its level, and whether it stands."""
 
     time_s: float
     score: float
-    verdict: Verdict
+    decision: Decision
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The judge's, if it has spoken."""
+        return self.decision.verdict
 
 
 def verify(
     path: Path,
     sentry: Path,
-    judge: Verify,
+    judge: Asked,
     *,
-    sent_s: float,
     threshold: float | None = None,
     emit: Emit,
     control: Control,
 ) -> Iterator[Verified]:
     """Find what a sentry fires on in a recording, and have it judged, one after the other.
 
-    The `threshold` is else that of the sentry's operating point. The recording is read twice, so
-    that memory is flat. Raises DataError, CheckpointError, JudgeError.
+    The `threshold` is else that of the sentry's operating point. Where the judge fails its policy
+    decides about the detection, and the next is judged. The recording is read twice, so that
+    memory is flat. Raises DataError, CheckpointError.
     """
     finder = Finder.of(sentry)
     at, grid = finder.point if threshold is None else threshold, finder.scorer.grid
@@ -47,12 +52,12 @@ def verify(
     scores = [finder.scorer.push(block) for block in _blocks(path, emit, control)]
     levels = vote_levels(np.concatenate([*scores, np.zeros(0)]), finder.rules)
     hops = [int(hop) for hop in firings(levels, at, finder.rules, grid.hop_s)]
-    after, samples = round(AFTER_S * SAMPLE_RATE), round((sent_s + AFTER_S) * SAMPLE_RATE)
+    after, samples = round(AFTER_S * SAMPLE_RATE), round((judge.sent_s + AFTER_S) * SAMPLE_RATE)
     ends = [end_of(hop, grid) + after for hop in hops]
     heard = windows(_blocks(path, emit, control), ends, samples)
     for hop, window in zip(hops, heard, strict=True):
         time_s = end_of(hop, grid) / SAMPLE_RATE
-        yield Verified(time_s, float(levels[hop]), judge(window))
+        yield Verified(time_s, float(levels[hop]), judge.decide(window))
 
 
 def _blocks(path: Path, emit: Emit, control: Control) -> Iterator[Waveform]:

@@ -25,13 +25,13 @@ from engine.cascade import (
 from engine.checkpoint import load, save
 from engine.dataset import pack, read, select
 from engine.detector import Detection, Detector, detect, vote_levels
-from engine.errors import DataError
+from engine.errors import DataError, JudgeError
 from engine.evaluate import Heard, Scored, score_split
 from engine.features import grid
 from engine.finder import Finder
-from engine.forwarding import Forwarding, Verify, end_of, windows
+from engine.forwarding import Forwarding, end_of, windows
 from engine.jobs import Control
-from engine.judge import Verdict
+from engine.judge import Asked, OnFailure, Verdict, Verify
 from engine.metrics import StreamScores
 from engine.recipe import DetectorSettings
 from engine.recipe_file import dump, override
@@ -258,13 +258,30 @@ def test_the_same_model_twice_is_tested_from_end_to_end(tiny_run: Trained) -> No
     assert found.pairs[0].target_fah == 300.0
 
 
+def test_a_judge_that_is_the_sentry_lets_through_what_the_sentry_fires_on(
+    tiny_run: Trained, heard: Heard, forward: Make, loose: float
+) -> None:
+    """It hears the same windows, shifted by less than a hop: no score is a twentieth lower."""
+    best = tiny_run.run.best
+    split, checkpoint = forward(local(best, best).verify), load(best)
+    own = checkpoint.threshold().threshold
+    split.hear([own], emit=ignore)
+    for level in (loose, own):
+        found = on_test(split, Pair(level, 0.95 * level, 1.0), checkpoint)
+        assert found.joint.missed == found.loose.missed
+        assert found.joint.false_alarms == found.loose.false_alarms == found.requests > 0
+    assert found.joint.missed == 0
+    certain = on_test(split, Pair(own, 1.0, 1.0), checkpoint)
+    assert certain.joint.missed == certain.joint.clips > 0
+
+
 def test_a_recording_is_verified_as_a_detector_hears_it(
     tiny_run: Trained, heard: Heard, loose: float, tmp_path: Path
 ) -> None:
     path, best = tmp_path / "a.wav", tiny_run.run.best
     audio.write(path, np.concatenate(list(heard.stream())))
-    options = {"sent_s": 2.0, "threshold": loose, "emit": ignore, "control": Control()}
-    found = list(verify(path, best, loudness, **options))
+    options = {"threshold": loose, "emit": ignore, "control": Control()}
+    found = list(verify(path, best, Asked(loudness, 2.0), **options))
     sound = audio.read(path)
     levels = vote_levels(Finder.of(best).scorer.score(sound), heard.recipe.detector)
     expected = detect(levels, loose, heard.recipe.detector, 0.08, 1.495)
@@ -273,6 +290,36 @@ def test_a_recording_is_verified_as_a_detector_hears_it(
     for one in found:
         end = round((one.time_s + 0.5) * SAMPLE_RATE)
         assert one.verdict == loudness(sound[max(end - 40_000, 0) : end])
+
+
+@pytest.mark.parametrize("on_failure", ["accept", "reject"])
+def test_a_recording_is_verified_to_its_end_though_the_judge_fails(
+    tiny_run: Trained, heard: Heard, loose: float, tmp_path: Path, on_failure: OnFailure
+) -> None:
+    """The second of its answers fails: that detection is decided by the policy, no other."""
+    path, asked = tmp_path / "a.wav", list[int]()
+    audio.write(path, np.concatenate(list(heard.stream())))
+
+    def failing(window: Waveform) -> Verdict:
+        asked.append(len(window))
+        if len(asked) == 2:
+            raise JudgeError("gone", "start it")
+        return Verdict(False, 0.2, 0.5, "m", 3.0)
+
+    found = list(
+        verify(
+            path,
+            tiny_run.run.best,
+            Asked(failing, 2.0, on_failure),
+            threshold=loose,
+            emit=ignore,
+            control=Control(),
+        )
+    )
+    assert len(found) == len(asked) >= 3
+    assert [one.decision.by_policy for one in found[:3]] == [False, True, False]
+    assert [one.decision.accepted for one in found[:3]] == [False, on_failure == "accept", False]
+    assert (found[1].verdict, str(found[1].decision.failure)) == (None, "gone\n  hint: start it")
 
 
 def test_a_judge_that_was_trained_on_the_test_is_refused(tiny_run: Trained, tmp_path: Path) -> None:

@@ -13,13 +13,15 @@ from tiny import Trained, hiss
 
 from engine import audio
 from engine.checkpoint import load, save
+from engine.errors import DataError
 from engine.local_judge import LocalJudge
 from engine.recipe_file import dump, override
 from engine.runs import Workspace
 from tests.tui.judged import a_cascade
 from wakeword_tui.__main__ import main
 from wakeword_tui.cascading import clock, tables
-from wakeword_tui.commands.cascade import render
+from wakeword_tui.commands.cascade import UNSEEN, render
+from wakeword_tui.commands.evaluate import find_model
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,26 @@ def test_a_pair_is_measured_for_each_wish(
     assert set(first["latency_ms"]) == {"p50", "p95"}
 
 
+def test_of_a_judge_at_a_url_it_is_said_what_nobody_sees(
+    home: Workspace, tiny_run: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--target-fah", "600", "--workspace", str(home.root)]
+    with served(LocalJudge.of(tiny_run.run.best)) as server:
+        assert main(["cascade", "1", "--judge", server.url, *where]) == 0
+    assert UNSEEN in capsys.readouterr().err
+    assert main(["cascade", "1", "--judge", "2", *where]) == 0
+    assert UNSEEN not in capsys.readouterr().err
+
+
+def test_a_model_is_a_run_a_checkpoint_or_a_graph(home: Workspace) -> None:
+    run = home.find("2")
+    graph = run.path / "export" / "student.onnx"
+    assert find_model(home, "2") == find_model(home, str(run.best)) == run.best
+    assert find_model(home, str(graph)) == graph
+    with pytest.raises(DataError, match="nobody"):
+        find_model(home, "nobody")
+
+
 def test_a_judge_of_another_fold_is_refused(
     home: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,6 +111,28 @@ def test_a_recording_is_verified_over_http(
     assert lines[0].split() == ["time", "s", "sentry", "judge", "threshold", "ms"]
     assert lines[-1].endswith("accepted by the judge")
     assert len(lines) - 2 == len(server.answers) - 1 > 0
+
+
+def test_a_recording_is_verified_to_its_end_though_the_judge_refuses(
+    home: Workspace, tiny_run: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody named the token: the policy decides, and says so, and the code is 1."""
+    (tmp_path / "wakeword-tui").mkdir()
+    config = tmp_path / "wakeword-tui" / "config.toml"
+    file = ["--file", str(home.root / "radio.wav"), "--workspace", str(home.root)]
+    with served(LocalJudge.of(tiny_run.run.best), TOKEN) as server:
+        asked = ["cascade", "1", "--judge", server.url, *file]
+        assert main(asked) == 1
+        _, first, *lines = capsys.readouterr().out.splitlines()
+        config.write_text('[judge]\non_failure = "accept"\n')
+        assert main([*asked, "--json"]) == 1
+    assert "-  rejected unheard" in first
+    assert "0 accepted by the judge" in lines[-3]
+    assert "rejected unheard, as on_failure says: the judge at" in lines[-2]
+    assert lines[-1] == "set judge.token_file, or WAKEWORD_JUDGE_TOKEN"
+    found = told(capsys)
+    assert {(one["accepted"], one["verdict"]) for one in found} == {(True, None)}
+    assert found[0]["error"].startswith("the judge at")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,9 @@ from test_listen import SOUND, THRESHOLD, whole
 from tiny import Trained
 
 from engine import audio
+from engine.events import Record, WakewordJudged
 from wakeword_tui.__main__ import main
+from wakeword_tui.commands.listen import said
 
 COMMAND = [sys.executable, "-m", "wakeword_tui", "listen"]
 
@@ -86,6 +88,14 @@ def test_ctrl_c_ends_with_the_summary(tiny_run: Trained, talk: Path) -> None:
 def test_silence_says_why(tiny_run: Trained, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["listen", *asked(tiny_run, "none")]) == 1
     assert "no sound was asked for" in capsys.readouterr().err
+
+
+def test_what_the_judge_failed_is_said_with_what_the_policy_made_of_it() -> None:
+    judged = WakewordJudged(2.5, accepted=True, error="no judge at http://127.0.0.1:9")
+    line = said(Record(1, 0.0, judged))
+    assert line.endswith(
+        "at 2.50 s  accepted unheard, as on_failure says: no judge at http://127.0.0.1:9"
+    )
 
 
 @pytest.mark.parametrize("threshold", ["0", "1", "7"])

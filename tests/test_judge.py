@@ -152,6 +152,26 @@ def test_the_token_is_in_no_text(guarded: Served) -> None:
     assert "two words" not in repr(caught.value) + str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("variable", "proxy"), [("ALL_PROXY", "socks5://:secret@near:1"), ("HTTPS_PROXY", "foo://bad")]
+)
+def test_a_proxy_that_cannot_be_used_is_said(
+    variable: str, proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, proxy)
+    with pytest.raises(JudgeError, match="proxy of the environment") as caught:
+        Judge("https://judge.example.org")
+    assert "HTTPS_PROXY" in caught.value.hint
+    assert "secret" not in str(caught.value)
+    Judge("http://127.0.0.1:1").close()  # no proxy leads to this machine
+
+
+def test_a_verdict_at_another_threshold() -> None:
+    verdict = Verdict(accepted=True, score=0.9, threshold=0.5, model="m", took_ms=3.0)
+    assert verdict.at(0.9) == Verdict(True, 0.9, 0.9, "m", 3.0)
+    assert verdict.at(0.91) == Verdict(False, 0.9, 0.91, "m", 3.0)
+
+
 def test_many_threads_may_ask_at_once(guarded: Served) -> None:
     verdicts: list[Verdict] = []
     with Judge(guarded.url, TOKEN, timeout_s=10) as judge:

@@ -17,8 +17,8 @@ from engine.detector import Detection, detect, vote_levels
 from engine.errors import DeviceError
 from engine.events import Event, JobStarted, Listened, Listening, WakewordHeard, WakewordJudged
 from engine.jobs import Control, Stopped
-from engine.judge import Verdict
-from engine.listen import ADVISED_S, listen
+from engine.judge import Asked, OnFailure, Verdict
+from engine.listen import ADVISED_S, _Beside, listen
 from engine.microphone import open_source
 from engine.recent import Recent
 from engine.scorer import Scorer
@@ -197,7 +197,7 @@ def test_a_judge_never_holds_up_the_scoring(tiny_run: Trained) -> None:
             return False
 
     source = of_sizes(SOUND, [4000])
-    events = told(tiny_run, source, verify=verify, control=Freed())
+    events = told(tiny_run, source, judge=Asked(verify), control=Freed())
     judged = [event for event in events if isinstance(event, WakewordJudged)]
     assert [event.at_s for event in judged] == [at_s for at_s, _ in heard(events)]
     assert {(event.accepted, event.model, event.error) for event in judged} == {
@@ -212,9 +212,47 @@ def test_a_judge_that_fails_is_told_and_listening_goes_on(tiny_run: Trained) -> 
     def verify(sound: Waveform) -> Verdict:
         raise DeviceError("the judge cannot be reached", "start it")
 
-    events = told(tiny_run, of_sizes(SOUND, [4000]), verify=verify)
+    events = told(tiny_run, of_sizes(SOUND, [4000]), judge=Asked(verify))
     errors = [event.error for event in events if isinstance(event, WakewordJudged)]
     assert errors == ["the judge cannot be reached"] * len(heard(events))
+
+
+@pytest.mark.parametrize("on_failure", ["accept", "reject"])
+def test_where_the_judge_fails_the_policy_decides(tiny_run: Trained, on_failure: OnFailure) -> None:
+    """Of 17 that come at once 16 wait, the first of them being asked; the others are not asked."""
+    free = threading.Event()
+
+    def verify(sound: Waveform) -> Verdict:
+        free.wait(10)
+        raise DeviceError("gone", "start it")
+
+    events, judge = list[Event](), Asked(verify, on_failure=on_failure)
+    beside = _Beside(judge, events.append)
+    for number in range(17):
+        beside.ask(float(number), SOUND[:0])
+    free.set()
+    while beside.asked:
+        beside.settle()
+    judged = [event for event in events if isinstance(event, WakewordJudged)]
+    full = "not asked: 16 others wait for the judge"
+    assert [event.error for event in judged] == [full, *["gone"] * 16]
+    assert {event.accepted for event in judged} == {on_failure == "accept"}
+
+    told_live = told(tiny_run, of_sizes(SOUND, [4000]), judge=judge)
+    live = [event for event in told_live if isinstance(event, WakewordJudged)]
+    assert {(event.accepted, event.error) for event in live} == {(on_failure == "accept", "gone")}
+
+
+def test_the_judge_hears_as_much_as_it_asks_for(tiny_run: Trained) -> None:
+    """As when both are measured together: 2 s before the detection, and half a second after."""
+    asked = list[int]()
+
+    def verify(sound: Waveform) -> Verdict:
+        asked.append(len(sound))
+        return Verdict(accepted=True, score=0.9, threshold=0.5, model="conformer", took_ms=3.0)
+
+    told(tiny_run, of_sizes(SOUND, [4000]), judge=Asked(verify, sent_s=2.0))
+    assert max(asked) == seconds(2.5)
 
 
 def test_a_bug_of_the_judge_ends_the_session(tiny_run: Trained) -> None:
@@ -222,7 +260,7 @@ def test_a_bug_of_the_judge_ends_the_session(tiny_run: Trained) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        told(tiny_run, of_sizes(SOUND, [4000]), verify=verify)
+        told(tiny_run, of_sizes(SOUND, [4000]), judge=Asked(verify))
 
 
 def test_stopped_it_tells_the_session_and_gives_the_source_back(tiny_run: Trained) -> None:

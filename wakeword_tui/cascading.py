@@ -13,6 +13,7 @@ from wakeword_tui.numbers import percent, rate, span
 
 if TYPE_CHECKING:
     from engine.cascade import Passed, Tested
+    from engine.verify import Verified
 
 LEAST = 1e-6
 HEADER = ("stage", "threshold", "false/h", "95 %", "missed", "95 %", "in noise")
@@ -70,6 +71,16 @@ def clock(seconds: float) -> str:
     """A place in a recording: `3:11.4`."""
     minutes, rest = divmod(round(seconds, 1), 60)
     return f"{minutes:.0f}:{rest:04.1f}"
+
+
+def outcome(found: "Sequence[Verified]") -> Iterable[str]:
+    """How many detections a judge let stand, and what became of those that it failed."""
+    accepted = sum(one.verdict.accepted for one in found if one.verdict is not None)
+    yield f"{len(found)} detections, {accepted} accepted by the judge"
+    failed = [one.decision for one in found if one.decision.failure is not None]
+    if failed and failed[0].failure is not None:
+        yield f"{len(failed)} {failed[0].line}"
+        yield failed[0].failure.hint
 
 
 def tables(found: "Tested") -> dict[str, Any]:

@@ -1,33 +1,37 @@
 """The judge in front of a person: which it is, how it does, what it is asked. No widgets here."""
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import JudgeError, WakewordError
 from engine.events import Emit
-from engine.export_folder import export_at
 from engine.jobs import Control, Jobs, State
 from engine.runs import Run, Workspace
-from wakeword_tui.commands.evaluate import find_checkpoint
+from wakeword_tui.cascading import outcome
+from wakeword_tui.commands.evaluate import find_model
 from wakeword_tui.config import JudgeConfig
 from wakeword_tui.store import Store
 from wakeword_tui.verbs import Live
 
 if TYPE_CHECKING:
     from engine.audio import Waveform
-    from engine.cascade import Tested
-    from engine.judge import Health, Judge, Verdict
+    from engine.cascade import Pair, Tested
+    from engine.judge import Asked, Health, Judge, Verdict
     from engine.local_judge import LocalJudge
     from engine.verify import Verified
+    from wakeword_tui.listening import Hearing
 
 MOST_TIMES = 500
 """Answers from which the latency is taken, the newest."""
-Verify = Callable[["Waveform"], "Verdict"]
+LOOK_S = 4.0
+"""How long to wait for a judge to say how it does: less than until it is asked the next time."""
+Opened = Callable[[], AbstractContextManager["Asked"]]
 MEASURE, VERIFY = "cascade", "verify"
 
 
@@ -54,10 +58,12 @@ class Judging:
         """Which models `tested` is of."""
         self.verified: list[Verified] = []
         self.file: Path | None = None
-        self.live = False
-        """Whether what is heard live is shown, in place of what was measured or verified."""
+        self.live: Hearing | None = None
+        """The session that is shown, in place of what was measured or verified."""
+        self.at: Pair | None = None
+        """The thresholds at which it was verified; None for each model's own."""
         self.took_ms = deque[float](maxlen=MOST_TIMES)
-        self._opened = ExitStack()
+        self._looking = threading.Lock()
 
     @property
     def name(self) -> str:
@@ -72,95 +78,109 @@ class Judging:
         url = judge if remote else ""
         self.config = replace(self.config, url=url, token_file=file, timeout_s=timeout_s)
         self.health = None
-        self.took_ms.clear()
+        self.took_ms = deque(maxlen=MOST_TIMES)
 
     def look(self) -> None:
-        """Ask a judge at a URL how it does; call it in a thread."""
-        if not self.config.url or self.run:
+        """Ask a judge at a URL how it does, unless that is under way; call it in a thread."""
+        if not self.config.url or not self._looking.acquire(blocking=False):
             return
         asked = self.config
         found: Health | WakewordError
         try:
-            with asked.open() as judge:
+            with replace(asked, timeout_s=min(asked.timeout_s, LOOK_S)).open() as judge:
                 found = judge.health()
         except JudgeError as error:
             found = error
+        finally:
+            self._looking.release()
         if asked == self.config:
             self.health = found
 
-    def timed(self, judge: "Judge | LocalJudge") -> Verify:
-        """Ask the judge, and keep how long the answer took."""
+    def chosen(self, run: Run) -> "Pair | None":
+        """The thresholds that were chosen together for this sentry and this judge, if they were."""
+        tested = self.tested if self.pair == self._together(run) else None
+        return tested.pairs[0] if tested is not None else None
 
-        def verify(waveform: "Waveform") -> "Verdict":
-            began_s = time.perf_counter()
-            verdict = judge.verify(waveform)
-            self.took_ms.append(1000 * (time.perf_counter() - began_s))
-            return verdict
+    def listens(self, run: Run) -> tuple["Opened", float | None]:
+        """What opens the judge for what a run fires on live, and the threshold of the run."""
+        pair = self.chosen(run)
+        opened = self._opens(pair=pair, live=True)
+        self.at = pair
+        return opened, pair.sentry if pair is not None else None
 
-        return verify
+    def _together(self, run: Run) -> str:
+        return f"{run.name}, then {self.name}"
 
-    def listens(self) -> Verify:
-        """What asks the judge about live detections; it is opened with the first of them."""
-        self._named()
-        self._opened.close()
-        asked: list[Verify] = []
+    def _opens(
+        self, sentry: Path | None = None, *, pair: "Pair | None" = None, live: bool = False
+    ) -> "Opened":
+        """What opens the judge that is named now, and keeps how long its answers take.
 
-        def verify(waveform: "Waveform") -> "Verdict":
-            if not asked:
-                judge = judge_of(self.jobs.workspace, self.name, self.config, None)
-                asked.append(self.timed(self._opened.enter_context(judge)))
-            return asked[0](waveform)
-
-        self.live = True
-        return verify
-
-    def _named(self) -> None:
+        It judges at the threshold of a pair, or at its own. `live`, it need not answer yet.
+        """
         if not self.name:
             raise WakewordError("there is no judge yet", "e names one: a URL, or a run")
+        home, name, config, took_ms = self.jobs.workspace, self.name, self.config, self.took_ms
+
+        @contextmanager
+        def opened() -> "Iterator[Asked]":
+            from engine.judge import SENT_S, Asked
+
+            with judge_of(home, name, config, sentry) as judge:
+
+                def verify(waveform: "Waveform") -> "Verdict":
+                    began_s = time.perf_counter()
+                    verdict = judge.verify(waveform)
+                    took_ms.append(1000 * (time.perf_counter() - began_s))
+                    return verdict if pair is None else verdict.at(pair.judge)
+
+                try:
+                    seconds = sent_s(judge)
+                except JudgeError:
+                    if not live:
+                        raise
+                    seconds = SENT_S
+                yield Asked(verify, seconds, config.on_failure)
+
+        return opened
 
     def measure(self, run: Run) -> None:
         """Measure a run with the judge behind it, in the background."""
         found: list[Tested] = []
+        opened, home = self._opens(run.best), self.jobs.workspace
 
         def verb(emit: Emit, control: Control) -> None:
             from engine.cascade import cascade
 
-            with judge_of(self.jobs.workspace, self.name, self.config, run.best) as judge:
-                found.extend(
-                    cascade(
-                        run.best,
-                        self.timed(judge),
-                        self.jobs.workspace,
-                        sent_s=sent_s(judge),
-                        emit=emit,
-                        control=control,
-                    )
-                )
+            with opened() as judge:
+                ask, sent = judge.verify, judge.sent_s
+                tested = cascade(run.best, ask, home, sent_s=sent, emit=emit, control=control)
+                found.extend(tested)
 
         asking = self._begin(MEASURE, verb)
-        asking.pair, asking.tested = f"{run.name}, then {self.name}", found
+        asking.pair, asking.tested = self._together(run), found
 
     def verify_file(self, run: Run, path: Path) -> None:
         """Have the judge hear what a run fires on in a recording, in the background."""
         found: list[Verified] = []
+        pair = self.chosen(run)
+        opened, at = self._opens(pair=pair), pair.sentry if pair is not None else None
 
         def verb(emit: Emit, control: Control) -> None:
             from engine.verify import verify
 
-            with judge_of(self.jobs.workspace, self.name, self.config, None) as judge:
-                ask, sent = self.timed(judge), sent_s(judge)
-                verdicts = verify(path, run.best, ask, sent_s=sent, emit=emit, control=control)
-                for one in verdicts:
+            with opened() as judge:
+                told = verify(path, run.best, judge, threshold=at, emit=emit, control=control)
+                for one in told:
                     found.append(one)
 
         self._begin(VERIFY, verb).verified = found
-        self.verified, self.file = found, path
+        self.verified, self.file, self.at = found, path, pair
 
     def _begin(self, name: str, verb: Callable[[Emit, Control], None]) -> Asking:
         if self.asking is not None:
             raise WakewordError("the judge is being asked", "wait for it, or stop it with s")
-        self._named()
-        self.live = False
+        self.live = None
         self.asking = Asking(self.jobs.start(name, verb, lane="background"), Store())
         return self.asking
 
@@ -190,18 +210,19 @@ class Judging:
         if store.failed is not None:
             yield f"{store.failed.message}\n{store.failed.hint}".rstrip()
         elif ended.job.name == VERIFY:
-            accepted = sum(one.verdict.accepted for one in ended.verified)
-            yield f"{len(ended.verified)} detections, {accepted} accepted by the judge"
+            yield "\n".join(outcome(ended.verified))
         else:
             yield f"{ended.job.name}: {store.outcome}"
 
 
 def latency(took_ms: Iterable[float]) -> str:
     """How long answers took, in the middle and at worst."""
-    times = sorted(took_ms)
+    from engine.metrics import middle_and_worst
+
+    times = list(took_ms)
     if not times:
         return "-"
-    p50, p95 = (times[min(int(share * len(times)), len(times) - 1)] for share in (0.5, 0.95))
+    p50, p95 = middle_and_worst(times)
     return f"p50 {p50:.0f} ms  p95 {p95:.0f} ms  of {len(times)}"
 
 
@@ -217,8 +238,7 @@ def judge_of(
     from engine.cascade import local
     from engine.local_judge import LocalJudge
 
-    export = export_at(Path(name).absolute())
-    path = export or find_checkpoint(home, name)[0]
+    path = find_model(home, name)
     yield LocalJudge.of(path) if sentry is None else local(path, sentry)
 
 

@@ -22,9 +22,9 @@ from wakeword_tui.numbers import count, duration, rate
 from wakeword_tui.verbs import Live
 
 if TYPE_CHECKING:
-    from engine.listen import Verify
     from engine.queue_store import QueueStore
     from engine.recent import Cut, Recent
+    from wakeword_tui.judging import Opened
 
 SHOWN_S = 30.0
 HOLD_S = 2.0
@@ -94,13 +94,12 @@ class Hearing(Live):
 
 
 class Listener:
-    """The session of this app, and how the next one will be; `verify`, if set, asks a judge."""
+    """The session of this app, and how the next one will be."""
 
     def __init__(self, jobs: Jobs, queue: Callable[[], "QueueStore"], audio: str) -> None:
         self.jobs, self._queue = jobs, queue
         self.source = audio
         self.chosen: str | None = None
-        self.verify: Verify | None = None
         self.hearing: Hearing | None = None
 
     @property
@@ -125,13 +124,16 @@ class Listener:
         name = self.chosen if self.chosen in models else next(iter(models), None)
         return (name, models[name]) if name is not None else None
 
-    def start(self) -> None:
-        """Begin a session. Raises WakewordError where nothing can listen."""
+    def start(self, judge: "Opened | None" = None, threshold: float | None = None) -> None:
+        """Begin a session, with a judge or without. Raises WakewordError where nothing can listen.
+
+        The `threshold` is else that of the model's operating point.
+        """
         model = self.model()
         if model is None:
             raise WakewordError("there is no detector to listen with", "train one first, on Train")
         name, path = model
-        self.hearing = verbs.listen_live(self.jobs, self.source, name, path, self.verify)
+        self.hearing = verbs.listen_live(self.jobs, self.source, name, path, judge, threshold)
 
     def drain(self) -> Iterator[str]:
         """Take in what was heard; once the session is over, give what to tell a person."""

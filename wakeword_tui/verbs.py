@@ -4,6 +4,7 @@ import gc
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
     from engine.cost import Cost
     from engine.export_folder import Kind
     from engine.health import Health
-    from engine.listen import Verify
     from engine.preview import Audio, Pace
     from engine.queue_store import QueueItem
     from engine.scorer import Scorer
     from wakeword_tui.clips import Excerpt, ScoreCurve
+    from wakeword_tui.judging import Opened
     from wakeword_tui.listening import Hearing
 
 
@@ -207,9 +208,14 @@ def mine_run(jobs: Jobs, run: Run) -> Live:
 
 
 def listen_live(
-    jobs: Jobs, source: str, name: str, model: Path, verify: "Verify | None"
+    jobs: Jobs,
+    source: str,
+    name: str,
+    model: Path,
+    judge: "Opened | None" = None,
+    threshold: float | None = None,
 ) -> "Hearing":
-    """Listen to a source with a model, in the background."""
+    """Listen to a source with a model, at a threshold or its own, in the background."""
     from engine.recent import Recent
     from wakeword_tui.listening import Hearing
 
@@ -219,7 +225,16 @@ def listen_live(
         from engine.listen import listen
         from engine.microphone import open_source
 
-        listen(open_source(source), model, verify=verify, recent=recent, emit=emit, control=control)
+        with judge() if judge is not None else nullcontext() as asked:
+            listen(
+                open_source(source),
+                model,
+                threshold=threshold,
+                judge=asked,
+                recent=recent,
+                emit=emit,
+                control=control,
+            )
 
     job = jobs.start("listen", verb, lane="background")
     job.endless = True

@@ -2,10 +2,12 @@
 
 Run with `pytest -m bench -s tests/bench/test_judge.py`. Requests come when they are due, whether or
 not earlier ones were answered, and are timed from then. A TinyConv judge has 100 a second for a
-minute, by the real client; a Conformer judge twice what it can do, by a client that asks once.
+minute, or `JUDGED_PER_S` for `JUDGED_SECONDS`, by the real client; a Conformer judge twice what it
+can do, by a client that asks once.
 """
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -26,7 +28,8 @@ from engine.recipe_file import load as load_recipe
 from tests.test_checkpoint import made
 
 ROOT = Path(__file__).parents[2]
-PER_S, LONG_S = 100, 60
+PER_S = float(os.environ.get("JUDGED_PER_S", "100"))
+LONG_S = float(os.environ.get("JUDGED_SECONDS", "60"))
 
 
 def untrained(recipe: str, folder: Path) -> Path:
@@ -80,11 +83,12 @@ def test_a_hundred_requests_a_second_for_a_minute(tmp_path: Path) -> None:
 
         async def run() -> dict[str, list[float]]:
             loop = asyncio.get_running_loop()
-            return await paced(PER_S * LONG_S, PER_S, lambda: loop.run_in_executor(threads, ask))
+            count = round(PER_S * LONG_S)
+            return await paced(count, PER_S, lambda: loop.run_in_executor(threads, ask))
 
         found = asyncio.run(run())
         memory_mb = process.memory_mb
-    told("TinyConv, 100 a second", found)
+    told(f"TinyConv, {PER_S:g} a second", found)
     sys.stdout.write(f"\nmemory {memory_mb:.0f} MB\n")
     assert found.keys() == {"verdicts"}
 

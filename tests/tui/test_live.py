@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from tiny import Trained
 
 from engine import audio
 from engine.events import WakewordHeard, WakewordJudged
-from engine.judge import Verdict
+from engine.judge import Asked, Verdict
 from engine.queue_store import QueueItem, QueueStore
 from engine.recent import MISSED
 from engine.runs import Workspace
@@ -280,9 +281,9 @@ def test_where_there_is_no_room_one_panel_is_shown(
 def test_a_judge_is_heard(home: Workspace, talk: Config) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         said = Verdict(accepted=False, score=0.12, threshold=0.5, model="conformer", took_ms=3.0)
-        app.desk.listener.verify = lambda sound: said
-        await heard(app, pilot)
-        await see(app, pilot, "0.12")
+        await pilot.press("6")
+        app.desk.listener.start(lambda: nullcontext(Asked(lambda sound: said)))
+        await see(app, pilot, "0.12", within_s=60)
 
     play(home, story, LARGE, config=talk)
 
@@ -309,7 +310,9 @@ def test_a_verdict_is_the_persons_then_the_judges() -> None:
     fired.judged = WakewordJudged(2.0, accepted=True, score=0.97)
     assert verdict(fired) == (("✓", "$success"), "0.97")
     fired.judged = WakewordJudged(2.0, error="gone")
-    assert verdict(fired) == (("!", "$warning"), "unjudged")
+    assert verdict(fired) == (("!", "$warning"), "✗ unheard")
+    fired.judged = WakewordJudged(2.0, accepted=True, error="gone")
+    assert verdict(fired) == (("!", "$warning"), "✓ unheard")
     fired.kept = True
     assert verdict(fired) == (("✗", "$error"), "false")
 

@@ -5,22 +5,23 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.errors import DataError
 from engine.events import Emit
-from engine.export_folder import export_at
 from engine.jobs import Control
 from engine.runs import Workspace
 from wakeword_tui.commands.arguments import Verbs, add_json, command, workspace
-from wakeword_tui.commands.evaluate import find_checkpoint
-from wakeword_tui.commands.output import say, say_json, table
+from wakeword_tui.commands.evaluate import find_checkpoint, find_model
+from wakeword_tui.commands.output import note, say, say_json, table
 from wakeword_tui.commands.progress import perform
 from wakeword_tui.config import JudgeConfig, config_path, read_config
 
 if TYPE_CHECKING:
     from engine.cascade import Tested
     from engine.verify import Verified
+
+UNSEEN = "of a judge at a URL nobody here sees whether it was trained on the sentry's test"
 
 
 def add(verbs: Verbs) -> None:
@@ -81,7 +82,7 @@ def _wrong(args: argparse.Namespace, judges: Sequence[str]) -> str:
     """What does not go together; empty if everything does."""
     if not judges:
         return "give --judge, or name one in config.toml"
-    if len(judges) not in (1, len(args.sentries)) or (len(judges) == 1 < len(args.sentries)):
+    if len(judges) != len(args.sentries):
         return "give as many judges as sentries, each of the same fold"
     if args.file and len(args.sentries) > 1:
         return "--file goes with one sentry"
@@ -100,6 +101,8 @@ def _wrong(args: argparse.Namespace, judges: Sequence[str]) -> str:
 def _measure(args: argparse.Namespace, judges: list[str], config: JudgeConfig) -> int:
     home = workspace(args)
     sentries = [find_checkpoint(home, reference)[0] for reference in args.sentries]
+    if any("://" in judge for judge in judges):
+        note(UNSEEN)
 
     def verb(emit: Emit, control: Control) -> list["Tested"]:
         from engine.cascade import Wish, cascade, pooled
@@ -119,9 +122,7 @@ def _measure(args: argparse.Namespace, judges: list[str], config: JudgeConfig) -
                     control=control,
                 )
                 folds.append(found)
-        return [
-            parts[0] if len(parts) == 1 else pooled(parts) for parts in zip(*folds, strict=True)
-        ]
+        return [pooled(parts) for parts in zip(*folds, strict=True)]
 
     found = perform(home, "cascade", verb)
     title = f"{', '.join(args.sentries)} with {', '.join(judges)} as the judge"
@@ -146,56 +147,62 @@ def render(found: "Tested") -> str:
 
 def _verify(args: argparse.Namespace, judges: list[str], config: JudgeConfig) -> int:
     home, path = workspace(args), args.file.absolute()
-    sentry = export_at(Path(args.sentries[0]).absolute())
-    sentry = sentry or find_checkpoint(home, args.sentries[0])[0]
+    sentry = find_model(home, args.sentries[0])
 
     def verb(emit: Emit, control: Control) -> list["Verified"]:
+        from engine.judge import Asked
         from engine.verify import verify
         from wakeword_tui.judging import judge_of, sent_s
 
         with judge_of(home, judges[0], config, None) as judge:
-            return list(
-                verify(
-                    path,
-                    sentry,
-                    judge.verify,
-                    sent_s=sent_s(judge),
-                    threshold=args.threshold,
-                    emit=emit,
-                    control=control,
-                )
-            )
+            asked = Asked(judge.verify, sent_s(judge), config.on_failure)
+            at = args.threshold
+            return list(verify(path, sentry, asked, threshold=at, emit=emit, control=control))
 
     found = perform(home, "verify", verb, lane="background")
+    from wakeword_tui.cascading import outcome
+
     if args.json:
-        say_json([asdict(one) for one in found])
-    elif found:
-        say(table(("time s", "sentry", "judge", "threshold", "", "ms"), map(_row, found)))
-    accepted = sum(one.verdict.accepted for one in found)
-    if not args.json:
-        say(f"{len(found)} detections, {accepted} accepted by the judge")
-    return 0
+        say_json([_plain(one) for one in found])
+    else:
+        header = ("time s", "sentry", "judge", "threshold", "", "ms")
+        say("\n".join([*([table(header, map(_row, found))] if found else []), *outcome(found)]))
+    return 1 if any(one.decision.by_policy for one in found) else 0
 
 
 def _row(one: "Verified") -> tuple[str, ...]:
-    verdict = one.verdict
-    said = "accepted" if verdict.accepted else "rejected"
-    scores = f"{one.score:.3f}", f"{verdict.score:.3f}", f"{verdict.threshold:.3f}"
-    return f"{one.time_s:.2f}", *scores, said, f"{verdict.took_ms:.0f}"
+    verdict, said = one.verdict, "accepted" if one.decision.accepted else "rejected"
+    when, score = f"{one.time_s:.2f}", f"{one.score:.3f}"
+    if verdict is None:
+        return when, score, "-", "-", f"{said} unheard", f"{one.decision.waited_ms:.0f}"
+    judged = f"{verdict.score:.3f}", f"{verdict.threshold:.3f}"
+    return when, score, *judged, said, f"{verdict.took_ms:.0f}"
+
+
+def _plain(one: "Verified") -> dict[str, Any]:
+    """A detection for a program to read; without a verdict the policy has decided."""
+    verdict, failure = one.verdict, one.decision.failure
+    return {
+        "time_s": one.time_s,
+        "score": one.score,
+        "accepted": one.decision.accepted,
+        "verdict": asdict(verdict) if verdict is not None else None,
+        "error": failure.message if failure is not None else "",
+    }
 
 
 def in_order(home: Workspace, sentries: Sequence[Path], judges: Sequence[str]) -> list[str]:
     """The judges in the order of the sentries' folds. Raises DataError where folds differ."""
     if len(sentries) == 1:
         return list(judges)
-    from engine.checkpoint import load
+    from engine.scorer import checkpoint_of
 
     def fold(path: Path) -> int:
-        return load(path).settings().data.fold
+        return checkpoint_of(path).settings().data.fold
 
     if any("://" in judge for judge in judges):
         raise DataError("a judge at a URL is of one fold", "give one sentry")
-    by_fold = {fold(find_checkpoint(home, judge)[0]): judge for judge in judges}
+    by_fold = {fold(find_model(home, judge)): judge for judge in judges}
     wanted = [fold(sentry) for sentry in sentries]
     if sorted(by_fold) != sorted(wanted):
         message = f"the sentries are of folds {sorted(wanted)}, the judges of {sorted(by_fold)}"

@@ -134,6 +134,14 @@ def _tested_on(checkpoint: Path, data: Path | None) -> Data:
     return own if data is None else Data(manifest=data, wakeword=own.wakeword)
 
 
+def find_model(home: Workspace, reference: str) -> Path:
+    """Return whatever scores: the export or graph that a path names, or the checkpoint of a run."""
+    path = Path(reference).absolute()
+    if path.suffix == ".onnx" or export_at(path) is not None:
+        return path
+    return find_checkpoint(home, reference)[0]
+
+
 def find_checkpoint(home: Workspace, reference: str) -> tuple[Path, Run | None]:
     """Return the checkpoint file that a path or a run names, and the run if there is one."""
     if Path(reference).is_file():

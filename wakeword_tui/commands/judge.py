@@ -7,10 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from engine.events import Event, JudgeOpened
-from engine.export_folder import export_at
 from engine.jobs import Control
 from wakeword_tui.commands.arguments import Verbs, command, workspace
-from wakeword_tui.commands.evaluate import find_checkpoint
+from wakeword_tui.commands.evaluate import find_model
 from wakeword_tui.commands.output import note, say
 from wakeword_tui.commands.signals import collected
 
@@ -52,7 +51,7 @@ def run_judge(args: argparse.Namespace) -> int:
         args.usage_error(wrong)
     from engine.judge import read_token
 
-    token, path = read_token(args.token_file), _target(args)
+    token, path = read_token(args.token_file), find_model(workspace(args), args.target)
     from engine.judge_server import bound, serve
     from engine.local_judge import LocalJudge
 
@@ -73,14 +72,6 @@ def tell(event: Event) -> None:
         return
     told = {name: value for name, value in asdict(event).items() if value is not None}
     say(json.dumps({"time": datetime.now(UTC).isoformat(timespec="milliseconds")} | told))
-
-
-def _target(args: argparse.Namespace) -> Path:
-    """The file or folder of who judges."""
-    path = Path(args.target).absolute()
-    if export_at(path) is not None or path.suffix == ".onnx":
-        return path
-    return find_checkpoint(workspace(args), args.target)[0]
 
 
 def _wrong(args: argparse.Namespace) -> str:

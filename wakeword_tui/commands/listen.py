@@ -14,11 +14,10 @@ from engine.events import (
     WakewordJudged,
     to_line,
 )
-from engine.export_folder import export_at
 from engine.jobs import Control
 from engine.runs import Workspace
 from wakeword_tui.commands.arguments import Verbs, add_json, audio, command, workspace
-from wakeword_tui.commands.evaluate import find_checkpoint
+from wakeword_tui.commands.evaluate import find_model
 from wakeword_tui.commands.mine import newest_checkpoint
 from wakeword_tui.commands.output import say
 from wakeword_tui.commands.progress import Teller, perform
@@ -75,12 +74,7 @@ def run_listen(args: argparse.Namespace) -> int:
 
 def _model(home: Workspace, target: str | None) -> Path:
     """What listens: a checkpoint, an export, or the newest run."""
-    if target is None:
-        return newest_checkpoint(home)
-    path = Path(target).absolute()
-    if path.suffix == ".onnx" or export_at(path) is not None:
-        return path
-    return find_checkpoint(home, target)[0]
+    return newest_checkpoint(home) if target is None else find_model(home, target)
 
 
 class Hearer(Teller):
@@ -137,9 +131,10 @@ def said(record: Record) -> str:
             late = f"{event.after_ms:.0f} ms after the word"
         return f"{clock}  at {event.at_s:.2f} s  score {event.score:.3f}  {late}"
     assert isinstance(event, WakewordJudged)
-    if event.error:
-        return f"{clock}  at {event.at_s:.2f} s  not judged: {event.error}"
     word = "accepted" if event.accepted else "rejected"
+    if event.error:
+        why = f"unheard, as on_failure says: {event.error}"
+        return f"{clock}  at {event.at_s:.2f} s  {word} {why}"
     numbers = f"{event.score:.3f} of {event.threshold:.3f}, {event.took_ms:.0f} ms"
     return f"{clock}  at {event.at_s:.2f} s  {word} by {event.model}  {numbers}"
 

@@ -28,7 +28,7 @@ from wakeword_tui.widgets.panels import Lines
 from wakeword_tui.widgets.raster import Axis, Plot, Series
 
 if TYPE_CHECKING:
-    from engine.cascade import Passed, Tested
+    from engine.cascade import Pair, Passed, Tested
     from engine.runs import Run
     from engine.verify import Verified
     from wakeword_tui.listening import Fired, Hearing
@@ -102,8 +102,7 @@ class CascadeScreen(Page):
         self.query_one("#judge", Lines).show(*judge_lines(judging))
         self.query_one("#funnel", Lines).show(*(funnel_lines(tested) if tested else ()))
         heard = self.query_one("#heard", Menu)
-        hearing = self.desk.listener.hearing if judging.live else None
-        heard.border_title, lines = live_lines(hearing) if hearing else heard_lines(judging)
+        heard.border_title, lines = heard_lines(judging)
         heard.show(lines)
         if tested is not self._drawn:
             self._drawn = tested
@@ -190,8 +189,10 @@ class CascadeScreen(Page):
             self.notify("stopping to listen", timeout=2)
             return
         with self.house.complaining():
-            listener.chosen, listener.verify = self._sentry().name, self._judging.listens()
-            listener.start()
+            run = self._sentry()
+            listener.chosen, (judge, threshold) = run.name, self._judging.listens(run)
+            listener.start(judge, threshold)
+            self._judging.live = listener.hearing
             self.paint()
 
     @work(exclusive=True, group="file")
@@ -259,27 +260,39 @@ def funnel_lines(found: "Tested") -> Iterable[Line]:
 
 
 def heard_lines(judging: Judging) -> tuple[str, list[tuple[str, Content]]]:
-    """The title and lines of a verified recording, or else of what the judge let through."""
+    """The title and lines of what is heard live, of a recording, or of what the judge let pass."""
+    if judging.live is not None:
+        return live_lines(judging.live, judging.at)
     if judging.file is not None:
         lines = [verdict_line(one, number) for number, one in enumerate(judging.verified)]
-        return f"{judging.file.name}: sentry, judge", lines
+        return f"{short(judging.file)}: sentry, judge {thresholds(judging.at)}", lines
     passed = judging.tested.passed if judging.tested else ()
     return "false wakes: sentry, judge", [passed_line(alarm, n) for n, alarm in enumerate(passed)]
 
 
 def passed_line(alarm: "Passed", number: int) -> tuple[str, Content]:
     """A false alarm that both let through: where, and both scores."""
-    name = Path(alarm.path).name
-    name = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    name = short(Path(alarm.path))
     scores = f"{alarm.sentry:.3f}  {alarm.judge:.3f}"
     return str(number), Content.assemble(f"{name:<{LONGEST_NAME}}{clock(alarm.at_s):>7}  ", scores)
 
 
-def live_lines(hearing: "Hearing") -> tuple[str, list[tuple[str, Content]]]:
+def short(path: Path) -> str:
+    """The name of a recording, or as much of it as there is room for."""
+    name = path.name
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
+def thresholds(at: "Pair | None") -> str:
+    """At which thresholds the sentry fires and the judge accepts."""
+    return f"at pair {at.sentry:.3f}, {at.judge:.3f}" if at is not None else "at own"
+
+
+def live_lines(hearing: "Hearing", at: "Pair | None") -> tuple[str, list[tuple[str, Content]]]:
     """What the sentry fired on live, the newest first, and what the judge said of it."""
     line = hearing.now.line if hearing.now is not None else "connecting …"
     title = line if hearing.job.alive else "heard live: sentry, judge"
-    return title, [live_line(fired) for fired in hearing.fired]
+    return f"{title} {thresholds(at)}", [live_line(fired) for fired in hearing.fired]
 
 
 def live_line(fired: "Fired") -> tuple[str, Content]:
@@ -288,7 +301,8 @@ def live_line(fired: "Fired") -> tuple[str, Content]:
     if judged is None:
         return fired.name, Content.assemble(("· ", "$now"), score[1:], ("  asked …", "$dim"))
     if judged.error:
-        return fired.name, Content.assemble(("✗", "$error"), score, (f"  {judged.error}", "$dim"))
+        why = f"  {unheard(accepted=judged.accepted)}: {judged.error}"
+        return fired.name, Content.assemble(("!", "$warning"), score, (why, "$dim"))
     sign = ("✓", "$success") if judged.accepted else ("✗", "$error")
     took = (f"  {judged.took_ms:.0f} ms", "$dim")
     return fired.name, Content.assemble(sign, f"{score}  {judged.score:.3f}", took)
@@ -296,10 +310,19 @@ def live_line(fired: "Fired") -> tuple[str, Content]:
 
 def verdict_line(one: "Verified", number: int) -> tuple[str, Content]:
     """A detection: when, the sentry's level, the judge's score, and the verdict with its sign."""
-    verdict = one.verdict
+    verdict, heard = one.verdict, f" {clock(one.time_s):>7}  {one.score:.3f}"
+    if verdict is None:
+        failure = one.decision.failure
+        why = f"  {unheard(accepted=one.decision.accepted)}: {failure and failure.message}"
+        return str(number), Content.assemble(("!", "$warning"), heard, (why, "$dim"))
     sign = ("✓", "$success") if verdict.accepted else ("✗", "$error")
-    scores = f" {clock(one.time_s):>7}  {one.score:.3f}  {verdict.score:.3f}"
+    scores = f"{heard}  {verdict.score:.3f}"
     return str(number), Content.assemble(sign, scores, (f"  {verdict.took_ms:.0f} ms", "$dim"))
+
+
+def unheard(*, accepted: bool) -> str:
+    """What became of a detection that the judge failed."""
+    return f"{'accepted' if accepted else 'rejected'} unheard"
 
 
 def det_plot(found: "Tested") -> Plot | None:

@@ -287,14 +287,14 @@ def fired_line(one: Fired, width: int) -> Content:
 
 
 def verdict(one: Fired) -> tuple[tuple[str, str], str]:
-    """A sign, its colour and a word: of the person, else of the judge."""
+    """A sign, its colour and a word: of the person, else of the judge, or the policy for it."""
     judged = one.judged
     if one.kept:
         return ("✗", "$error"), "false"
     if judged is None:
         return ("·", "$dim"), ""
     if judged.error:
-        return ("!", "$warning"), "unjudged"
+        return ("!", "$warning"), f"{'✓' if judged.accepted else '✗'} unheard"
     sign = ("✓", "$success") if judged.accepted else ("✗", "$error")
     return sign, f"{judged.score:.2f}"
 
