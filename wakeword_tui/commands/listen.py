@@ -17,7 +17,14 @@ from engine.events import (
 from engine.export_folder import export_at
 from engine.jobs import Control
 from engine.runs import Workspace
-from wakeword_tui.commands.arguments import Verbs, add_json, audio, command, workspace
+from wakeword_tui.commands.arguments import (
+    Verbs,
+    add_audio,
+    add_json,
+    audio,
+    command,
+    workspace,
+)
 from wakeword_tui.commands.evaluate import find_checkpoint
 from wakeword_tui.commands.mine import newest_checkpoint
 from wakeword_tui.commands.output import say
@@ -43,13 +50,7 @@ def add(verbs: Verbs) -> None:
     parser.add_argument(
         "target", nargs="?", metavar="RUN|CHECKPOINT|EXPORT", help="what listens (the newest run)"
     )
-    parser.add_argument(
-        "--source",
-        dest="audio",
-        metavar="SOUND",
-        help="auto, microphone, microphone:NAME, pipe, none, a recording, or fast:RECORDING "
-        "(else `audio` of the config file, else auto)",
-    )
+    add_audio(parser, argparse.SUPPRESS, "--source")
     parser.add_argument(
         "--threshold", type=float, metavar="SCORE", help="else that of its operating point"
     )
