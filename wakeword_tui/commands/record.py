@@ -159,13 +159,14 @@ def _take(booth: "Booth", player: "Player") -> bool:
         raise DataError("nothing was heard", booth.recorder.source.health.line)
     good = not take.advice
     note(f"{measured(take)}: {verdict(take)}")
-    keys = "enter: keep, r: again" if good else "enter: again, k: keep all the same"
+    doubtful = ", k: keep all the same" if take.usable else ""
+    keys = "enter: keep, r: again" if good else f"enter: again{doubtful}"
     while True:
         note(f"{keys}, p: play, s: skip, q: end")
         match _answer():
             case "p":
                 _play(player, booth)
-            case ("" | "k") as key if key == "k" or good:
+            case ("" | "k") as key if good or (key == "k" and take.usable):
                 say(f"kept {booth.keep()}")
                 return True
             case "" | "r":

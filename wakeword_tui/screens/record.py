@@ -246,12 +246,9 @@ class RecordScreen(Page):
         booth.recorder.begin()
 
     async def action_keep(self) -> None:
-        """Keep the take, whatever is doubtful about it."""
+        """Keep the take, whatever is doubtful about it, if there is a word in it."""
         booth = self.booth
         if booth is None or booth.take is None:
-            return
-        if not booth.take.usable:
-            self.house.complain("there is no word in it", "r records it again, s leaves it out")
             return
         with self.house.complaining():
             path = await asyncio.to_thread(booth.keep)
