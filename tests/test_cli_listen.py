@@ -1,5 +1,6 @@
 """The command `listen`: detections on stdout, the rest on stderr, and a summary at the end."""
 
+import io
 import json
 import os
 import pty
@@ -14,7 +15,9 @@ from test_listen import SOUND, THRESHOLD, whole
 from tiny import Trained
 
 from engine import audio
+from engine.events import Listening, Record
 from wakeword_tui.__main__ import main
+from wakeword_tui.commands.listen import Hearer
 
 COMMAND = [sys.executable, "-m", "wakeword_tui", "listen"]
 
@@ -86,6 +89,17 @@ def test_ctrl_c_ends_with_the_summary(tiny_run: Trained, talk: Path) -> None:
 def test_silence_says_why(tiny_run: Trained, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["listen", *asked(tiny_run, "none")]) == 1
     assert "no sound was asked for" in capsys.readouterr().err
+
+
+def test_a_recording_that_ends_before_its_time_is_told() -> None:
+    shown = io.StringIO()
+    hearer = Hearer(shown, live=False)
+    for number, (state, line, hint) in enumerate(
+        [("open", "talk.wav", ""), ("ended", "talk.wav", ""), ("ended", "talk.wav: gone", "put it")]
+    ):
+        heard = Listening(1.0, [], [], -40.0, -30.0, 0, 0.1, 0, state, line, hint)
+        hearer.tell([Record(number, 0.0, heard)])
+    assert shown.getvalue() == "open: talk.wav\nended: talk.wav: gone; put it\n"
 
 
 @pytest.mark.parametrize("threshold", ["0", "1", "7"])
