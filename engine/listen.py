@@ -7,6 +7,7 @@
 Audio does not wait, so this does not yield to a training, as other background jobs do.
 """
 
+import contextlib
 import math
 import time
 from collections import deque
@@ -63,17 +64,15 @@ def listen(
     later, in a thread beside. Raises CheckpointError, and DeviceError where the source ends before
     anything was heard.
     """
-    finder = Finder.of(model_path)
-    level = finder.point if threshold is None else threshold
-    emit(JobStarted("listen", model_path.name, f"threshold {level:.3f}"))
-    emit(ListeningBegan(finder.recipe.data.wakeword, finder.checkpoint, level))
-    listener = _Listener(source, finder, level, recent or Recent(), judge, emit, control)
-    source.start()
-    try:
-        listener.go()
-    finally:
-        listener.close()
-        source.close()
+    with contextlib.closing(source):
+        finder = Finder.of(model_path)
+        level = finder.point if threshold is None else threshold
+        emit(JobStarted("listen", model_path.name, f"threshold {level:.3f}"))
+        emit(ListeningBegan(finder.recipe.data.wakeword, finder.checkpoint, level))
+        listener = _Listener(source, finder, level, recent or Recent(), judge, emit, control)
+        source.start()
+        with contextlib.closing(listener):
+            listener.go()
 
 
 class _Listener:

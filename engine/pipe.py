@@ -3,7 +3,8 @@
     wakeword-tui mic-pipe --> mic.sock --Door--> PipeSource --take--> whoever listens
     Player --Loudspeaker--> speaker.sock --> wakeword-tui speaker-pipe
 
-One peer at a time; the next one is told why it may not come in, unless the first has fallen silent.
+One peer at a time. Another mic-pipe is told so, unless the first has fallen silent; another
+speaker-pipe is connected, and hears nothing until the first has gone.
 """
 
 import contextlib
@@ -13,7 +14,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -36,22 +37,31 @@ class Door:
 
     def __init__(self, way: laptop.Way) -> None:
         self.path = laptop.socket_path(way)
-        self._lock = _locked(self.path.with_suffix(".lock"), way)
-        self.path.unlink(missing_ok=True)  # left behind by one who was killed
-        self.socket = socket.socket(socket.AF_UNIX)
-        try:
+        with contextlib.ExitStack() as held, self._errors():
+            held.callback(os.close, _locked(self.path.with_suffix(".lock"), way))
+            self.path.unlink(missing_ok=True)  # left behind by one who was killed
+            self.socket = held.enter_context(socket.socket(socket.AF_UNIX))
             self.socket.bind(str(self.path))
             self.path.chmod(0o600)
             self.socket.listen()
-        except OSError as error:
-            self.close()
-            raise DeviceError(f"{self.path}: {error.strerror or error}") from error
+            self._held = held.pop_all()
+
+    def accept(self) -> socket.socket:
+        """Let in a peer that is there. Raises DeviceError."""
+        with self._errors():
+            return self.socket.accept()[0]
 
     def close(self) -> None:
         """Let another app have it."""
-        self.socket.close()
-        self.path.unlink(missing_ok=True)
-        os.close(self._lock)
+        with self._held, contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise DeviceError(f"{self.path}: {error.strerror or error}") from error
 
 
 def _locked(path: Path, way: laptop.Way) -> int:
@@ -159,15 +169,17 @@ class PipeSource:
             self._closing.wait(AGAIN_S)
 
     def _serve(self, door: Door) -> None:
-        """Let peers in and take in what they send, until it is closed."""
-        while not self._closing.is_set():
-            there = [door.socket] if self._peer is None else [door.socket, self._peer]
-            ready, _, _ = select.select(there, [], [], LOOK_S)
-            if self._peer in ready:
-                self._hear(self._peer)
-            if door.socket in ready:
-                self._meet(door.socket.accept()[0])
-        self._drop("")
+        """Let peers in and take in what they send, until it is closed. Raises DeviceError."""
+        try:
+            while not self._closing.is_set():
+                there = [door.socket] if self._peer is None else [door.socket, self._peer]
+                ready, _, _ = select.select(there, [], [], LOOK_S)
+                if self._peer in ready:
+                    self._hear(self._peer)
+                if door.socket in ready:
+                    self._meet(door.accept())
+        finally:
+            self._drop("")
 
     def _hear(self, peer: socket.socket) -> None:
         data = laptop.received(peer)

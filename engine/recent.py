@@ -18,7 +18,7 @@ import numpy as np
 from engine import audio
 from engine.audio import SAMPLE_RATE, Waveform
 from engine.errors import DataError
-from engine.files import disk_error, write_atomic
+from engine.files import make_folder, write_atomic
 from engine.queue_store import Find, QueueStore
 from engine.runs import Workspace
 
@@ -128,7 +128,8 @@ class Moment:
 def keep(cut: Cut, moment: Moment, workspace: Workspace, store: QueueStore) -> Find:
     """Write a cut into the workspace, and then offer it on Review. Raises DataError.
 
-    The file is on the disk before the item is: there is no item without its sound.
+    The file is on the disk before the item is: there is no item without its sound, and without an
+    item no file, unless a kill comes between them.
     """
     if not len(cut.waveform):
         raise DataError("nothing was heard yet", "s begins to listen")
@@ -136,10 +137,7 @@ def keep(cut: Cut, moment: Moment, workspace: Workspace, store: QueueStore) -> F
     content = hashlib.sha256(sound).hexdigest()
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{content[:8]}.wav"
     path = workspace.root.absolute() / "live" / name
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise disk_error(path, error) from error
+    make_folder(path.parent)
     write_atomic(path, sound)
     find = Find(
         path=path,
@@ -153,5 +151,9 @@ def keep(cut: Cut, moment: Moment, workspace: Workspace, store: QueueStore) -> F
         checkpoint=moment.checkpoint,
         found_by="live",
     )
-    store.add([find], note=moment.note)
+    try:
+        store.add([find], note=moment.note)
+    except DataError:
+        path.unlink(missing_ok=True)
+        raise
     return find

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from engine.errors import DataError
 from engine.manifest import WORDLESS
 from engine.phonetics import slug
 from engine.prompts import Plan, lookalikes
@@ -81,10 +82,15 @@ class Booth:
         return "heard" if self.take is not None else "ready"
 
     def keep(self) -> Path:
-        """Keep the take, on the disk, and go on to the next prompt. Raises DataError."""
+        """Keep the take, on the disk, and go on to the next prompt.
+
+        Raises DataError, for a take without a word too: no check of the data would find it.
+        """
         prompt, take = self.plan.now, self.take
         assert prompt is not None
         assert take is not None
+        if not take.usable:
+            raise DataError("there is no word in it", "r records it again, s leaves it out")
         path = self.keeper.keep(take, prompt.label)
         self.kept[prompt.wakeword] += 1
         self.skip()

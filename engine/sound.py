@@ -242,21 +242,23 @@ class Player:
         )  # fmt: skip
 
     def _listen(self) -> None:
-        """Let in one speaker-pipe after the other."""
+        """Let in one speaker-pipe after the other, as long as that can be."""
         try:
-            door = Door("speaker")
+            with contextlib.closing(Door("speaker")) as door:
+                self._let_in(door)
         except DeviceError as error:
             if self._choice == "pipe":
                 self._complain(error)
-            return
+
+    def _let_in(self, door: Door) -> None:
+        """Play into whatever comes to a door, until it is closed. Raises DeviceError."""
         hint = f"on the laptop: {laptop.command('speaker')}"
         waiting = DeviceError("waiting for speaker-pipe", hint)
-        with contextlib.closing(door):
-            while not self._closing.is_set():
-                if self._choice == "pipe" and self._stream is None:
-                    self._complain(waiting)
-                if select.select([door.socket], [], [], LOOK_S)[0]:
-                    self._play_into(door.socket.accept()[0])
+        while not self._closing.is_set():
+            if self._choice == "pipe" and self._stream is None:
+                self._complain(waiting)
+            if select.select([door.socket], [], [], LOOK_S)[0]:
+                self._play_into(door.accept())
 
     def _play_into(self, peer: socket.socket) -> None:
         """Be heard through a speaker-pipe until it goes, and not through the sound card."""

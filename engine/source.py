@@ -5,6 +5,7 @@
 A ring holds two seconds. What is not taken by then is dropped, the oldest first, and counted.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from engine.audio import SAMPLE_RATE, Recording, Waveform
+from engine.errors import DataError
 
 State = Literal["connecting", "open", "lost", "ended"]
 RING_S = 2.0
@@ -128,13 +130,15 @@ class Ring:
 class FileSource:
     """A recording, heard in real time, or `fast`: then it waits until it is taken, and drops none.
 
-    Raises DataError where the file cannot be opened; what is damaged in it is silent.
+    Raises DataError where the file cannot be opened; what is damaged in it is silent. One that goes
+    away while it is heard ends there, and its line says so.
     """
 
     def __init__(self, path: Path, *, fast: bool = False) -> None:
         self._recording = Recording(path)
         self._fast = fast
         self._ring = Ring()
+        self._trouble: DataError | None = None
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._play, name="source", daemon=True)
 
@@ -149,6 +153,9 @@ class FileSource:
     @property
     def health(self) -> SourceHealth:
         """How far it is; "ended" once the last sample was taken."""
+        if self._trouble is not None and self._ring.ended:
+            error = self._trouble
+            return SourceHealth("ended", error.message, error.hint, self._ring.dropped)
         pace = "as fast as it is taken" if self._fast else "in real time"
         line = f"{self._recording.path}, {self._recording.seconds:.1f} s, {pace}"
         state: State = "ended" if self._ring.ended else "open"
@@ -158,8 +165,17 @@ class FileSource:
         """Stop reading."""
         self._closing.set()
         self._ring.close()
+        if self._thread.ident is None:  # else the thread does it, which may be reading
+            self._recording.close()
 
     def _play(self) -> None:
+        with contextlib.closing(self._recording), contextlib.closing(self._ring):
+            try:
+                self._put()
+            except DataError as error:
+                self._trouble = error
+
+    def _put(self) -> None:
         for block in self._paced():
             if self._fast:
                 self._ring.put_all(block)
@@ -167,8 +183,6 @@ class FileSource:
                 self._ring.put(block)
             if self._closing.is_set():
                 break
-        self._ring.close()
-        self._recording.close()
 
     def _paced(self) -> Iterator[Waveform]:
         """The blocks of the file, each when its last sample has been said."""

@@ -93,6 +93,15 @@ def test_the_command_line_chooses_the_sound_else_the_config_file_does(
     assert audio_of(parser().parse_args(["--audio", "microphone:usb"])) == "microphone:usb"
 
 
+@pytest.mark.parametrize("words", ["listen 3", "record --speaker anna"])
+@pytest.mark.parametrize("sound", ["--audio none", "--source none"])
+def test_the_sound_is_chosen_before_a_command_or_after_it(words: str, sound: str) -> None:
+    assert audio_of(parser().parse_args([*words.split(), *sound.split()])) == "none"
+    before = ["--audio", "none", *words.split()]
+    assert audio_of(parser().parse_args(before)) == "none"
+    assert audio_of(parser().parse_args([*before, *sound.split()[:1], "pipe"])) == "pipe"
+
+
 @pytest.mark.parametrize("words", ["paths", "runs", "recipe show", "--version"])
 def test_light_commands_import_nothing_heavy(words: str, tmp_path: Path) -> None:
     code = (

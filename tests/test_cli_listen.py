@@ -1,5 +1,6 @@
 """The command `listen`: detections on stdout, the rest on stderr, and a summary at the end."""
 
+import io
 import json
 import os
 import pty
@@ -14,9 +15,9 @@ from test_listen import SOUND, THRESHOLD, whole
 from tiny import Trained
 
 from engine import audio
-from engine.events import Record, WakewordJudged
+from engine.events import Listening, Record, WakewordJudged
 from wakeword_tui.__main__ import main
-from wakeword_tui.commands.listen import said
+from wakeword_tui.commands.listen import Hearer, said
 
 COMMAND = [sys.executable, "-m", "wakeword_tui", "listen"]
 
@@ -96,6 +97,17 @@ def test_what_the_judge_failed_is_said_with_what_the_policy_made_of_it() -> None
     assert line.endswith(
         "at 2.50 s  accepted unheard, as on_failure says: no judge at http://127.0.0.1:9"
     )
+
+
+def test_a_recording_that_ends_before_its_time_is_told() -> None:
+    shown = io.StringIO()
+    hearer = Hearer(shown, live=False)
+    for number, (state, line, hint) in enumerate(
+        [("open", "talk.wav", ""), ("ended", "talk.wav", ""), ("ended", "talk.wav: gone", "put it")]
+    ):
+        heard = Listening(1.0, [], [], -40.0, -30.0, 0, 0.1, 0, state, line, hint)
+        hearer.tell([Record(number, 0.0, heard)])
+    assert shown.getvalue() == "open: talk.wav\nended: talk.wav: gone; put it\n"
 
 
 @pytest.mark.parametrize("threshold", ["0", "1", "7"])

@@ -58,6 +58,17 @@ def test_the_end_of_input_ends_a_sitting_and_keeps_nothing_unasked(
     assert not (tmp_path / "clips/manifest.csv").exists()
 
 
+def test_a_take_without_a_word_cannot_be_kept(tmp_path: Path) -> None:
+    audio.write(tmp_path / "room.wav", hiss(20, 3, 0.001))
+    done = record(tmp_path, tmp_path / "room.wav", "\nk\ns\nq\n", "--negatives", "0")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert "no word found" in done.stderr
+    assert "k: keep" not in done.stderr
+    assert "2 of 30" in done.stderr
+    assert not (tmp_path / "clips/manifest.csv").exists()
+
+
 def test_the_recipe_says_what_and_where(tmp_path: Path, words: Path) -> None:
     (tmp_path / "my.toml").write_text('[data]\nmanifest = "mine"\nwakeword = "Nora"\n')
     done = subprocess.run(

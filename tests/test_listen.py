@@ -14,7 +14,7 @@ from engine import audio
 from engine.audio import SAMPLE_RATE, Waveform
 from engine.checkpoint import load
 from engine.detector import Detection, detect, vote_levels
-from engine.errors import DeviceError
+from engine.errors import CheckpointError, DeviceError
 from engine.events import Event, JobStarted, Listened, Listening, WakewordHeard, WakewordJudged
 from engine.jobs import Control, Stopped
 from engine.judge import Asked, OnFailure, Verdict
@@ -99,6 +99,15 @@ def test_streamed_equals_whole_for_any_blocks(tiny_run: Trained, sizes: list[int
     expected = whole(tiny_run, SOUND)
     assert len(expected) > 2
     same(heard(told(tiny_run, of_sizes(SOUND, sizes))), expected)
+
+
+def test_what_cannot_be_listened_with_gives_the_source_back(tmp_path: Path) -> None:
+    audio.write(tmp_path / "talk.wav", SOUND)
+    (tmp_path / "best.pt").write_bytes(b"no checkpoint")
+    source = open_source(f"fast:{tmp_path / 'talk.wav'}")
+    with pytest.raises(CheckpointError):
+        listen(source, tmp_path / "best.pt", emit=list[Event]().append, control=Control())
+    assert source.health.state == "ended"
 
 
 def test_a_file_taken_fast_gives_what_the_benchmark_counts(

@@ -251,6 +251,44 @@ def test_a_socket_that_was_left_behind_is_replaced(runtime: Path) -> None:
     assert not (runtime / "wakeword" / "mic.sock").exists()
 
 
+@contextlib.contextmanager
+def no_descriptors() -> Iterator[None]:
+    """This process may open nothing more."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_socket_that_cannot_be_put_there_is_told_until_it_can(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.pipe.AGAIN_S", 0.1)
+    folder = laptop.socket_path("mic")
+    folder.mkdir()
+    source = PipeSource()
+    source.start()
+    until(lambda: source.health.state == "lost")
+    assert source.health.line == f"{folder}: Is a directory"
+    folder.rmdir()
+    until(lambda: source.health.state == "connecting")
+    source.close()
+
+
+def test_a_peer_that_cannot_be_let_in_is_told_and_the_next_one_is_heard(
+    source: PipeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.pipe.AGAIN_S", 0.1)
+    with socket.socket(socket.AF_UNIX) as peer, no_descriptors():
+        peer.connect(str(laptop.socket_path("mic")))
+        until(lambda: "Too many open files" in source.health.line, within_s=5)
+    feeder = pipe("mic")
+    until(lambda: send(feeder, CLIP[:640]) or source.health.state == "open")
+    ended(feeder)
+
+
 @pytest.fixture
 def player(runtime: Path) -> Iterator[Player]:
     """A player that plays into a pipe."""
@@ -279,6 +317,18 @@ def test_what_is_played_comes_out_at_the_laptop(player: Player) -> None:
         assert played(player, reader) >= 0.95
         ended(reader)
         until(lambda: player.trouble == "waiting for speaker-pipe")
+
+
+def test_a_speaker_pipe_that_cannot_be_let_in_is_told_and_the_next_one_hears(
+    player: Player,
+) -> None:
+    with socket.socket(socket.AF_UNIX) as peer, no_descriptors():
+        peer.connect(str(laptop.socket_path("speaker")))
+        until(lambda: "Too many open files" in player.trouble, within_s=5)
+    player.start()
+    reader = pipe("speaker")
+    assert played(player, reader) >= 0.95
+    ended(reader)
 
 
 def test_speaker_pipe_ends_when_nobody_reads(player: Player) -> None:

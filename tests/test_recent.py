@@ -120,6 +120,17 @@ def test_a_full_disk_leaves_no_item(small_disk: Path, store: QueueStore) -> None
     assert list((small_disk / "live").iterdir()) == []
 
 
+def test_a_queue_that_cannot_be_written_leaves_no_file(store: QueueStore, tmp_path: Path) -> None:
+    store.close()
+    (tmp_path / "workspace" / "queue.db").write_bytes(b"not a database at all" * 400)
+    recent = Recent()
+    recent.hear(hiss(2.0, 1))
+    moment = Moment(2.0, score=0.9, threshold=0.5, checkpoint="")
+    with pytest.raises(DataError, match="damaged"):
+        keep(recent.last(2.0), moment, Workspace(tmp_path / "workspace"), store)
+    assert list((tmp_path / "workspace" / "live").iterdir()) == []
+
+
 def test_nothing_heard_is_nothing_to_keep(store: QueueStore, tmp_path: Path) -> None:
     moment = Moment(0.0, score=0.0, threshold=0.5, checkpoint="")
     with pytest.raises(DataError, match="nothing was heard"):

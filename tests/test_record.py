@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from spoken import a_take, said
+from spoken import ROOM, Blocks, a_take, said
+from tiny import hiss
 
 from engine import audio
 from engine.dataset import pack, read, select
@@ -19,7 +20,7 @@ from engine.jobs import Control
 from engine.manifest import fold_of, read_manifest
 from engine.recipe import Data
 from engine.record import Keeper
-from engine.sitting import Sitting
+from engine.sitting import Booth, Sitting
 from engine.take import cut
 from tests.tiny import ignore
 
@@ -140,6 +141,19 @@ def test_a_full_disk_keeps_nothing_half(small_disk: Path) -> None:
     assert len(rows(small_disk)) == kept > 0
     assert len(list(small_disk.rglob("*.flac"))) == kept
     assert list((small_disk / "recorded/anna").glob(".*")) == []
+
+
+def test_a_take_without_a_word_is_refused(tmp_path: Path) -> None:
+    booth = Booth(Sitting("anna", "nora", "nora", tmp_path, negatives=0))
+    booth.listen(Blocks([hiss(0.1, 1, ROOM), hiss(0.5, 3, ROOM)]))
+    assert booth.recorder is not None
+    booth.recorder.begin()
+    booth.recorder.hear(0.0)
+    booth.recorder.end()
+    assert booth.stage == "heard"
+    with pytest.raises(DataError, match="no word in it"):
+        booth.keep()
+    assert (booth.stage, booth.kept.total(), rows(tmp_path)) == ("heard", 0, [])
 
 
 def test_what_is_asked_for_is_looked_over(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a ring keeps and drops, and a recording as a source."""
 
+import os
 import time
 from pathlib import Path
 
@@ -22,13 +23,20 @@ def ramp(first: int, last: int) -> Waveform:
     return np.arange(first, last, dtype=np.float32)
 
 
-def all_of(source: Source, rest_s: float = 0.0) -> Waveform:
+def all_of(source: Source, rest_s: float = 0.0, within_s: float = 60.0) -> Waveform:
     """Everything a source gives until it ends."""
-    parts = []
+    parts, deadline_s = [], time.monotonic() + within_s
     while source.health.state != "ended":
+        assert time.monotonic() < deadline_s
         parts.append(source.take(0.5))
         time.sleep(rest_s)
     return np.concatenate(parts)
+
+
+def is_open(path: Path) -> bool:
+    """Whether this process has a file open."""
+    links = Path("/proc/self/fd").iterdir()
+    return any(link.is_symlink() and link.exists() and link.samefile(path) for link in links)
 
 
 @pytest.fixture
@@ -118,6 +126,25 @@ def test_a_source_that_is_closed_ends(recording: Path, choice: str) -> None:
     while len(source.take(0.1)):
         pass
     assert source.health.state == "ended"
+
+
+def test_a_recording_that_breaks_while_it_is_heard_ends_and_says_why(tmp_path: Path) -> None:
+    """Of 62 s the second half minute can neither be read nor opened again."""
+    path = tmp_path / "talk.wav"
+    audio.write(path, tone(440, 62.0))
+    source = open_source(f"fast:{path}")
+    os.truncate(path, 40 * 2 * SAMPLE_RATE)
+    path.unlink()
+    source.start()
+    assert len(all_of(source, within_s=20)) == 30 * SAMPLE_RATE
+    assert source.health.line == f"{path}: System error."
+
+
+def test_a_recording_that_was_never_begun_is_closed_too(recording: Path) -> None:
+    source = open_source(str(recording))
+    assert is_open(recording)
+    source.close()
+    assert (is_open(recording), source.health.state) == (False, "ended")
 
 
 def test_no_source_has_ended_and_says_so() -> None:

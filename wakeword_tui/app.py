@@ -266,15 +266,11 @@ class WakewordApp(App[int]):
             self.complain(f"cannot write {name}: {error.strerror}")
 
     def action_record(self) -> None:
-        """Record clips of one's own, over the screen in front; two cannot hear one pipe."""
+        """Record clips of one's own, over the screen in front."""
         from wakeword_tui.screens.record import RecordScreen
 
-        if any(isinstance(screen, RecordScreen) for screen in self.screen_stack):
-            return
-        if (listening := self.desk.listener.job) is not None:
-            listening.control.stop()
-            self.notify("listening has stopped, to record")
-        self.push_screen(RecordScreen())
+        if all(not isinstance(screen, RecordScreen) for screen in self.screen_stack):
+            self.push_screen(RecordScreen())
 
     def action_redraw(self) -> None:
         """Send every cell again."""

@@ -43,14 +43,15 @@ LOOK_EVERY_S = 1.0
 class Desk:
     """The workspace, the jobs, the recipe in the form, and the run in front.
 
-    `audio` is the word for the sound, as `engine.microphone.open_source` takes it.
+    `audio` is the word for the sound, as `engine.microphone.open_source` takes it; on Live another
+    may be chosen for what is heard, there and on Record.
     """
 
     def __init__(
         self, workspace: Workspace, audio: str = "auto", judge: JudgeConfig | None = None
     ) -> None:
         self.workspace = workspace
-        self.audio = audio
+        self._audio = audio
         self.jobs = Jobs(workspace)
         self.draft = Draft()
         self.store = Store()
@@ -195,7 +196,7 @@ class Desk:
         if self._player is None:
             from engine.sound import Player
 
-            self._player = Player(self.audio)
+            self._player = Player(self._audio)
         return self._player
 
     def entries(self) -> list[Entry]:

@@ -88,8 +88,11 @@ class Hearing(Live):
                 self.over = record.event
 
     def highest(self, since_s: float) -> tuple[float, float]:
-        """The time and the score of the highest window since a time; the end where none was."""
-        known = [point for point in self.curve if point[0] > since_s]
+        """The time and the score of the highest window since a time; the end where none was.
+
+        From any thread: scores may come in meanwhile.
+        """
+        known = [point for point in tuple(self.curve) if point[0] > since_s]
         return max(known, key=lambda point: point[1], default=(self.recent.heard_s, 0.0))
 
 
@@ -166,10 +169,10 @@ class Listener:
 
         hearing = self._heard()
         now_s, before_s = hearing.recent.heard_s, hearing.missed_s
+        at_s, score = hearing.highest(now_s - MISSED_S)
         if before_s is not None and now_s - before_s < MISSED_S:
             raise DataError("the last 3 s are queued already", "5 shows them")
         hearing.missed_s = now_s
-        at_s, score = hearing.highest(now_s - MISSED_S)
         try:
             self._keep(
                 hearing, hearing.recent.last(MISSED_S), WakewordHeard(at_s, score, 0.0), MISSED

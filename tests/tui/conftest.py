@@ -1,8 +1,10 @@
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tiny import Trained
 
 from engine.queue_store import QueueStore
 from engine.runs import Workspace
@@ -15,6 +17,16 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TMUX", "yes")
     return workspace_at(tmp_path)
+
+
+@pytest.fixture
+def trained(tmp_path: Path, tiny_run: Trained, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A workspace with a run that can listen."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMUX", "yes")
+    workspace = Workspace(tmp_path / "workspace")
+    shutil.copytree(tiny_run.run.path, workspace.root / "runs" / "001-tiny")
+    return workspace
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from engine.events import WakewordHeard, WakewordJudged
 from engine.judge import Asked, Verdict
 from engine.queue_store import QueueItem, QueueStore
 from engine.recent import MISSED
-from engine.runs import Workspace
+from engine.runs import Run, Workspace
 from tests.tui.play import LARGE, SMALL, play, same_as_file, screen, see
 from tests.tui.reviewing import until
 from wakeword_tui.app import WakewordApp
@@ -249,6 +249,31 @@ def test_the_cursor_follows_the_newest_until_it_is_moved(home: Workspace, talk: 
         assert menu.highlighted == 0
 
     play(home, story, config=talk)
+
+
+class Counted(Workspace):
+    """A workspace that counts how often its runs are listed."""
+
+    looked = 0
+
+    def runs(self) -> list[Run]:
+        """All runs."""
+        self.looked += 1
+        return super().runs()
+
+
+def test_runs_are_not_listed_at_every_paint(trained: Workspace) -> None:
+    """It is painted five times a second."""
+    counted = Counted(trained.root)
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("6")
+        await see(app, pilot, "Nobody listens.", "001-tiny")
+        before = counted.looked
+        await pilot.pause(2.0)
+        assert counted.looked - before <= 3
+
+    play(counted, story)
 
 
 def test_n_opens_the_recording(home: Workspace) -> None:

@@ -1,5 +1,6 @@
 """Record: prompts over a recording of words that is heard in real time, key by key."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from engine import audio
 from engine.manifest import Clip, read_manifest
 from engine.recipe import Data
 from engine.runs import Workspace
-from engine.source import SourceHealth
+from engine.source import Silence, SourceHealth
 from tests.tui.play import LARGE, SMALL, Story, play, same_as_file, screen, see
 from wakeword_tui.app import WakewordApp
 from wakeword_tui.config import Config
@@ -214,6 +215,81 @@ def test_nothing_is_heard_behind_another_screen(
         await until(pilot, lambda: page._source is not None)
 
     recording(workspace, room, story)
+
+
+def test_live_stops_where_record_hears_again(trained: Workspace, silent: None, room: str) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        page, listener = booth_of(app), app.desk.listener
+        await pilot.press("6")
+        await see(app, pilot, "s starts to listen")
+        await pilot.press("s")
+        await see(app, pilot, "listening for beep", within_s=60)
+        await pilot.press("1")
+        await see(app, pilot, "listening has stopped, to record", "enter  then say it")
+        await until(pilot, lambda: page._source is not None)
+        assert listener.job is None
+
+    recording(trained, room, story)
+
+
+def test_who_goes_away_before_it_begins_is_not_heard(
+    workspace: Workspace, silent: None, room: str
+) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        page = booth_of(app)
+        booth, page.booth = page.booth, None
+        page._hush()
+        await pilot.press("9")
+        assert booth is not None
+        page.booth = booth
+        page._listen(booth)
+        await pilot.pause(0.3)
+        assert page._source is None
+        await pilot.press("1")
+        await until(pilot, lambda: page._source is not None)
+
+    recording(workspace, room, story)
+
+
+def test_what_live_has_chosen_is_recorded(workspace: Workspace, silent: None, room: str) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await see(app, pilot, "no sound was asked for")
+        await pilot.press("6")
+        app.desk.listener.source = room
+        await pilot.press("1")
+        await see(app, pilot, "room.wav")
+
+    recording(workspace, "none", story)
+
+
+class Stuck(Silence):
+    """A source that cannot be closed until it may."""
+
+    def __init__(self) -> None:
+        super().__init__("stuck")
+        self.may, self.closed = threading.Event(), False
+
+    def close(self) -> None:
+        self.may.wait(5.0)
+        self.closed = True
+
+
+def test_a_device_that_hangs_holds_nothing_up(workspace: Workspace, silent: None) -> None:
+    """And the next one is opened only once it is closed: two cannot have one pipe."""
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        page, stuck = booth_of(app), Stuck()
+        page._source = stuck
+        await pilot.press("9")
+        await see(app, pilot, "log")
+        assert not stuck.closed
+        await pilot.press("1")
+        await pilot.pause(0.3)
+        assert page._source is None
+        stuck.may.set()
+        await until(pilot, lambda: page._source is not None)
+
+    recording(workspace, "none", story)
 
 
 @SIZES

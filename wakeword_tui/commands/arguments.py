@@ -64,10 +64,11 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="write JSON for a program to read")
 
 
-def add_audio(parser: argparse.ArgumentParser, default: str | None) -> None:
-    """Take --audio; a subcommand suppresses its default, as that of --workspace."""
+def add_audio(parser: argparse.ArgumentParser, default: str | None, *others: str) -> None:
+    """Take --audio, by other names too; a subcommand suppresses its default, as of --workspace."""
     parser.add_argument(
         "--audio",
+        *others,
         metavar="SOUND",
         default=default,
         help="where sound comes from: auto, microphone, microphone:NAME, pipe, none, a recording, "

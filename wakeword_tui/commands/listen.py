@@ -16,7 +16,14 @@ from engine.events import (
 )
 from engine.jobs import Control
 from engine.runs import Workspace
-from wakeword_tui.commands.arguments import Verbs, add_json, audio, command, workspace
+from wakeword_tui.commands.arguments import (
+    Verbs,
+    add_audio,
+    add_json,
+    audio,
+    command,
+    workspace,
+)
 from wakeword_tui.commands.evaluate import find_model
 from wakeword_tui.commands.mine import newest_checkpoint
 from wakeword_tui.commands.output import say
@@ -42,13 +49,7 @@ def add(verbs: Verbs) -> None:
     parser.add_argument(
         "target", nargs="?", metavar="RUN|CHECKPOINT|EXPORT", help="what listens (the newest run)"
     )
-    parser.add_argument(
-        "--source",
-        dest="audio",
-        metavar="SOUND",
-        help="auto, microphone, microphone:NAME, pipe, none, a recording, or fast:RECORDING "
-        "(else `audio` of the config file, else auto)",
-    )
+    add_audio(parser, argparse.SUPPRESS, "--source")
     parser.add_argument(
         "--threshold", type=float, metavar="SCORE", help="else that of its operating point"
     )
@@ -97,12 +98,13 @@ class Hearer(Teller):
             self.line(session(record.event))
 
     def _told(self, event: Event) -> str:
-        """What is heard, and how it does, whenever that changes."""
+        """What is heard, and how it does, whenever that changes; an end only before its time."""
         if not isinstance(event, Listening):
             return super()._told(event)
         hint = f"; {event.hint}" if event.hint and event.state != "open" else ""
         source = f"{event.state}: {event.line}{hint}"
-        if event.state == "ended" or source == self._source:
+        over = event.state == "ended" and not event.hint
+        if over or source == self._source:
             return ""
         self._source = source
         return source

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import DataError, DeviceError
-from wakeword_tui.commands.arguments import Verbs, add_settings, audio, command, recipe
+from wakeword_tui.commands.arguments import (
+    Verbs,
+    add_audio,
+    add_settings,
+    audio,
+    command,
+    recipe,
+)
 from wakeword_tui.commands.output import note, say, write
 from wakeword_tui.commands.progress import libraries_hushed
 
@@ -53,9 +60,7 @@ def add(verbs: Verbs) -> None:
     record.add_argument(
         "--train", action="store_true", help="the speaker only ever trains, whatever the fold"
     )
-    record.add_argument(
-        "--source", metavar="SOUND", help="as --audio: a microphone, a pipe, a file"
-    )
+    add_audio(record, argparse.SUPPRESS, "--source")
     add_settings(record)
 
 
@@ -67,9 +72,9 @@ def run_record(args: argparse.Namespace) -> int:
     from wakeword_tui import recording
 
     sitting, fold = _sitting(args)
-    heard = args.source or audio(args)
-    with libraries_hushed(), closing(open_source(heard)) as source:
-        booth, player = Booth(sitting), Player(audio(args))
+    sound = audio(args)
+    with libraries_hushed(), closing(open_source(sound)) as source:
+        booth, player = Booth(sitting), Player(sound)
         for line in recording.finished_lines(booth):
             note(line)
         note(f"{recording.speaker_line(booth, fold)}; into {booth.keeper.manifest}")
@@ -154,13 +159,14 @@ def _take(booth: "Booth", player: "Player") -> bool:
         raise DataError("nothing was heard", booth.recorder.source.health.line)
     good = not take.advice
     note(f"{measured(take)}: {verdict(take)}")
-    keys = "enter: keep, r: again" if good else "enter: again, k: keep all the same"
+    doubtful = ", k: keep all the same" if take.usable else ""
+    keys = "enter: keep, r: again" if good else f"enter: again{doubtful}"
     while True:
         note(f"{keys}, p: play, s: skip, q: end")
         match _answer():
             case "p":
                 _play(player, booth)
-            case ("" | "k") as key if key == "k" or good:
+            case ("" | "k") as key if good or (key == "k" and take.usable):
                 say(f"kept {booth.keep()}")
                 return True
             case "" | "r":

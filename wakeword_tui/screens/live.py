@@ -28,6 +28,7 @@ Line = Content | str | tuple[str, str]
 FLOOR_DB = -60.0
 STRIP_S = 10.0
 STRIP_EVERY_S = 0.5
+LOOK_EVERY_S = 1.0
 SOUND = "auto, microphone, microphone:NAME, pipe, none, or a recording"
 EMPTY: tuple[Line, ...] = (
     ("Nobody listens.", "bold"),
@@ -77,7 +78,8 @@ class LiveScreen(Page):
 
     def on_mount(self) -> None:
         """Begin in the list."""
-        self._stripped_s = 0.0
+        self._stripped_s, self._looked_s = 0.0, float("-inf")
+        self._model = ""
         self.query_one("#strip").border_title = f"sound, last {STRIP_S:.0f} s"
         self.query_one("#fired", Menu).focus()
 
@@ -100,13 +102,21 @@ class LiveScreen(Page):
         source.show(*input_lines(listener, source.size.width))
         if hearing is None or hearing.now is None:
             starting = hearing is not None and listener.job is not None
-            lines: tuple[Line, ...] = EMPTY if listener.model() else UNTRAINED
+            lines: tuple[Line, ...] = EMPTY if self._next() else UNTRAINED
             self.query_one("#empty", Lines).show(*(("starting …",) if starting else lines))
         else:
             self._paint_scores(hearing)
             self._paint_strip(hearing)
         self._paint_fired(hearing)
-        self.query_one("#session", Facts).show(session_rows(listener))
+        self.query_one("#session", Facts).show(session_rows(hearing, self._next()))
+
+    def _next(self) -> str:
+        """What listens next, by name, or nothing; the runs are listed once a second."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s >= LOOK_EVERY_S:
+            model = self._listener.model()
+            self._looked_s, self._model = now_s, model[0] if model is not None else ""
+        return self._model
 
     def _paint_scores(self, hearing: Hearing) -> None:
         chart = self.query_one("#scores", Chart)
@@ -126,7 +136,7 @@ class LiveScreen(Page):
         fired = list(hearing.fired) if hearing is not None else []
         menu = self.query_one("#fired", Menu)
         on_top = not menu.highlighted
-        menu.border_title = fired_title(fired)
+        menu.border_title = fired_title(fired, hearing.detections if hearing is not None else 0)
         menu.show([(one.name, fired_line(one, menu.size.width)) for one in fired])
         if on_top and fired:
             menu.go_to(fired[0].name)
@@ -189,6 +199,7 @@ class LiveScreen(Page):
     def _from_the_next_on(self) -> None:
         if self._listener.job is not None:
             self.notify("from the next start on: s stops", timeout=4)
+        self._looked_s = float("-inf")
         self.paint()
 
 
@@ -268,11 +279,10 @@ def strip_sound(hearing: Hearing, columns: int) -> Waveform:
     return np.pad(sound, (max(round(STRIP_S * SAMPLE_RATE) - len(sound), 0), 0))
 
 
-def fired_title(fired: Iterable[Fired]) -> str:
-    """How many there are, and how many of them a person or the judge calls false."""
-    known = list(fired)
-    false = sum(one.kept for one in known)
-    return f"fired  {count(len(known))}" + (f"  {count(false)} false" if false else "")
+def fired_title(fired: Iterable[Fired], detections: int) -> str:
+    """How many there were, and how many of those still shown a person calls false."""
+    false = sum(one.kept for one in fired)
+    return f"fired  {count(detections)}" + (f"  {count(false)} false" if false else "")
 
 
 def fired_line(one: Fired, width: int) -> Content:
@@ -299,13 +309,11 @@ def verdict(one: Fired) -> tuple[tuple[str, str], str]:
     return sign, f"{judged.score:.2f}"
 
 
-def session_rows(listener: Listener) -> list[tuple[str, str]]:
-    """With what, how long, what came of it, and at what cost."""
-    hearing = listener.hearing
+def session_rows(hearing: Hearing | None, model: str) -> list[tuple[str, str]]:
+    """With what, how long, what came of it, and at what cost; before that, with what it will be."""
     now = hearing.now if hearing is not None else None
     if hearing is None or now is None:
-        model = listener.model()
-        return [("with", model[0] if model is not None else "none")]
+        return [("with", model or "none")]
     cpu = hearing.over.cpu if hearing.over is not None else now.cpu
     heard = [one.heard for one in hearing.fired]
     late = sorted(one.after_ms for one in heard if one.after_ms is not None)

@@ -1,6 +1,7 @@
 """Record answers "what do I say now, and was it any good?"."""
 
 import asyncio
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
@@ -26,6 +27,7 @@ from wakeword_tui.widgets.waveform import WaveformStrip
 
 HEAR_S = 0.08
 """How often sound is taken in, and the playhead moved."""
+CLOSED_WITHIN_S = 5.0
 
 
 def key(keys: str, action: str, text: str, name: str) -> Binding:
@@ -52,6 +54,7 @@ class RecordScreen(Page):
         super().__init__()
         self.booth: Booth | None = None
         self._source: Source | None = None
+        self._closer: threading.Thread | None = None
         self._shown: Take | None = None
         self._kept = ""
         """What the take that is shown was kept as."""
@@ -93,8 +96,9 @@ class RecordScreen(Page):
         if self.booth is not None:
             self.booth.drop()
         source, self._source = self._source, None
-        if source is not None:
-            source.close()
+        if source is not None:  # one that hangs takes its time
+            self._closer = threading.Thread(target=source.close, daemon=True)
+            self._closer.start()
 
     # Who speaks, and what is heard.
 
@@ -123,16 +127,30 @@ class RecordScreen(Page):
             self.desk.note("info", line)
         self._listen(self.booth)
 
-    def _listen(self, booth: Booth) -> None:
+    @work(exclusive=True, group="sound")
+    async def _listen(self, booth: Booth) -> None:
+        """Hear what Live has chosen, and alone: two cannot hear one pipe."""
+        await self._alone()
+        if self not in self.app.screen_stack:
+            return
         try:
-            self._source = open_source(self.desk.audio)
+            self._source = open_source(self.desk.listener.source)
         except WakewordError as error:
-            self._busy = error.message
             self.house.complain(error.message, error.hint)
         else:
             self._source.start()
             booth.listen(self._source)
         self.repaint()
+
+    async def _alone(self) -> None:
+        """Stop Live, and wait until whoever heard before does no more."""
+        if self._closer is not None:
+            await asyncio.to_thread(self._closer.join, CLOSED_WITHIN_S)
+        listening = self.desk.listener.job
+        if listening is not None and self in self.app.screen_stack:
+            listening.control.stop()
+            self.notify("listening has stopped, to record")
+            await asyncio.to_thread(listening.thread.join, CLOSED_WITHIN_S)
 
     def _hear(self) -> None:
         """Take in what was heard; paint more than the level only when something has changed."""
@@ -246,12 +264,9 @@ class RecordScreen(Page):
         booth.recorder.begin()
 
     async def action_keep(self) -> None:
-        """Keep the take, whatever is doubtful about it."""
+        """Keep the take, whatever is doubtful about it, if there is a word in it."""
         booth = self.booth
         if booth is None or booth.take is None:
-            return
-        if not booth.take.usable:
-            self.house.complain("there is no word in it", "r records it again, s leaves it out")
             return
         with self.house.complaining():
             path = await asyncio.to_thread(booth.keep)
