@@ -14,6 +14,7 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
     float | None: st.none() | st.floats(allow_nan=False),
     int | None: st.none() | st.integers(),
+    bool | None: st.none() | st.booleans(),
     dict[str, float | int | str | bool]: st.dictionaries(st.text(), st.text() | st.booleans()),
     list[float]: st.lists(st.floats(allow_nan=False)),
     dict[str, float] | None: st.none() | st.dictionaries(st.text(), st.floats(allow_nan=False)),

@@ -59,10 +59,21 @@ def test_a_mark_a_whisker_and_the_legend() -> None:
     ]
 
 
-def test_a_mark_in_the_corner_is_seen_over_the_legend() -> None:
-    series = Series("miss", [10], [1.0], mark="●")
-    top, *_ = lines(Plot([series], Axis(0, 10), Axis(0.0, 1.0)), 24, 8)
-    assert top == "1┤┈┈┈┈┈┈┈┈┈┈┈┈┈┈┈ ● mis●"
+@pytest.mark.parametrize(
+    ("xs", "ys", "row", "column"),
+    [
+        ([10], [0.5], 0, 17),
+        ([10], [1.0], 5, 17),
+        ([10, 10], [0.0, 1.0], 5, 2),
+        ([0, 10, 10], [0.0, 0.0, 1.0], 0, 17),
+    ],
+)
+def test_the_legend_lies_in_the_corner_where_it_hides_the_fewest_marks(
+    xs: list[int], ys: list[float], row: int, column: int
+) -> None:
+    """The top right, the bottom right, the bottom left; where all hold a mark it is the first."""
+    rows = lines(Plot([Series("miss", xs, ys, mark="●")], Axis(0, 10), Axis(0.0, 1.0)), 24, 8)
+    assert rows[row].index(" ● miss") == column
 
 
 def test_a_log_axis_has_round_ticks_and_drops_what_it_cannot_show() -> None:

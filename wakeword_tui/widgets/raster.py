@@ -167,8 +167,8 @@ def draw(plot: Plot, width: int, height: int) -> Picture:
     )
     inside.write(0, 0, plot.y.label, AXIS)
     _draw_curves(inside, plot)
-    _draw_legend(inside, plot)
     _draw_marks(inside, plot)
+    _draw_legend(inside, plot)
     return picture
 
 
@@ -177,8 +177,8 @@ def draw_bare(plot: Plot, width: int, height: int) -> Picture:
     picture = Picture.blank(width, height)
     if width and height:
         _draw_curves(picture, plot)
-        _draw_legend(picture, plot)
         _draw_marks(picture, plot)
+        _draw_legend(picture, plot)
     return picture
 
 
@@ -302,9 +302,30 @@ def _draw_marks(picture: Picture, plot: Plot) -> None:
 
 
 def _draw_legend(picture: Picture, plot: Plot) -> None:
-    column = picture.characters.shape[1]
-    for number, series in reversed(list(enumerate(plot.series))):
-        text = f" {series.mark or '━'} {series.label}"
-        column -= len(text)
-        if series.label and column > 0:
-            picture.write(0, column, text, _owner(plot, number))
+    """Write the legend into the corner where it hides the fewest marks, the top right if it may."""
+    named = [(number, series) for number, series in enumerate(plot.series) if series.label]
+    texts = [f" {series.mark or '━'} {series.label}" for _, series in named]
+    rows, columns = picture.characters.shape
+    while texts and sum(map(len, texts)) > columns:
+        texts.pop(0)
+        named.pop(0)
+    width = sum(map(len, texts))
+    right = columns - width
+    hidden = _marked(plot, rows, columns)
+    row, column = min(
+        ((0, right), (rows - 1, right), (rows - 1, 0)),
+        key=lambda at: hidden[at[0], at[1] : at[1] + width].sum(),
+    )
+    for (number, _), text in zip(named, texts, strict=True):
+        picture.write(row, column, text, _owner(plot, number))
+        column += len(text)
+
+
+def _marked(plot: Plot, rows: int, columns: int) -> NDArray[np.bool_]:
+    """Which cells (H, W) hold a mark."""
+    cells = np.zeros((rows, columns), dtype=bool)
+    for series in plot.series:
+        if series.mark:
+            x, y = _dots_of(plot, series, series.ys, (rows * 4, columns * 2))
+            cells[y // 4, x // 2] = True
+    return cells
