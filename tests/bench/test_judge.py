@@ -94,6 +94,22 @@ def test_a_hundred_requests_a_second_for_a_minute(tmp_path: Path) -> None:
 
 
 @pytest.mark.bench
+def test_audio_of_ever_new_lengths_does_not_grow_its_memory(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    with (
+        Process(untrained("tinyconv.toml", tmp_path)) as process,
+        Judge(process.url, TOKEN, timeout_s=10) as judge,
+    ):
+        used_mb = []
+        for _ in range(4):
+            for seconds in rng.uniform(0.5, 10, 500):
+                judge.verify(hiss(seconds, 0, 0.2))
+            used_mb.append(process.memory_mb)
+    sys.stdout.write(f"\nafter each 500 lengths {[round(mb) for mb in used_mb]} MB\n")
+    assert used_mb[-1] < used_mb[0] + 10
+
+
+@pytest.mark.bench
 def test_beyond_its_capacity_a_teacher_answers_503(tmp_path: Path) -> None:
     body = to_int16(hiss(2, 0, 0.2)).tobytes()
     headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": PCM}

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,6 +50,8 @@ def run_judge(args: argparse.Namespace) -> int:
     """Judge until a signal comes; then answer what is under way."""
     if wrong := _wrong(args):
         args.usage_error(wrong)
+    # Audio of every length has kernels of its own: oneDNN, imported below, keeps these and no more.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     from engine.judge import read_token
 
     token, path = read_token(args.token_file), find_model(workspace(args), args.target)
