@@ -131,7 +131,7 @@ def run_mb(recipe: Recipe, size: Cost) -> float:
     best.ckpt, model.onnx and student.onnx hold the weights once each. The bank is `(F, N)`: cosines
     and sines of 257 bins over a frame of 400 samples.
     """
-    kept = min(recipe.train.average_best, recipe.epochs)
+    kept = max(_averaged(recipe))
     bank = ConvLogMel(LogMel(recipe.features)).bank.numel()
     return (7 + kept) * size.float_kb / 1024 + FLOAT_BYTES * bank / 2**20
 
@@ -199,6 +199,12 @@ def _seconds(clips: Iterable[PackedClip]) -> float:
     return sum(clip.seconds for clip in clips)
 
 
+def _averaged(recipe: Recipe) -> list[int]:
+    """How many epochs are averaged, of the float student and of the INT8 one."""
+    phases = [recipe.train.epochs, recipe.quantize.epochs if recipe.quantize.enabled else 0]
+    return [recipe.train.averaged_of(epochs) for epochs in phases]
+
+
 def _scored_s(recipe: Recipe, pack: Pack, splits: dict[Split, Selection]) -> float:
     """Each epoch hears the validation split and looks for hard negatives; the test is heard once.
 
@@ -216,7 +222,7 @@ def _scored_s(recipe: Recipe, pack: Pack, splits: dict[Split, Selection]) -> flo
     train, epochs = splits["train"], max(recipe.epochs, 1)
     negatives_s = _seconds([*train.negatives, *train.speech, *train.noise])
     searched_s = min(HOURS_PER_EPOCH * 3600, negatives_s) if recipe.train.hard_share else 0.0
-    validations = epochs + (recipe.train.average_best > 1 and epochs > 1)
+    validations = epochs + sum(kept > 1 for kept in _averaged(recipe))
     shipped_s = 0.0
     if recipe.evaluate.split == "test":
         streams = (*splits["validation"].speech, *splits["validation"].noise)

@@ -220,8 +220,8 @@ class Train(Section):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
     """Decay of the moving average of weights that is validated and shipped; 0 switches it off."""
     average_best: Annotated[int, Field(ge=1, le=20)] = 5
-    """Best epochs whose weights are averaged at the end; shipped if no worse than the least of
-    them."""
+    """Best epochs whose weights are averaged at the end, of all epochs a third at most; shipped if
+    no worse than the least of them."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes the GPU if there is one."""
     threads: Annotated[int, Field(ge=0, le=256)] = 0
@@ -239,6 +239,10 @@ class Train(Section):
     """A checkpoint whose weights the training starts from."""
     checkpoint_every_s: Annotated[float, Field(gt=0, le=86400)] = 60.0
     """A checkpoint is written at least this often, in seconds, and at the end of each epoch."""
+
+    def averaged_of(self, epochs: int) -> int:
+        """Return how many of so many epochs are averaged: the first ones have learnt too little."""
+        return max(1, min(self.average_best, epochs // 3))
 
 
 class Quantize(Section):

@@ -316,7 +316,8 @@ class Trainer:
         weights = _copied(self.averaged)
         ranked = [Candidate(rank, weights), *self.kept]
         ranked.sort(key=lambda candidate: candidate.rank)
-        self.kept = ranked[: self.recipe.train.average_best]
+        epochs = self.recipe.quantize.epochs if self.quantising else self.recipe.train.epochs
+        self.kept = ranked[: self.recipe.train.averaged_of(epochs)]
         return self.kept[0].weights is weights
 
     def mean_of_kept(self) -> nn.Module:

@@ -41,10 +41,10 @@ def test_a_run_goes_on_as_int8_where_its_float_training_ends(tuned: Trained) -> 
     each = ["validate", "train"]
     assert phases == [
         *("pack", "train", *each, "threshold", "calibrate", "train", *each, *each, *each),
-        *("average", "test", "export", "compare"),
+        *("test", "export", "compare"),
     ]
     found = [(v.step, v.averaged, v.hearings) for v in tuned.events if isinstance(v, Validated)]
-    assert found == [(5, 0, 1), (5, 0, 5), (5, 0, 1), (10, 0, 1), (15, 0, 1), (15, 3, 1)]
+    assert found == [(5, 0, 1), (5, 0, 5), (5, 0, 1), (10, 0, 1), (15, 0, 1)]
 
 
 def test_the_fine_tuning_has_a_rate_of_its_own_that_falls_to_nothing(tuned: Trained) -> None:
@@ -105,7 +105,7 @@ def test_a_finished_float_run_is_quantised_alone(
     start, best = load(tuned.run.best), load(run.best)
     assert same(tensors(best.weights), tensors(start.weights))
     assert best.threshold() == start.threshold()
-    assert [v.step for v in validations(run)] == [0, 0, 0, 5, 5]
+    assert [v.step for v in validations(run)] == [0, 0, 0, 5]
     assert Report.from_json(run.report.read_text()).operating_point == start.threshold()
 
 

@@ -166,10 +166,17 @@ def test_a_run_ends_with_its_report_and_its_best_checkpoint(whole: Trained) -> N
 def test_a_run_validates_each_epoch_and_tests_once(whole: Trained) -> None:
     phases = [event.phase for event in whole.events if isinstance(event, PhaseChanged)]
     each = ["validate", "train"]
-    last = ["average", "threshold", "test", "export"]
+    last = ["threshold", "test", "export"]
     assert phases == ["pack", "train", *each, *each, *last]
     found = [(v.step, v.averaged, v.hearings) for v in whole.events if isinstance(v, Validated)]
-    assert found == [(5, 0, 1), (10, 0, 1), (10, 2, 1), (10, 0, 5)]
+    assert found == [(5, 0, 1), (10, 0, 1), (10, 0, 5)]
+
+
+def test_the_best_third_of_the_epochs_is_averaged(tiny_data: Path, home: Workspace) -> None:
+    """The first epochs have learnt too little to be among them."""
+    changes = {"train.epochs": 6, "train.steps_per_epoch": 1}
+    events = trained(tiny_data, home, changes).events
+    assert [v.averaged for v in events if isinstance(v, Validated)] == [0, 0, 0, 0, 0, 0, 2, 0]
 
 
 def test_the_steps_tell_the_signal_to_noise_ratio_of_their_epoch(

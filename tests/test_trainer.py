@@ -14,7 +14,7 @@ from engine.trainer import Trainer
 
 @pytest.fixture
 def trainer(tiny_data: Path, tmp_path: Path) -> Trainer:
-    recipe = tiny_recipe(tiny_data, {"train.average_best": 2})
+    recipe = tiny_recipe(tiny_data, {"train.average_best": 2, "train.epochs": 9})
     packed = pack(read(recipe.data), tmp_path, emit=ignore, control=Control())
     return Trainer(recipe, packed, torch.device("cpu"))
 
@@ -64,7 +64,7 @@ def test_only_log_mel_rows_are_equalised(tiny_data: Path, tmp_path: Path) -> Non
 def test_the_fine_tuning_is_the_same_with_gradient_checkpointing(
     tiny_data: Path, tmp_path: Path, trainer: Trainer
 ) -> None:
-    recipe = tiny_recipe(tiny_data, {"train.gradient_checkpointing": True})
+    recipe = tiny_recipe(tiny_data, {"train.gradient_checkpointing": True, "train.epochs": 9})
     thrifty = Trainer(recipe, trainer.packed, torch.device("cpu"))
     weights = trainer.model.state_dict()
     for one in (trainer, thrifty):
