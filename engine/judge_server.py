@@ -354,6 +354,8 @@ def serve(
         server_header=False,
         backlog=BACKLOG,
         h11_max_incomplete_event_size=16_384,
+        # Longer than a client keeps it, 5 s in httpx: else one asks just as the other closes it.
+        timeout_keep_alive=round(HEAD_S),
         timeout_graceful_shutdown=round(BODY_S + DEADLINE_S + LINGER_S + 1),
     )
     door.listen(BACKLOG)

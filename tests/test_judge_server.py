@@ -1,5 +1,6 @@
 """A real server at any free port, asked with raw bytes: whatever comes, it answers and goes on."""
 
+import functools
 import json
 import socket
 import struct
@@ -8,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from judging import SECOND, TOKEN, Served, Slow, a_checkpoint, pcm, request, served, status
 
@@ -163,6 +165,15 @@ def test_the_access_log_knows_neither_token_nor_audio(judge: LocalJudge) -> None
     assert 0 < good.scored_ms <= good.took_ms
     assert (bad.status, bad.score, bad.accepted) == (401, None, None)
     assert TOKEN not in repr(it.events)
+
+
+def test_a_client_gives_up_an_idle_connection_before_the_judge_does(guarded: Served) -> None:
+    """httpx keeps one for 5 s: were it closed by then, a request might be on its way into it."""
+    with httpx.Client(base_url=guarded.url, limits=httpx.Limits(keepalive_expiry=None)) as client:
+        ask = functools.partial(client.get, "/health")
+        first = ask().extensions["network_stream"].get_extra_info("client_addr")
+        time.sleep(5.5)
+        assert ask().extensions["network_stream"].get_extra_info("client_addr") == first
 
 
 def test_where_the_room_is_full_it_says_when_to_ask_again(slow: Slow) -> None:
