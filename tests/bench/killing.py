@@ -23,7 +23,7 @@ from engine.train import resume_log, train
 
 WORK = Stepped, Validated, Mining, TrialFinished
 Say = Callable[[bytes], None]
-EVENTS = {"train": 12, "search": 30, "mine": 6, "review": 40}
+EVENTS = {"train": 12, "search": 80, "mine": 6, "review": 40}
 """At most so many happenings are let pass before a kill."""
 
 
