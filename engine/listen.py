@@ -27,6 +27,7 @@ from engine.events import (
     ListeningBegan,
     WakewordHeard,
     WakewordJudged,
+    Warned,
 )
 from engine.finder import Finder
 from engine.jobs import Control
@@ -127,8 +128,16 @@ class _Listener:
         self._show()
         if self.judge is not None:
             self.judge.close()
+        self._warn()
         dropped = self.source.health.dropped
         self.emit(Listened(self.recent.heard_s, self.detections, dropped, self.cpu.mean))
+
+    def _warn(self) -> None:
+        """Say so where what was heard is shorter than a window: nothing was scored then."""
+        heard_s, window_s = self.recent.heard_s, self.finder.scorer.grid.window_s
+        if heard_s and not self.hops:
+            needed = f"{heard_s:.2f} s were heard, {window_s:.2f} s are needed"
+            self.emit(Warned(f"too short to be scored: {needed}"))
 
     def _step(self) -> None:
         """A step boundary; nothing here waits for anything but a person who pauses."""

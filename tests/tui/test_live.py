@@ -12,7 +12,7 @@ from test_listen import SOUND, word
 from textual.pilot import Pilot
 from tiny import Trained
 
-from engine import audio
+from engine import audio, laptop
 from engine.events import WakewordHeard, WakewordJudged
 from engine.judge import Asked, Verdict
 from engine.queue_store import QueueItem, QueueStore
@@ -189,6 +189,43 @@ def test_nothing_is_kept_that_was_not_asked_for(home: Workspace, talk: Config) -
     assert sorted(path.name for path in home.root.iterdir()) == ["runs"]
 
 
+@SIZES
+def test_a_recording_shorter_than_a_window_is_said_to_be_too_short_and_was_not_missed(
+    home: Workspace, tmp_path: Path, queue: QueueStore, size: Size
+) -> None:
+    audio.write(tmp_path / "word.wav", SOUND[: 16000 * 8 // 10])
+    short = "too short to be scored: 0.80 s were heard, 1.50 s are needed"
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("6", "s")
+        await see(app, pilot, f"! {short}", within_s=60)
+        await pilot.press("m")
+        await see(app, pilot, "what was never scored was not missed")
+        assert not queue.ids()
+        await pilot.press("9")
+        await see(app, pilot, "! listen  too short to be scored")
+
+    play(home, story, size, config=Config(audio=str(tmp_path / "word.wav")))
+
+
+@SIZES
+def test_while_mic_pipe_is_waited_for_its_command_is_told_whole_and_copied(
+    home: Workspace, size: Size
+) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("6", "s")
+        await see(app, pilot, "waiting for mic-pipe", "y copies it", within_s=60)
+        panel = app.screen.query_one("#input").region
+        lines = screen(app).splitlines()[panel.y + 1 : panel.bottom - 1]
+        assert laptop.command("mic") in " ".join(line.strip("│ ") for line in lines)
+        await pilot.press("y")
+        assert app.clipboard == laptop.command("mic")
+        await pilot.press("m")
+        await see(app, pilot, "▌ nothing was heard yet", "▌ on the laptop: arecord")
+
+    play(home, story, size, config=Config(audio="pipe"))
+
+
 def test_before_anything_is_heard_there_is_nothing_to_keep(home: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("6", "f")
@@ -342,9 +379,11 @@ def test_a_verdict_is_the_persons_then_the_judges() -> None:
     assert verdict(fired) == (("✗", "$error"), "false")
 
 
-def test_the_delay_is_of_the_word_where_it_is_known() -> None:
+def test_a_delay_says_what_it_counts_from() -> None:
     clock = time.strftime("%H:%M:%S", time.localtime(0))
-    line = fired_line(Fired(0.0, WakewordHeard(2.0, 0.9, 30.0, 512.0)), 34)
-    assert line.plain == f"· {clock} 0.900   512 ms "
+    line = fired_line(Fired(0.0, WakewordHeard(2.0, 0.9, 30.0, 512.0)), 42)
+    assert line.plain == f"· {clock} 0.900   512 ms after word "
+    line = fired_line(Fired(0.0, WakewordHeard(2.0, 0.9, 30.0)), 42)
+    assert line.plain == f"· {clock} 0.900    30 ms after sound "
     line = fired_line(Fired(0.0, WakewordHeard(2.0, 0.9, 30.0)), 24)
     assert line.plain == f"· {clock} 0.900 "

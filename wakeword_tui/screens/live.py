@@ -13,6 +13,7 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widget import Widget
 
+from engine import laptop
 from engine.audio import SAMPLE_RATE, Waveform
 from wakeword_tui.listening import SHOWN_S, Fired, Hearing, Listener
 from wakeword_tui.numbers import count, duration, percent, rate
@@ -88,8 +89,11 @@ class LiveScreen(Page):
         return self.desk.listener
 
     def copyable(self) -> str:
-        """The detections."""
-        return self.query_one("#fired", Menu).text
+        """What to type on the laptop, while that is waited for; else the detections."""
+        hearing, command = self._listener.hearing, laptop.command("mic")
+        now = hearing.now if hearing is not None and self._listener.job is not None else None
+        waits = now is not None and command in now.hint
+        return command if waits else self.query_one("#fired", Menu).text
 
     # Painting.
 
@@ -215,14 +219,18 @@ def input_lines(listener: Listener, width: int) -> Iterable[Line]:
     now = hearing.now if hearing is not None else None
     if hearing is None or now is None or listener.job is None:
         failed = hearing.store.failed if hearing is not None else None
+        warned = hearing.warned if hearing is not None else None
         yield ("s starts to listen", "$dim")
         if failed is not None and listener.job is None:
             yield Content.assemble(("✗ ", "$error"), failed.message, ("  ", ""), failed.hint)
+        elif warned is not None:
+            yield Content.assemble(("! ", "$warning"), warned.message)
         return
     yield level_line(now.level_db, max(hearing.peaks_db), width)
     if now.state in ("connecting", "lost"):
         sign = "✗ " if now.state == "lost" else "· "
-        yield Content.assemble((f"{sign}{now.state}  ", "$warning"), now.hint)
+        copies = "  y copies it" if laptop.command("mic") in now.hint else ""
+        yield Content.assemble((f"{sign}{now.state}  ", "$warning"), now.hint, (copies, "$dim"))
     elif now.advice:
         yield Content.assemble(("! ", "$warning"), now.advice)
     else:
@@ -289,11 +297,12 @@ def fired_line(one: Fired, width: int) -> Content:
     """A detection: what is known of it, when it was, its score; its delay where there is room."""
     (sign, style), word = verdict(one)
     clock = time.strftime("%H:%M:%S", time.localtime(one.clock_s))
-    late_ms = one.heard.after_ms if one.heard.after_ms is not None else one.heard.delay_ms
-    late = f"  {late_ms:4.0f} ms" if width >= 32 else ""
-    return Content.assemble(
-        (f"{sign} ", style), f"{clock} {one.heard.score:.3f}", (late, "$dim"), (f" {word}", style)
-    )
+    known, heard = f"{clock} {one.heard.score:.3f}", one.heard
+    late = f"  {heard.delay_ms:4.0f} ms after sound"
+    if heard.after_ms is not None:
+        late = f"  {heard.after_ms:4.0f} ms after word"
+    late = late if len(f"{sign} {known}{late} {word}") <= width else ""
+    return Content.assemble((f"{sign} ", style), known, (late, "$dim"), (f" {word}", style))
 
 
 def verdict(one: Fired) -> tuple[tuple[str, str], str]:
@@ -316,7 +325,6 @@ def session_rows(hearing: Hearing | None, model: str) -> list[tuple[str, str]]:
         return [("with", model or "none")]
     cpu = hearing.over.cpu if hearing.over is not None else now.cpu
     heard = [one.heard for one in hearing.fired]
-    late = sorted(one.after_ms for one in heard if one.after_ms is not None)
     latency = f"{now.latency_ms:.0f} ms" if now.latency_ms else "-"
     return [
         ("with", hearing.model),
@@ -325,5 +333,12 @@ def session_rows(hearing: Hearing | None, model: str) -> list[tuple[str, str]]:
         ("dropped", f"{now.dropped / SAMPLE_RATE:.1f} s" if now.dropped else "nothing"),
         ("cpu", percent(cpu)),
         ("device", latency),
-        ("after the word", f"{late[len(late) // 2]:.0f} ms" if late else "-"),
+        ("after the word", _median(one.after_ms for one in heard)),
+        ("after the sound", _median(one.delay_ms for one in heard)),
     ]
+
+
+def _median(delays_ms: Iterable[float | None]) -> str:
+    """The delay in the middle of those that are known."""
+    late = sorted(ms for ms in delays_ms if ms is not None)
+    return f"{late[len(late) // 2]:.0f} ms" if late else "-"
