@@ -176,6 +176,13 @@ class Desk:
         archs = {str(path): recipe.model.arch for path, recipe in recipes.items() if recipe}
         return {path: arch for path, arch in archs.items() if arch in KINDS}
 
+    def data(self) -> Data:
+        """The data that a person works on: Setup's, or else that of the run in front, or newest."""
+        runs = self.runs()[:1] if self.shown is None else [self.shown]
+        recipes = (self.draft.recipe, *map(self._recipe_of, runs))
+        known = (recipe.data for recipe in recipes if recipe is not None)
+        return next((data for data in known if data.wakeword), self.draft.recipe.data)
+
     def epochs(self) -> int:
         """Epochs of the run in front, 0 if its recipe cannot be read."""
         recipe = self.recipe()
@@ -244,8 +251,7 @@ class Desk:
 
     def _beside(self) -> list[Content]:
         """What is done in the background, in parts of the top bar."""
-        live = "live" if self.listener.job else ""
-        beside = (self.exporter.status(), self.judging.status(), live)
+        beside = (self.exporter.status(), self.judging.status(), self.listener.status())
         parts = [Content.assemble(("● ", "$now"), text) for text in beside if text]
         return [*parts, *self._mining()]
 

@@ -13,7 +13,6 @@ from engine.errors import JudgeError, WakewordError
 from engine.events import Emit
 from engine.jobs import Control, Jobs, State
 from engine.runs import Run, Workspace
-from wakeword_tui.cascading import outcome
 from wakeword_tui.commands.evaluate import find_model
 from wakeword_tui.config import JudgeConfig
 from wakeword_tui.store import Store
@@ -203,6 +202,8 @@ class Judging:
         """Tell once how it ended."""
         if self.asking is None or self.asking.drain():
             return
+        from wakeword_tui.cascading import outcome
+
         ended, self.asking = self.asking, None
         store = ended.store
         if ended.tested:

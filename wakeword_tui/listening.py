@@ -17,7 +17,7 @@ from engine.events import (
     Warned,
 )
 from engine.export_folder import MANIFEST, Kind
-from engine.jobs import Job, Jobs
+from engine.jobs import Job, Jobs, State
 from wakeword_tui import verbs
 from wakeword_tui.numbers import count, duration, rate
 from wakeword_tui.verbs import Live
@@ -114,6 +114,12 @@ class Listener:
         """The job that listens, if there is one."""
         hearing = self.hearing
         return hearing.job if hearing is not None and hearing.job.alive else None
+
+    def status(self) -> str:
+        """What it does, for the top bar; empty while nobody listens."""
+        if self.job is None:
+            return ""
+        return "live" if self.job.state is State.RUNNING else self.job.state.value
 
     def models(self) -> dict[str, Path]:
         """What can listen, by name: the runs, newest first, each with its exports."""

@@ -25,6 +25,7 @@ from wakeword_tui.config import Config
 from wakeword_tui.listening import Fired, Hearing
 from wakeword_tui.screens.live import fired_line, level_line, verdict
 from wakeword_tui.widgets.menu import Menu
+from wakeword_tui.widgets.topbar import TopBar
 
 SCREENS = Path(__file__).parent / "screens"
 SIZES = pytest.mark.parametrize("size", [SMALL, LARGE])
@@ -236,12 +237,33 @@ def test_before_anything_is_heard_there_is_nothing_to_keep(home: Workspace) -> N
     play(home, story)
 
 
+def test_the_top_bar_goes_on_behind_a_question(home: Workspace, tmp_path: Path) -> None:
+    audio.write(tmp_path / "short.wav", SOUND[: 16000 * 3])
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        hearing = await heard(app, pilot, times=0)
+        await pilot.press("o")
+        await see(app, pilot, "what is heard")
+        bar = app.screen_stack[0].query_one(TopBar)
+        await until(pilot, lambda: "● live" in bar.render().plain)
+        hearing.job.control.pause()
+        await until(pilot, lambda: "● paus" in bar.render().plain)
+        hearing.job.control.stop()
+        await until(pilot, lambda: "●" not in bar.render().plain)
+
+    play(home, story, config=Config(audio=str(tmp_path / "short.wav")))
+
+
 @SIZES
 def test_o_chooses_the_sound(home: Workspace, talk: Config, size: Size) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("6")
         await see(app, pilot, "Nobody listens.")
-        await pilot.press("o", *["backspace"] * 4, *"none", "enter")
+        await pilot.press("o")
+        await see(app, pilot, "what is heard", "auto, microphone,", "none, or a recording")
+        await pilot.press(*["backspace"] * 4, *"nome", "enter")
+        await see(app, pilot, "✗ nome: there is no such recording")
+        await pilot.press("backspace", "backspace", *"ne", "enter")
         await see(app, pilot, "input  none")
         await pilot.press("s")
         await see(app, pilot, "✗ no sound was asked for", within_s=60)

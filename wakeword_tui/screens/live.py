@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -15,9 +15,12 @@ from textual.widget import Widget
 
 from engine import laptop
 from engine.audio import SAMPLE_RATE, Waveform
+from engine.errors import WakewordError
+from engine.microphone import open_source
 from wakeword_tui.listening import SHOWN_S, Fired, Hearing, Listener
 from wakeword_tui.numbers import count, duration, percent, rate
-from wakeword_tui.screens.dialogs import Ask, Pick
+from wakeword_tui.screens.dialogs import Pick
+from wakeword_tui.screens.fields import Field, Fields, Texts
 from wakeword_tui.screens.page import Page
 from wakeword_tui.widgets.chart import Chart
 from wakeword_tui.widgets.menu import Menu
@@ -30,7 +33,7 @@ FLOOR_DB = -60.0
 STRIP_S = 10.0
 STRIP_EVERY_S = 0.5
 LOOK_EVERY_S = 1.0
-SOUND = "auto, microphone, microphone:NAME, pipe, none, or a recording"
+SOUND, SOUNDS = "sound", "auto, microphone, microphone:NAME, pipe, none, or a recording"
 EMPTY: tuple[Line, ...] = (
     ("Nobody listens.", "bold"),
     "",
@@ -183,9 +186,10 @@ class LiveScreen(Page):
     @work(exclusive=True, group="sound")
     async def action_sound(self) -> None:
         """Choose what is heard."""
-        typed = await self.app.push_screen_wait(Ask(SOUND, self._listener.source))
+        field = Field(SOUND, self._listener.source, SOUNDS)
+        typed = await self.app.push_screen_wait(Fields("what is heard", [field], wrong_sound))
         if typed is not None:
-            self._listener.source = typed
+            self._listener.source = typed[SOUND]
             self._from_the_next_on()
 
     @work(exclusive=True, group="detector")
@@ -205,6 +209,16 @@ class LiveScreen(Page):
             self.notify("from the next start on: s stops", timeout=4)
         self._looked_s = float("-inf")
         self.paint()
+
+
+def wrong_sound(texts: Texts) -> Mapping[str, str]:
+    """Why what was typed cannot be heard; nothing is opened for good."""
+    typed = texts[SOUND].strip()
+    try:
+        open_source(typed).close()
+    except WakewordError as error:
+        return {SOUND: error.message if typed else "what is to be heard?"}
+    return {}
 
 
 def source_title(listener: Listener) -> str:
