@@ -200,6 +200,7 @@ class WakewordApp(App[int]):
         if self.desk.health is not None and not self.desk.health.drain():
             self._looked_over(self.desk.health)
         desk = self.desk
+        desk.look_beside()
         beside = (desk.miner, desk.exporter, desk.listener, desk.judging)
         for told in chain.from_iterable(one.drain() for one in beside):
             self.notify(told, timeout=8, markup=False)

@@ -145,6 +145,8 @@ class Listener:
         model = self.model()
         if model is None:
             raise WakewordError("there is no detector to listen with", "train one first, on Train")
+        if self.hearing is not None:
+            self.hearing.drain()  # its last words, for the log
         name, path = model
         self.hearing = verbs.listen_live(self.jobs, self.source, name, path, judge, threshold)
 

@@ -156,10 +156,8 @@ class Store:
         self.validations.append(event)
         self.best = event if event.best else self.best
         missed = f"missed {percent(event.frr)} ({span(event.frr_low, event.frr_high)})"
-        weights = f"mean of {event.averaged}" if event.averaged else f"epoch {event.epoch}"
-        weights = "shipped" if event.hearings > 1 else weights
         noisy = "" if event.frr_noisy is None else f", in noise {percent(event.frr_noisy)}"
-        text = f"{weights} {missed}{noisy}"
+        text = f"{weights(event)} {missed}{noisy}"
         self._note("info", "valid", text + ("  best" if event.best else ""))
 
     @_take.register
@@ -235,6 +233,13 @@ class Store:
 
     def _source(self) -> str:
         return self.started.job if self.started else "job"
+
+
+def weights(event: Validated) -> str:
+    """Which weights were measured: those of an epoch, the mean of several, or what is shipped."""
+    if event.hearings > 1:
+        return "shipped"
+    return f"mean of {event.averaged}" if event.averaged else f"epoch {event.epoch}"
 
 
 def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:

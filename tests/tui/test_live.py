@@ -237,6 +237,22 @@ def test_before_anything_is_heard_there_is_nothing_to_keep(home: Workspace) -> N
     play(home, story)
 
 
+def test_the_log_keeps_every_session(home: Workspace, tmp_path: Path) -> None:
+    audio.write(tmp_path / "word.wav", SOUND[:8000])
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("6")
+        await see(app, pilot, "Nobody listens.")
+        for _ in range(2):
+            await pilot.press("s")
+            await until(pilot, lambda: app.desk.listener.job is not None)
+            await until(pilot, lambda: app.desk.listener.job is None, within_s=60)
+        await pilot.press("9")
+        await until(pilot, lambda: screen(app).count("listen  done after") == 2)
+
+    play(home, story, LARGE, config=Config(audio=str(tmp_path / "word.wav")))
+
+
 def test_the_top_bar_goes_on_behind_a_question(home: Workspace, tmp_path: Path) -> None:
     audio.write(tmp_path / "short.wav", SOUND[: 16000 * 3])
 

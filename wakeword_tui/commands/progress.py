@@ -31,6 +31,7 @@ from engine.runs import EventLog, Workspace
 from wakeword_tui.commands.output import write
 from wakeword_tui.commands.signals import Interrupted, collected
 from wakeword_tui.numbers import brief, duration, percent, span
+from wakeword_tui.store import weights
 
 Result = TypeVar("Result")
 DRAIN_EVERY_S = 0.2
@@ -260,12 +261,10 @@ def finished(event: TrialFinished) -> str:
 
 def validated(event: Validated) -> str:
     """Say a validation in one line."""
-    weights = f"mean of {event.averaged}" if event.averaged else f"epoch {event.epoch:>3}"
-    weights = "shipped  " if event.hearings > 1 else weights
     noisy = "" if event.frr_noisy is None else f", in noise and rooms {percent(event.frr_noisy)},"
+    missed = f"FRR {percent(event.frr)} ({span(event.frr_low, event.frr_high)}){noisy}"
     return (
-        f"{weights}  FRR {percent(event.frr)} ({span(event.frr_low, event.frr_high)}){noisy} "
-        f"at FAH <= {event.target_fah:g} on {event.hours:.2f} h"
+        f"{weights(event):<9}  {missed} at FAH <= {event.target_fah:g} on {event.hours:.2f} h"
         + ("  * best" if event.best else "")
     )
 
