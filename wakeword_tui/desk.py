@@ -22,7 +22,7 @@ from wakeword_tui.judging import Judging
 from wakeword_tui.listening import Listener
 from wakeword_tui.meter import Meter
 from wakeword_tui.mining import Miner
-from wakeword_tui.numbers import brief, duration, percent
+from wakeword_tui.numbers import brief, duration, hours, percent
 from wakeword_tui.searching import Searching
 from wakeword_tui.store import Entry, Level, Store
 from wakeword_tui.studies import Studies
@@ -305,7 +305,7 @@ class Desk:
 def split_line(split: "SplitHealth") -> Content:
     """What a split has, in a line."""
     words = f"{split.positives} words of {split.groups} groups"
-    rest = f"{split.negatives} others, {split.stream_hours:.1f} h"
+    rest = f"{split.negatives} others, {hours(split.stream_hours)}"
     return Content.assemble((f"{split.split:<11}", "$dim"), f"{words}, {rest}")
 
 

@@ -34,7 +34,7 @@ from engine.events import (
     WordsLearned,
 )
 from engine.runs import Run, read_events
-from wakeword_tui.numbers import duration, percent, rate, small, span
+from wakeword_tui.numbers import duration, hours, percent, rate, small, span
 
 MOST_POINTS = 8192
 MOST_ENTRIES = 2000
@@ -195,7 +195,7 @@ class Store:
     @_take.register
     def _(self, event: Mined) -> None:
         self.mined.append(event)
-        self._note("info", "mine", f"{event.path}: {event.hours:.2f} h, {event.found} found")
+        self._note("info", "mine", f"{event.path}: {hours(event.hours)}, {event.found} found")
 
     @_take.register
     def _(self, event: WakewordHeard) -> None:

@@ -25,7 +25,7 @@ from engine.recipe import Recipe
 from engine.recipe_file import field_at
 from wakeword_tui import verbs
 from wakeword_tui.draft import TEACHERS, Draft, choices, limits, show
-from wakeword_tui.numbers import brief, duration
+from wakeword_tui.numbers import brief, duration, hours
 from wakeword_tui.screens.dialogs import Ask, Choice, PickFile
 from wakeword_tui.screens.page import Page
 from wakeword_tui.widgets.form import Form
@@ -374,9 +374,9 @@ def amount_lines(amount: Amount) -> Iterable[Line]:
         size = f"int8 {cost.int8_kb:.0f} kB + {cost.ram_int8_kb:.0f} RAM"
         yield f"{size}   float {cost.float_kb:.0f} kB + {cost.ram_float_kb:.0f} RAM"
     if audio is not None:
-        spans = [f"{split} {sum(hours.values()):.1f} h" for split, hours in audio.hours.items()]
+        spans = [f"{split} {hours(sum(kinds.values()))}" for split, kinds in audio.hours.items()]
         disk = f"{audio.cache_mb:.0f} MB {'packed' if audio.cached else 'to pack'}"
-        yield f"{'  '.join(spans)}   {disk}"
+        yield f"{'  '.join(spans)}  {disk}"
 
 
 def _student(recipe: Recipe) -> tuple[object, ...]:
