@@ -20,7 +20,7 @@ from engine.runs import Workspace
 from tests.tui.judged import a_cascade
 from wakeword_tui.__main__ import main
 from wakeword_tui.cascading import clock, tables
-from wakeword_tui.commands.cascade import UNSEEN, render
+from wakeword_tui.commands.cascade import ITSELF, UNSEEN, render
 from wakeword_tui.commands.evaluate import find_model
 
 
@@ -70,6 +70,15 @@ def test_of_a_judge_at_a_url_it_is_said_what_nobody_sees(
     assert UNSEEN in capsys.readouterr().err
     assert main(["cascade", "1", "--judge", "2", *where]) == 0
     assert UNSEEN not in capsys.readouterr().err
+
+
+def test_of_a_run_that_judges_itself_it_is_said(
+    home: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = ["--file", str(home.root / "radio.wav"), "--workspace", str(home.root)]
+    for judge in ("1", str(home.find("1").best), "2"):
+        assert main(["cascade", "1", "--judge", judge, *file]) == 0
+        assert (ITSELF in capsys.readouterr().err) == (judge != "2")
 
 
 def test_a_model_is_a_run_a_checkpoint_or_a_graph(home: Workspace) -> None:

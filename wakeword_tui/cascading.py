@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LEAST = 1e-6
 HEADER = ("stage", "threshold", "false/h", "95 %", "missed", "95 %", "in noise")
+BRIEF = ("stage", "at", *HEADER[2:])
 
 
 def rows(found: "Tested") -> Iterable[tuple[str, ...]]:
@@ -27,6 +28,12 @@ def rows(found: "Tested") -> Iterable[tuple[str, ...]]:
     yield "sentry", sentry, *_cells(found.loose)
     yield "and judge", judge, *_cells(found.joint)
     yield "alone, same misses", "", *_cells(found.equal)
+
+
+def briefly(found: "Tested") -> Iterable[tuple[str, ...]]:
+    """The same cells, narrower."""
+    for name, *cells in rows(found):
+        yield name.removeprefix("alone, "), *(cell.replace(" to ", "-") for cell in cells)
 
 
 def _cells(measured: Measured) -> tuple[str, ...]:

@@ -224,7 +224,7 @@ def latency(took_ms: Iterable[float]) -> str:
     if not times:
         return "-"
     p50, p95 = middle_and_worst(times)
-    return f"p50 {p50:.0f} ms  p95 {p95:.0f} ms  of {len(times)}"
+    return f"p50 {p50:.0f}, p95 {p95:.0f} ms  last {len(times)}"
 
 
 @contextmanager
