@@ -134,10 +134,9 @@ class _Listener:
 
     def _warn(self) -> None:
         """Say so where what was heard is shorter than a window: nothing was scored then."""
-        heard_s, window_s = self.recent.heard_s, self.finder.scorer.grid.window_s
+        heard_s = self.recent.heard_s
         if heard_s and not self.hops:
-            needed = f"{heard_s:.2f} s were heard, {window_s:.2f} s are needed"
-            self.emit(Warned(f"too short to be scored: {needed}"))
+            self.emit(Warned(self.finder.too_short(heard_s)))
 
     def _step(self) -> None:
         """A step boundary; nothing here waits for anything but a person who pauses."""

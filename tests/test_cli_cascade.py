@@ -72,6 +72,17 @@ def test_of_a_judge_at_a_url_it_is_said_what_nobody_sees(
     assert UNSEEN not in capsys.readouterr().err
 
 
+def test_a_recording_shorter_than_a_window_is_said_to_be_too_short(
+    home: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    audio.write(tmp_path / "word.wav", hiss(0.5, 0))
+    file = ["--file", str(tmp_path / "word.wav"), "--workspace", str(home.root)]
+    assert main(["cascade", "1", "--judge", "2", *file]) == 0
+    out, err = capsys.readouterr()
+    assert "too short to be scored: 0.50 s were heard, 1.50 s are needed" in err
+    assert out.startswith("0 detections")
+
+
 def test_of_a_run_that_judges_itself_it_is_said(
     home: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:

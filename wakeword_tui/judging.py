@@ -211,7 +211,8 @@ class Judging:
         if store.failed is not None:
             yield f"{store.failed.message}\n{store.failed.hint}".rstrip()
         elif ended.job.name == VERIFY:
-            yield "\n".join(outcome(ended.verified))
+            warned = [entry.text for entry in store.entries if entry.level == "warn"]
+            yield "\n".join([*warned, *outcome(ended.verified)])
         else:
             yield f"{ended.job.name}: {store.outcome}"
 

@@ -388,7 +388,7 @@ def runs_lines(runs: Sequence[Run]) -> Iterable[Line]:
     if runs:
         finished = sum(run.finished() for run in runs)
         there = f"{count(len(runs))} run{'s' if len(runs) > 1 else ''} here, {finished} finished"
-        yield Content.assemble(("· ", "$now"), f"{there}: 2 lists them, enter opens one")
+        yield Content.assemble(("· ", "$now"), f"{there}: key 2 lists them, enter opens one")
 
 
 def _student(recipe: Recipe) -> tuple[object, ...]:
