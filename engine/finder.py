@@ -78,6 +78,11 @@ class Finder:
         """How scores become detections."""
         return self.recipe.detector
 
+    def too_short(self, seconds: float) -> str:
+        """What to say of sound that is shorter than a window: none of it was scored."""
+        window_s = self.scorer.grid.window_s
+        return f"too short to be scored: {seconds:.2f} s were heard, {window_s:.2f} s are needed"
+
     def place(self, fired: Detection, seconds: float) -> tuple[float, float]:
         """The stretch of a recording of `seconds` to hear and to train on."""
         start_s = fired.time_s - self.scorer.grid.window_s - ROUND_S

@@ -195,7 +195,7 @@ def _of_measuring(test: SplitHealth) -> Iterator[str]:
         )
     if 0 < test.stream_hours < FEW_HOURS:
         yield (
-            f"the test has {test.stream_hours:.1f} h of streams: 1 false alarm per hour takes 3 h "
+            f"the test has {test.stream_hours:.2f} h of streams: 1 false alarm per hour takes 3 h "
             "to show; pool the folds"
         )
 

@@ -27,6 +27,7 @@ from engine.events import (
     ListeningBegan,
     WakewordHeard,
     WakewordJudged,
+    Warned,
 )
 from engine.finder import Finder
 from engine.jobs import Control
@@ -127,8 +128,15 @@ class _Listener:
         self._show()
         if self.judge is not None:
             self.judge.close()
+        self._warn()
         dropped = self.source.health.dropped
         self.emit(Listened(self.recent.heard_s, self.detections, dropped, self.cpu.mean))
+
+    def _warn(self) -> None:
+        """Say so where what was heard is shorter than a window: nothing was scored then."""
+        heard_s = self.recent.heard_s
+        if heard_s and not self.hops:
+            self.emit(Warned(self.finder.too_short(heard_s)))
 
     def _step(self) -> None:
         """A step boundary; nothing here waits for anything but a person who pauses."""

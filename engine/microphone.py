@@ -42,7 +42,7 @@ def open_source(choice: str = "auto") -> Source:
     if choice.startswith(NAMED):
         return MicrophoneSource(choice.removeprefix(NAMED))
     path = Path(choice.removeprefix(FAST))
-    if not path.exists():
+    if not path.is_file():
         words = "auto, microphone, microphone:NAME, pipe, none, or the path of a recording"
         raise DataError(f"{path}: there is no such recording", f"sound is one of {words}")
     return FileSource(path, fast=choice.startswith(FAST))

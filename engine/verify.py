@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.audio import SAMPLE_RATE, Recording, Waveform
+from engine.audio import SAMPLE_RATE, Recording, Waveform, seconds
 from engine.detector import firings, vote_levels
-from engine.events import Emit, JobStarted, Progressed
+from engine.events import Emit, JobStarted, Progressed, Warned
 from engine.finder import Finder
 from engine.forwarding import end_of, windows
 from engine.jobs import Control
@@ -51,6 +51,8 @@ def verify(
     finder.scorer.reset()  # it was tried out when it was made
     scores = [finder.scorer.push(block) for block in _blocks(path, emit, control)]
     levels = vote_levels(np.concatenate([*scores, np.zeros(0)]), finder.rules)
+    if not len(levels):
+        emit(Warned(finder.too_short(seconds(path))))
     hops = [int(hop) for hop in firings(levels, at, finder.rules, grid.hop_s)]
     after, samples = round(AFTER_S * SAMPLE_RATE), round((judge.sent_s + AFTER_S) * SAMPLE_RATE)
     ends = [end_of(hop, grid) + after for hop in hops]

@@ -280,13 +280,13 @@ def test_a_dry_run_says_what_a_training_takes_and_makes_nothing(
 def test_a_finished_run_is_not_trained_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """1 alarm in 2 h: 4.74 h of stream prove 1/h at 95 %, so 2.7 h are still missing."""
+    """1 alarm in 2 h: 4.74 h of stream prove 1/h at 95 %, so 2.74 h are still missing."""
     finished_run(Workspace(tmp_path), "done")
     assert main(["train", "--resume", "1", "--workspace", str(tmp_path)]) == 0
     told = capsys.readouterr()
     assert "finished already" in told.err
     assert "2 of 50 wake words" in told.out
-    assert "2.7 h more" in told.out
+    assert "2.74 h more" in told.out
     assert "anna" in told.out
 
 

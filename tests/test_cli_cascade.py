@@ -20,7 +20,7 @@ from engine.runs import Workspace
 from tests.tui.judged import a_cascade
 from wakeword_tui.__main__ import main
 from wakeword_tui.cascading import clock, tables
-from wakeword_tui.commands.cascade import UNSEEN, render
+from wakeword_tui.commands.cascade import ITSELF, UNSEEN, render
 from wakeword_tui.commands.evaluate import find_model
 
 
@@ -70,6 +70,26 @@ def test_of_a_judge_at_a_url_it_is_said_what_nobody_sees(
     assert UNSEEN in capsys.readouterr().err
     assert main(["cascade", "1", "--judge", "2", *where]) == 0
     assert UNSEEN not in capsys.readouterr().err
+
+
+def test_a_recording_shorter_than_a_window_is_said_to_be_too_short(
+    home: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    audio.write(tmp_path / "word.wav", hiss(0.5, 0))
+    file = ["--file", str(tmp_path / "word.wav"), "--workspace", str(home.root)]
+    assert main(["cascade", "1", "--judge", "2", *file]) == 0
+    out, err = capsys.readouterr()
+    assert "too short to be scored: 0.50 s were heard, 1.50 s are needed" in err
+    assert out.startswith("0 detections")
+
+
+def test_of_a_run_that_judges_itself_it_is_said(
+    home: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = ["--file", str(home.root / "radio.wav"), "--workspace", str(home.root)]
+    for judge in ("1", str(home.find("1").best), "2"):
+        assert main(["cascade", "1", "--judge", judge, *file]) == 0
+        assert (ITSELF in capsys.readouterr().err) == (judge != "2")
 
 
 def test_a_model_is_a_run_a_checkpoint_or_a_graph(home: Workspace) -> None:

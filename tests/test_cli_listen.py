@@ -86,6 +86,14 @@ def test_ctrl_c_ends_with_the_summary(tiny_run: Trained, talk: Path) -> None:
     assert re.search(rb"1 detection in \ds, \d+ an hour; 0 samples dropped", told)
 
 
+def test_a_recording_shorter_than_a_window_is_said_to_be_too_short(
+    tiny_run: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    audio.write(tmp_path / "word.wav", SOUND[:8000])
+    assert main(["listen", "1", *asked(tiny_run, f"fast:{tmp_path / 'word.wav'}")]) == 0
+    assert "too short to be scored: 0.50 s were heard, 1.50 s" in capsys.readouterr().err
+
+
 def test_silence_says_why(tiny_run: Trained, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["listen", *asked(tiny_run, "none")]) == 1
     assert "no sound was asked for" in capsys.readouterr().err

@@ -77,7 +77,7 @@ def test_a_small_test_says_what_it_cannot_show(data: Path, tmp_path: Path) -> No
     """One clip and no miss: 1 - 0.025 = 97.5 % is the Clopper-Pearson bound."""
     warnings = "\n".join(look(data, tmp_path / "cache").warnings)
     assert "with none missed, 98 % missed is still possible" in warnings
-    assert "0.0 h of streams" in warnings
+    assert "0.00 h of streams" in warnings
     assert "no noise to train with" in warnings
     assert "no rooms to train with" in warnings
 

@@ -15,7 +15,15 @@ from engine.audio import SAMPLE_RATE, Waveform
 from engine.checkpoint import load
 from engine.detector import Detection, detect, vote_levels
 from engine.errors import CheckpointError, DeviceError
-from engine.events import Event, JobStarted, Listened, Listening, WakewordHeard, WakewordJudged
+from engine.events import (
+    Event,
+    JobStarted,
+    Listened,
+    Listening,
+    WakewordHeard,
+    WakewordJudged,
+    Warned,
+)
 from engine.jobs import Control, Stopped
 from engine.judge import Asked, OnFailure, Verdict
 from engine.listen import ADVISED_S, _Beside, listen
@@ -293,6 +301,14 @@ class Stopping(Control):
         if len(self._source._left) <= self._until:
             self.stop()
         return super().stopping
+
+
+def test_what_is_shorter_than_a_window_is_said_to_be_too_short(tiny_run: Trained) -> None:
+    """A window is 1.495 s long: its last frame is cut short."""
+    *_, warned, listened = told(tiny_run, Blocks([tone(500, 0.8)]))
+    assert warned == Warned("too short to be scored: 0.80 s were heard, 1.50 s are needed")
+    assert isinstance(listened, Listened)
+    assert not any(isinstance(event, Warned) for event in told(tiny_run, Blocks([tone(500, 1.5)])))
 
 
 def test_no_sound_at_all_says_why(tiny_run: Trained) -> None:

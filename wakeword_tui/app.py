@@ -200,6 +200,7 @@ class WakewordApp(App[int]):
         if self.desk.health is not None and not self.desk.health.drain():
             self._looked_over(self.desk.health)
         desk = self.desk
+        desk.look_beside()
         beside = (desk.miner, desk.exporter, desk.listener, desk.judging)
         for told in chain.from_iterable(one.drain() for one in beside):
             self.notify(told, timeout=8, markup=False)
@@ -207,10 +208,10 @@ class WakewordApp(App[int]):
             self._paint()
 
     def _paint(self) -> None:
-        """Repaint the screen in front; while modes change, or at the end, there may be none."""
-        front = self.screen_stack[-1:]
-        if front and isinstance(front[0], Page):
-            front[0].repaint()
+        """Repaint the page in front, behind a question too; while modes change it may be none."""
+        pages = [screen for screen in self.screen_stack if isinstance(screen, Page)]
+        if pages:
+            pages[-1].repaint()
 
     def _ended(self, live: Live) -> None:
         """Tell once how a job ended."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from engine.cohorts import frr_noisy
 from engine.compare import LEAST_ALARMS
 from engine.report import Measured
-from wakeword_tui.numbers import percent, rate, span
+from wakeword_tui.numbers import hours, percent, rate, span
 
 if TYPE_CHECKING:
     from engine.cascade import Passed, Tested
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LEAST = 1e-6
 HEADER = ("stage", "threshold", "false/h", "95 %", "missed", "95 %", "in noise")
+BRIEF = ("stage", "at", *HEADER[2:])
 
 
 def rows(found: "Tested") -> Iterable[tuple[str, ...]]:
@@ -27,6 +28,12 @@ def rows(found: "Tested") -> Iterable[tuple[str, ...]]:
     yield "sentry", sentry, *_cells(found.loose)
     yield "and judge", judge, *_cells(found.joint)
     yield "alone, same misses", "", *_cells(found.equal)
+
+
+def briefly(found: "Tested") -> Iterable[tuple[str, ...]]:
+    """The same cells, narrower."""
+    for name, *cells in rows(found):
+        yield name.removeprefix("alone, "), *(cell.replace(" to ", "-") for cell in cells)
 
 
 def _cells(measured: Measured) -> tuple[str, ...]:
@@ -51,7 +58,7 @@ def sentences(found: "Tested") -> Iterable[str]:
         latency = found.latency_ms
         yield f"judge: p50 {latency['p50']:.0f} ms, p95 {latency['p95']:.0f} ms a request"
     fewer = found.fewer
-    both = f"both {fewer.b} false alarms in {fewer.hours_a:.2f} h"
+    both = f"both {fewer.b} false alarms in {hours(fewer.hours_a)}"
     ratio = f"{fewer.ratio:.2f} ({fewer.low:.2f}-{fewer.high:.2f})"
     yield f"at equal misses: alone {fewer.a}, {both}, {ratio}"
     if not fewer.enough:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import time
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -21,7 +22,7 @@ from wakeword_tui.judging import Judging
 from wakeword_tui.listening import Listener
 from wakeword_tui.meter import Meter
 from wakeword_tui.mining import Miner
-from wakeword_tui.numbers import brief, duration, percent
+from wakeword_tui.numbers import brief, duration, hours, percent
 from wakeword_tui.searching import Searching
 from wakeword_tui.store import Entry, Level, Store
 from wakeword_tui.studies import Studies
@@ -38,6 +39,8 @@ KINDS = get_args(Teacher.model_fields["kind"].annotation)
 
 
 LOOK_EVERY_S = 1.0
+MOST_STORES = 50
+"""Background jobs whose log is held on to, the newest."""
 
 
 class Desk:
@@ -70,6 +73,8 @@ class Desk:
         self.judging = Judging(self.jobs, judge or JudgeConfig())
         self.meter = Meter()
         self.notes: list[Entry] = []
+        self._beside_stores: deque[Store] = deque(maxlen=MOST_STORES)
+        """Of what was done in the background, also once it is over."""
         self._reports: dict[Path, tuple[int, dict[str, Any] | None]] = {}
         self._recipes: dict[Path, Recipe | None] = {}
         self._queue: QueueStore | None = None
@@ -151,7 +156,8 @@ class Desk:
         for run in self.runs():
             live = self.training() if self.live and self.live.run == run else None
             report = self.report(run)
-            missed = percent(report["test"]["frr"]) if report else "-"
+            tested = report is not None and report.get("split", "test") == "test"
+            missed = percent(report["test"]["frr"]) if report and tested else "-"
             state = live.state if live else None
             if self.followed is not None and self.followed.run == run:
                 state = State.RUNNING
@@ -175,6 +181,13 @@ class Desk:
         recipes = {run.path: self._recipe_of(run) for run in self.runs() if run.finished()}
         archs = {str(path): recipe.model.arch for path, recipe in recipes.items() if recipe}
         return {path: arch for path, arch in archs.items() if arch in KINDS}
+
+    def data(self) -> Data:
+        """The data that a person works on: Setup's, or else that of the run in front, or newest."""
+        runs = self.runs()[:1] if self.shown is None else [self.shown]
+        recipes = (self.draft.recipe, *map(self._recipe_of, runs))
+        known = (recipe.data for recipe in recipes if recipe is not None)
+        return next((data for data in known if data.wakeword), self.draft.recipe.data)
 
     def epochs(self) -> int:
         """Epochs of the run in front, 0 if its recipe cannot be read."""
@@ -201,9 +214,15 @@ class Desk:
 
     def entries(self) -> list[Entry]:
         """The log of the run in front and the notes of the app, oldest first."""
-        beside = (self.miner.live, self.listener.hearing)
-        others = [entry for live in beside if live is not None for entry in live.store.entries]
+        others = [entry for store in self._beside_stores for entry in store.entries]
         return sorted([*self.store.entries, *others, *self.notes], key=lambda entry: entry.time_s)
+
+    def look_beside(self) -> None:
+        """Hold on to what background jobs tell: each of them is let go once the next begins."""
+        lives = self.miner.live, self.exporter.live, self.listener.hearing, self.judging.asking
+        for live in lives:
+            if live is not None and all(store is not live.store for store in self._beside_stores):
+                self._beside_stores.append(live.store)
 
     def training(self) -> Job | None:
         """The job that holds the GPU, if there is one."""
@@ -244,8 +263,7 @@ class Desk:
 
     def _beside(self) -> list[Content]:
         """What is done in the background, in parts of the top bar."""
-        live = "live" if self.listener.job else ""
-        beside = (self.exporter.status(), self.judging.status(), live)
+        beside = (self.exporter.status(), self.judging.status(), self.listener.status())
         parts = [Content.assemble(("● ", "$now"), text) for text in beside if text]
         return [*parts, *self._mining()]
 
@@ -287,7 +305,7 @@ class Desk:
 def split_line(split: "SplitHealth") -> Content:
     """What a split has, in a line."""
     words = f"{split.positives} words of {split.groups} groups"
-    rest = f"{split.negatives} others, {split.stream_hours:.1f} h"
+    rest = f"{split.negatives} others, {hours(split.stream_hours)}"
     return Content.assemble((f"{split.split:<11}", "$dim"), f"{words}, {rest}")
 
 

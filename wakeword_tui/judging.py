@@ -202,6 +202,8 @@ class Judging:
         """Tell once how it ended."""
         if self.asking is None or self.asking.drain():
             return
+        from wakeword_tui.cascading import outcome
+
         ended, self.asking = self.asking, None
         store = ended.store
         if ended.tested:
@@ -209,9 +211,8 @@ class Judging:
         if store.failed is not None:
             yield f"{store.failed.message}\n{store.failed.hint}".rstrip()
         elif ended.job.name == VERIFY:
-            from wakeword_tui.cascading import outcome
-
-            yield "\n".join(outcome(ended.verified))
+            warned = [entry.text for entry in store.entries if entry.level == "warn"]
+            yield "\n".join([*warned, *outcome(ended.verified)])
         else:
             yield f"{ended.job.name}: {store.outcome}"
 
@@ -224,7 +225,7 @@ def latency(took_ms: Iterable[float]) -> str:
     if not times:
         return "-"
     p50, p95 = middle_and_worst(times)
-    return f"p50 {p50:.0f} ms  p95 {p95:.0f} ms  of {len(times)}"
+    return f"p50 {p50:.0f}, p95 {p95:.0f} ms  last {len(times)}"
 
 
 @contextmanager

@@ -14,9 +14,10 @@ from engine.events import (
     Record,
     WakewordHeard,
     WakewordJudged,
+    Warned,
 )
 from engine.export_folder import MANIFEST, Kind
-from engine.jobs import Job, Jobs
+from engine.jobs import Job, Jobs, State
 from wakeword_tui import verbs
 from wakeword_tui.numbers import count, duration, rate
 from wakeword_tui.verbs import Live
@@ -57,6 +58,7 @@ class Hearing(Live):
     began: ListeningBegan | None = None
     now: Listening | None = None
     over: Listened | None = None
+    warned: Warned | None = None
     curve: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=MOST_SCORES))
     """(time, score) of the last windows."""
     peaks_db: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_LEVELS))
@@ -86,14 +88,16 @@ class Hearing(Live):
                         fired.judged = judged
             case Listened():
                 self.over = record.event
+            case Warned():
+                self.warned = record.event
 
-    def highest(self, since_s: float) -> tuple[float, float]:
-        """The time and the score of the highest window since a time; the end where none was.
+    def highest(self, since_s: float) -> tuple[float, float] | None:
+        """The time and the score of the highest window since a time; None where none was scored.
 
         From any thread: scores may come in meanwhile.
         """
         known = [point for point in tuple(self.curve) if point[0] > since_s]
-        return max(known, key=lambda point: point[1], default=(self.recent.heard_s, 0.0))
+        return max(known, key=lambda point: point[1], default=None)
 
 
 class Listener:
@@ -110,6 +114,12 @@ class Listener:
         """The job that listens, if there is one."""
         hearing = self.hearing
         return hearing.job if hearing is not None and hearing.job.alive else None
+
+    def status(self) -> str:
+        """What it does, for the top bar; empty while nobody listens."""
+        if self.job is None:
+            return ""
+        return "live" if self.job.state is State.RUNNING else self.job.state.value
 
     def models(self) -> dict[str, Path]:
         """What can listen, by name: the runs, newest first, each with its exports."""
@@ -135,6 +145,8 @@ class Listener:
         model = self.model()
         if model is None:
             raise WakewordError("there is no detector to listen with", "train one first, on Train")
+        if self.hearing is not None:
+            self.hearing.drain()  # its last words, for the log
         name, path = model
         self.hearing = verbs.listen_live(self.jobs, self.source, name, path, judge, threshold)
 
@@ -145,8 +157,8 @@ class Listener:
             return
         hearing.ended = not hearing.drain()
         if hearing.ended:
-            failed = hearing.store.failed
-            told = f"{failed.message}\n{failed.hint}".rstrip() if failed else ""
+            wrong = hearing.store.failed or hearing.warned
+            told = f"{wrong.message}\n{wrong.hint}".rstrip() if wrong else ""
             yield told or f"listened: {summary(hearing)}"
 
     # What a person keeps. It is written to the disk: call these in a thread.
@@ -164,27 +176,36 @@ class Listener:
             raise
 
     def keep_miss(self) -> None:
-        """Queue the last three seconds as a miss, once. Raises WakewordError."""
+        """Queue the last three seconds as a miss, once, if any window of them was scored.
+
+        Raises WakewordError.
+        """
         from engine.recent import MISSED, MISSED_S
 
         hearing = self._heard()
         now_s, before_s = hearing.recent.heard_s, hearing.missed_s
-        at_s, score = hearing.highest(now_s - MISSED_S)
+        highest = hearing.highest(now_s - MISSED_S)
+        if highest is None:
+            why = hearing.warned.message if hearing.warned else "nothing was scored yet"
+            raise DataError(why, "what was never scored was not missed")
         if before_s is not None and now_s - before_s < MISSED_S:
             raise DataError("the last 3 s are queued already", "5 shows them")
         hearing.missed_s = now_s
         try:
-            self._keep(
-                hearing, hearing.recent.last(MISSED_S), WakewordHeard(at_s, score, 0.0), MISSED
-            )
+            missed = WakewordHeard(*highest, 0.0)
+            self._keep(hearing, hearing.recent.last(MISSED_S), missed, MISSED)
         except WakewordError:
             hearing.missed_s = before_s
             raise
 
     def _heard(self) -> Hearing:
-        if self.hearing is None or self.hearing.began is None:
-            raise DataError("nothing was heard yet", "s begins to listen")
-        return self.hearing
+        """The session that has heard something. Raises DataError."""
+        hearing = self.hearing
+        if hearing is not None and hearing.began is not None and hearing.recent.heard_s:
+            return hearing
+        now = hearing.now if hearing is not None else None
+        waits = (now.hint if now is not None else "") or "wait until it listens"
+        raise DataError("nothing was heard yet", waits if self.job else "s begins to listen")
 
     def _keep(self, hearing: Hearing, cut: "Cut", heard: WakewordHeard, note: str = "") -> None:
         from engine.recent import Moment, keep

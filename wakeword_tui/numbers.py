@@ -34,6 +34,13 @@ def rate(per_hour: float) -> str:
     return f"{per_hour:.2f}" if per_hour < 10 else f"{per_hour:.0f}"
 
 
+def hours(value: float) -> str:
+    """A length in hours, with as many digits as mean something: `0.25 h`, `16.3 h`, `412 h`."""
+    if 0 < value < 0.1:
+        return f"{value:.1g} h"
+    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} h"
+
+
 def small(value: float) -> str:
     """A loss or a learning rate: `0.0612`, `4.1e-04`."""
     return f"{value:.4f}" if value == 0 or abs(value) >= 0.001 else f"{value:.1e}"

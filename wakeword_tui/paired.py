@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from engine.compare import LEAST_ALARMS, LEAST_GROUPS, Alarms, Comparison, Paired
 from engine.report import Share
+from wakeword_tui.numbers import hours
 
 HEADER = ("cohort", "clips", "A wrong %", "B wrong %", "B / A", "95 %", "only A/B", "B has")
 
@@ -47,8 +48,8 @@ def alarm_lines(alarms: Alarms) -> Iterable[str]:
         yield "false alarms: not measured, there is no stream"
         return
     yield (
-        f"false alarms: A {alarms.a} in {alarms.hours_a:.2f} h, B {alarms.b} in "
-        f"{alarms.hours_b:.2f} h, B / A {_number(alarms.ratio)} "
+        f"false alarms: A {alarms.a} in {hours(alarms.hours_a)}, B {alarms.b} in "
+        f"{hours(alarms.hours_b)}, B / A {_number(alarms.ratio)} "
         f"({_interval(alarms.low, alarms.high)})"
     )
     if not alarms.enough:

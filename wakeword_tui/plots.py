@@ -16,6 +16,7 @@ from engine.events import Stepped, Validated
 from engine.report import CLEAN, HALVES, Report
 from engine.runs import Run, read_events
 from engine.trials import StudyView, Trial
+from wakeword_tui.numbers import hours
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +48,7 @@ def det(report: Report) -> "Figure":
     least = 1 / test.hours if test.hours else 1.0
     axes.plot(max(test.fah, least), 100 * test.frr, "o", color="black", label="frozen threshold")
     axes.set_xscale("log")
-    axes.set_title(f"DET curve, {test.clips} wake words, {test.hours:.2f} h of streams")
+    axes.set_title(f"DET curve, {test.clips} wake words, {hours(test.hours)} of streams")
     axes.legend()
     return figure
 

@@ -11,7 +11,7 @@ GOOD = "good"
 
 
 def proposed(data: Data) -> Sitting:
-    """The sitting that a recipe suggests: its wake word, into its data folder."""
+    """The sitting that data suggests: its wake word, into its folder."""
     label = data.wakeword
     return Sitting("", label.replace("-", " "), label, data.manifest or Path())
 

@@ -34,7 +34,7 @@ from engine.events import (
     WordsLearned,
 )
 from engine.runs import Run, read_events
-from wakeword_tui.numbers import duration, percent, rate, small, span
+from wakeword_tui.numbers import duration, hours, percent, rate, small, span
 
 MOST_POINTS = 8192
 MOST_ENTRIES = 2000
@@ -156,10 +156,8 @@ class Store:
         self.validations.append(event)
         self.best = event if event.best else self.best
         missed = f"missed {percent(event.frr)} ({span(event.frr_low, event.frr_high)})"
-        weights = f"mean of {event.averaged}" if event.averaged else f"epoch {event.epoch}"
-        weights = "shipped" if event.hearings > 1 else weights
         noisy = "" if event.frr_noisy is None else f", in noise {percent(event.frr_noisy)}"
-        text = f"{weights} {missed}{noisy}"
+        text = f"{weights(event)} {missed}{noisy}"
         self._note("info", "valid", text + ("  best" if event.best else ""))
 
     @_take.register
@@ -197,7 +195,7 @@ class Store:
     @_take.register
     def _(self, event: Mined) -> None:
         self.mined.append(event)
-        self._note("info", "mine", f"{event.path}: {event.hours:.2f} h, {event.found} found")
+        self._note("info", "mine", f"{event.path}: {hours(event.hours)}, {event.found} found")
 
     @_take.register
     def _(self, event: WakewordHeard) -> None:
@@ -235,6 +233,13 @@ class Store:
 
     def _source(self) -> str:
         return self.started.job if self.started else "job"
+
+
+def weights(event: Validated) -> str:
+    """Which weights were measured: those of an epoch, the mean of several, or what is shipped."""
+    if event.hearings > 1:
+        return "shipped"
+    return f"mean of {event.averaged}" if event.averaged else f"epoch {event.epoch}"
 
 
 def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:

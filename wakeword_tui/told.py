@@ -1,6 +1,7 @@
 """What Review tells of queue items, in words and as a plot."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 from textual.content import Content
@@ -15,6 +16,8 @@ from wakeword_tui.pile import Pile
 from wakeword_tui.widgets.raster import Axis, Plot, Series
 
 Line = Content | str | tuple[str, str]
+LONGEST_NAME = 30
+"""Columns of a name beside which a time is to be seen."""
 SIGNS: dict[Decision, tuple[str, str]] = {
     "pending": ("·", "$dim"),
     "confirmed": ("✓", "$success"),
@@ -89,7 +92,14 @@ def broken(error: WakewordError) -> Iterable[Line]:
 
 def place(item: QueueItem) -> str:
     """The recording, and where in it the detector fired."""
-    return f"{item.find.path.name} @ {clock(item.find.time_s)}"
+    return f"{fitted(item.find.path, LONGEST_NAME)} @ {clock(item.find.time_s)}"
+
+
+def fitted(path: Path, width: int) -> str:
+    """The name of a recording, cut in front: of many that begin alike the ends tell them apart."""
+    if len(path.name) <= width:
+        return path.name
+    return path.stem if len(path.stem) <= width else f"…{path.stem[1 - width :]}"
 
 
 def clock(seconds: float, *, tenths: bool = True) -> str:

@@ -12,7 +12,7 @@ from test_listen import SOUND, word
 from textual.pilot import Pilot
 from tiny import Trained
 
-from engine import audio
+from engine import audio, laptop
 from engine.events import WakewordHeard, WakewordJudged
 from engine.judge import Asked, Verdict
 from engine.queue_store import QueueItem, QueueStore
@@ -25,6 +25,7 @@ from wakeword_tui.config import Config
 from wakeword_tui.listening import Fired, Hearing
 from wakeword_tui.screens.live import fired_line, level_line, verdict
 from wakeword_tui.widgets.menu import Menu
+from wakeword_tui.widgets.topbar import TopBar
 
 SCREENS = Path(__file__).parent / "screens"
 SIZES = pytest.mark.parametrize("size", [SMALL, LARGE])
@@ -189,6 +190,43 @@ def test_nothing_is_kept_that_was_not_asked_for(home: Workspace, talk: Config) -
     assert sorted(path.name for path in home.root.iterdir()) == ["runs"]
 
 
+@SIZES
+def test_a_recording_shorter_than_a_window_is_said_to_be_too_short_and_was_not_missed(
+    home: Workspace, tmp_path: Path, queue: QueueStore, size: Size
+) -> None:
+    audio.write(tmp_path / "word.wav", SOUND[: 16000 * 8 // 10])
+    short = "too short to be scored: 0.80 s were heard, 1.50 s are needed"
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("6", "s")
+        await see(app, pilot, f"! {short}", within_s=60)
+        await pilot.press("m")
+        await see(app, pilot, "what was never scored was not missed")
+        assert not queue.ids()
+        await pilot.press("9")
+        await see(app, pilot, "! listen  too short to be scored")
+
+    play(home, story, size, config=Config(audio=str(tmp_path / "word.wav")))
+
+
+@SIZES
+def test_while_mic_pipe_is_waited_for_its_command_is_told_whole_and_copied(
+    home: Workspace, size: Size
+) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("6", "s")
+        await see(app, pilot, "waiting for mic-pipe", "y copies it", within_s=60)
+        panel = app.screen.query_one("#input").region
+        lines = screen(app).splitlines()[panel.y + 1 : panel.bottom - 1]
+        assert laptop.command("mic") in " ".join(line.strip("│ ") for line in lines)
+        await pilot.press("y")
+        assert app.clipboard == laptop.command("mic")
+        await pilot.press("m")
+        await see(app, pilot, "▌ nothing was heard yet", "▌ on the laptop: arecord")
+
+    play(home, story, size, config=Config(audio="pipe"))
+
+
 def test_before_anything_is_heard_there_is_nothing_to_keep(home: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("6", "f")
@@ -199,12 +237,49 @@ def test_before_anything_is_heard_there_is_nothing_to_keep(home: Workspace) -> N
     play(home, story)
 
 
+def test_the_log_keeps_every_session(home: Workspace, tmp_path: Path) -> None:
+    audio.write(tmp_path / "word.wav", SOUND[:8000])
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("6")
+        await see(app, pilot, "Nobody listens.")
+        for _ in range(2):
+            await pilot.press("s")
+            await until(pilot, lambda: app.desk.listener.job is not None)
+            await until(pilot, lambda: app.desk.listener.job is None, within_s=60)
+        await pilot.press("9")
+        await until(pilot, lambda: screen(app).count("listen  done after") == 2)
+
+    play(home, story, LARGE, config=Config(audio=str(tmp_path / "word.wav")))
+
+
+def test_the_top_bar_goes_on_behind_a_question(home: Workspace, tmp_path: Path) -> None:
+    audio.write(tmp_path / "short.wav", SOUND[: 16000 * 3])
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        hearing = await heard(app, pilot, times=0)
+        await pilot.press("o")
+        await see(app, pilot, "what is heard")
+        bar = app.screen_stack[0].query_one(TopBar)
+        await until(pilot, lambda: "● live" in bar.render().plain)
+        hearing.job.control.pause()
+        await until(pilot, lambda: "● paus" in bar.render().plain)
+        hearing.job.control.stop()
+        await until(pilot, lambda: "●" not in bar.render().plain)
+
+    play(home, story, config=Config(audio=str(tmp_path / "short.wav")))
+
+
 @SIZES
 def test_o_chooses_the_sound(home: Workspace, talk: Config, size: Size) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("6")
         await see(app, pilot, "Nobody listens.")
-        await pilot.press("o", *["backspace"] * 4, *"none", "enter")
+        await pilot.press("o")
+        await see(app, pilot, "what is heard", "auto, microphone,", "none, or a recording")
+        await pilot.press(*["backspace"] * 4, *"nome", "enter")
+        await see(app, pilot, "✗ nome: there is no such recording")
+        await pilot.press("backspace", "backspace", *"ne", "enter")
         await see(app, pilot, "input  none")
         await pilot.press("s")
         await see(app, pilot, "✗ no sound was asked for", within_s=60)
@@ -342,9 +417,11 @@ def test_a_verdict_is_the_persons_then_the_judges() -> None:
     assert verdict(fired) == (("✗", "$error"), "false")
 
 
-def test_the_delay_is_of_the_word_where_it_is_known() -> None:
+def test_a_delay_says_what_it_counts_from() -> None:
     clock = time.strftime("%H:%M:%S", time.localtime(0))
-    line = fired_line(Fired(0.0, WakewordHeard(2.0, 0.9, 30.0, 512.0)), 34)
-    assert line.plain == f"· {clock} 0.900   512 ms "
+    line = fired_line(Fired(0.0, WakewordHeard(2.0, 0.9, 30.0, 512.0)), 42)
+    assert line.plain == f"· {clock} 0.900   512 ms after word "
+    line = fired_line(Fired(0.0, WakewordHeard(2.0, 0.9, 30.0)), 42)
+    assert line.plain == f"· {clock} 0.900    30 ms after sound "
     line = fired_line(Fired(0.0, WakewordHeard(2.0, 0.9, 30.0)), 24)
     assert line.plain == f"· {clock} 0.900 "

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from spoken import words_at
 from textual.pilot import Pilot
+from textual.widgets import Input
 from tiny import hiss
 
 from engine import audio
@@ -339,6 +340,24 @@ def test_a_take_that_was_cut_off_by_a_kill_is_told(
         await see(app, pilot, "negatives 0, 1 before, 1 saved from a kill")
 
     recording(workspace, room, story)
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_the_form_begins_with_the_wake_word_and_the_folder_of_a_run(
+    trained: Workspace, silent: None, *, opened: bool
+) -> None:
+    """Of the run that is open, or else of the newest; its data folder is `data`."""
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        if opened:
+            app.open_run("001-tiny")
+        await pilot.press("6", "n")
+        await see(app, pilot, "record your own clips", "who speaks?")
+        *_, phrase, label, folder = (line.value for line in list(app.screen.query(Input))[:4])
+        assert (phrase, label) == ("beep", "beep")
+        assert Path(folder).is_absolute()
+
+    play(trained, story)
 
 
 def test_what_is_typed_is_looked_over() -> None:

@@ -14,6 +14,7 @@ from tests.tui.play import play, see
 from tests.tui.reviewing import SIZES, Size, decisions, opened, press
 from tests.tui.scripted import finds, recording
 from wakeword_tui.app import WakewordApp
+from wakeword_tui.told import fitted
 
 pytestmark = pytest.mark.usefixtures("silent")
 
@@ -41,6 +42,28 @@ def test_marked_items_are_decided_together_after_a_question(
 
     play(workspace, story, size)
     assert decisions(queue) == {1: "confirmed", 3: "confirmed"}
+
+
+@SIZES
+def test_recordings_that_begin_alike_are_told_apart(
+    workspace: Workspace, queue: QueueStore, tmp_path: Path, size: Size
+) -> None:
+    for n in (1, 2):
+        path = recording(tmp_path / f"1089-134691-kitchen-with-radio-00{n}.wav")
+        queue.add([replace(find, content=str(n)) for find in finds(path, 1)])
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await opened(app, pilot)
+        await see(app, pilot, "dio-001", "dio-002")
+
+    play(workspace, story, size)
+
+
+def test_a_name_is_cut_in_front() -> None:
+    path = Path("1089-134691-0007.flac")
+    assert [fitted(path, width) for width in (21, 20, 16, 9)] == [
+        path.name, path.stem, path.stem, "…691-0007"
+    ]  # fmt: skip
 
 
 def test_what_was_decided_alone_stays_so_when_all_that_is_marked_is_decided(

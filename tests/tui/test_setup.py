@@ -41,6 +41,25 @@ def test_sections_fields_help_and_cost(workspace: Workspace, size: tuple[int, in
     play(workspace, story, size)
 
 
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_a_new_recipe_is_told_of_the_runs_there_are(
+    workspace: Workspace, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    told = "2 runs here, 1 finished: key 2 lists them, enter opens one"
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await see(app, pilot, "still to be set", told)
+        await pilot.press("2", "enter")
+        await see(app, pilot, "run 002-alexa")
+
+    async def nothing(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await see(app, pilot, "still to be set")
+        assert "lists them" not in screen(app)
+
+    play(workspace, story, size)
+    play(Workspace(tmp_path / "empty"), nothing, size)
+
+
 def test_a_value_out_of_range_is_a_problem_while_it_is_typed(workspace: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await go_to(pilot, "model", 3)

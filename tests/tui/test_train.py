@@ -7,13 +7,14 @@ from textual.pilot import Pilot
 
 from engine.bus import EventBus
 from engine.errors import BusyError
-from engine.events import CheckpointSaved, JobStarted
+from engine.events import CheckpointSaved, JobStarted, Record, Reported
 from engine.jobs import Jobs
 from engine.runs import EventLog, Workspace, read_events
 from tests.tui.play import LARGE, SMALL, play, screen, see, start
 from tests.tui.scripted import RECIPE, stepped, training, validated, write_run
 from wakeword_tui import verbs
 from wakeword_tui.app import WakewordApp
+from wakeword_tui.screens.train import rows
 from wakeword_tui.store import Store
 from wakeword_tui.verbs import Live
 from wakeword_tui.widgets.chart import Chart
@@ -56,7 +57,7 @@ def test_the_parts_of_a_taught_loss_are_seen_beside_everything_else(
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         app.desk.open(run)
         await pilot.press("2")
-        await see(app, pilot, "━ train ◆ best", "missed @1/h", "pAUC", "device", "checkpoint")
+        await see(app, pilot, "━ train ◆ best", "missed @1/h", "pAUC", "device", "best")
         shown = [" ".join(line.split()) for line in screen(app).splitlines()]
         rows = ("labels 0.2134 temperature 1.8200", "logits 0.1125 agreement 91.4 %",
                 "features 0.0312 conformer 62.0 %", "ranking 4.0e-04 wav2vec2 38.0 %")  # fmt: skip
@@ -84,11 +85,39 @@ def test_opening_an_old_run_replays_it(workspace: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("2")
         await pilot.press("j", "enter")
-        await see(app, pilot, "run 001-alexa", "done  2 000/2 000 steps", "2.1 % @ 2 000")
+        await see(app, pilot, "run 001-alexa", "done  2 000/2 000 steps", "2.1 %, epoch 20")
+        assert "checkpoint" not in screen(app)
         await pilot.press("k", "enter")
         await see(app, pilot, "run 002-alexa", "stopped  700/2 000 steps")
 
     play(workspace, story)
+
+
+def test_every_miss_rate_says_of_what_it_is() -> None:
+    """The best epoch, the mean of several, what is shipped, and at last the test."""
+    store, told = Store(), []
+    measured = validated(20)
+    events = (
+        measured,
+        replace(measured, averaged=5),
+        replace(measured, hearings=5),
+        Reported("001-alexa", 0.036, 0.019, 0.063, 0.36, 0.04, 1.3, 0.734),
+    )
+    for n, event in enumerate(events, start=1):
+        store.apply(Record(n, 0.0, event))
+        told.append(dict(rows(store, 20, live=True)))
+    assert [facts["validation"] for facts in told] == ["epoch 20", "mean of 5", *["shipped"] * 2]
+    assert [facts["best"].split(", ")[1] for facts in told] == [
+        "epoch 20", "mean of 5", *["shipped"] * 2
+    ]  # fmt: skip
+    assert told[-1]["missed on test"] == "3.6 %"
+
+
+def test_the_age_of_a_checkpoint_is_told_while_it_trains() -> None:
+    store = Store()
+    store.apply(Record(1, time.time() - 120, CheckpointSaved(10, "last")))
+    assert dict(rows(store, 20, live=True))["checkpoint"] == "2m 00s ago"
+    assert "checkpoint" not in dict(rows(store, 20, live=False))
 
 
 def test_an_old_run_can_be_looked_at_while_another_trains(workspace: Workspace) -> None:

@@ -6,7 +6,7 @@ import pytest
 from engine.events import Progressed, Record, Stepped
 from engine.runs import Workspace
 from tests.tui.scripted import stepped
-from wakeword_tui.numbers import brief, count, duration, rate, small
+from wakeword_tui.numbers import brief, count, duration, hours, rate, small
 from wakeword_tui.store import MOST_POINTS, Store
 from wakeword_tui.widgets.raster import AXIS, EMPTY, GRID, Axis, Plot, Series, draw
 
@@ -155,3 +155,5 @@ def test_numbers() -> None:
     assert [rate(v) for v in (0.361, 12.4, float("inf"))] == ["0.36", "12", "-"]
     assert [small(v) for v in (0.0612, 0.00041)] == ["0.0612", "4.1e-04"]
     assert [duration(s) for s in (42, 185, 7800)] == ["42s", "3m 05s", "2h 10m"]
+    told = [hours(h) for h in (0.0, 0.004, 0.25, 5.54, 16.27, 412.4)]
+    assert told == ["0.00 h", "0.004 h", "0.25 h", "5.54 h", "16.3 h", "412 h"]

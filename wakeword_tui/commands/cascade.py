@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 UNSEEN = "of a judge at a URL nobody here sees whether it was trained on the sentry's test"
 
+ITSELF = "the judge is the sentry itself: it can only agree with itself"
+
 
 def add(verbs: Verbs) -> None:
     """Declare the command."""
@@ -103,6 +105,7 @@ def _measure(args: argparse.Namespace, judges: list[str], config: JudgeConfig) -
     sentries = [find_checkpoint(home, reference)[0] for reference in args.sentries]
     if any("://" in judge for judge in judges):
         note(UNSEEN)
+    _note_itself(home, sentries, judges)
 
     def verb(emit: Emit, control: Control) -> list["Tested"]:
         from engine.cascade import Wish, cascade, pooled
@@ -136,6 +139,13 @@ def _measure(args: argparse.Namespace, judges: list[str], config: JudgeConfig) -
     return 0
 
 
+def _note_itself(home: Workspace, sentries: Sequence[Path], judges: Sequence[str]) -> None:
+    """Say so where a sentry judges itself. Raises WakewordError where a judge cannot be found."""
+    files = {find_model(home, judge).resolve() for judge in judges if "://" not in judge}
+    if files & {sentry.resolve() for sentry in sentries}:
+        note(ITSELF)
+
+
 def render(found: "Tested") -> str:
     """A table of the stages, and what it amounts to."""
     from wakeword_tui.cascading import HEADER, place, rows, sentences
@@ -148,6 +158,7 @@ def render(found: "Tested") -> str:
 def _verify(args: argparse.Namespace, judges: list[str], config: JudgeConfig) -> int:
     home, path = workspace(args), args.file.absolute()
     sentry = find_model(home, args.sentries[0])
+    _note_itself(home, [sentry], judges)
 
     def verb(emit: Emit, control: Control) -> list["Verified"]:
         from engine.judge import Asked

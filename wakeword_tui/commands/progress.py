@@ -30,7 +30,8 @@ from engine.jobs import Control, Job, Jobs, Lane
 from engine.runs import EventLog, Workspace
 from wakeword_tui.commands.output import write
 from wakeword_tui.commands.signals import Interrupted, collected
-from wakeword_tui.numbers import brief, duration, percent, span
+from wakeword_tui.numbers import brief, duration, hours, percent, span
+from wakeword_tui.store import weights
 
 Result = TypeVar("Result")
 DRAIN_EVERY_S = 0.2
@@ -199,11 +200,11 @@ class Teller:
         return f"{state}  {left(spent_s / event.done * (event.total - event.done))}"
 
     def _mining(self, event: Mining) -> str:
-        hours = f"{event.position_s / 3600:.2f}/{event.total_s / 3600:.2f} h"
+        share = f"{event.position_s / 3600:.2f}/{event.total_s / 3600:.2f} h"
         done = bar(round(event.position_s), max(round(event.total_s), 1))
         rest_s = (event.total_s - event.position_s) / max(event.speed, 1e-6)
         numbers = f"{event.speed:.0f}x  {event.found} found  {left(rest_s)}"
-        return f"{'mine':<9}{done} {hours}  {numbers}"
+        return f"{'mine':<9}{done} {share}  {numbers}"
 
     def _stepped(self, event: Stepped) -> str:
         share = bar(event.step, max(self._total_steps, 1))
@@ -229,7 +230,7 @@ def told(event: Event) -> str:
         case QueueTaken():
             return f"from the queue: {event.hard_negatives} negatives, {event.wakewords} wake words"
         case Mined():
-            return f"{event.path}: {event.hours:.2f} h mined, {event.found} found"
+            return f"{event.path}: {hours(event.hours)} mined, {event.found} found"
         case TrialStarted():
             return started(event)
         case TrialFinished():
@@ -260,12 +261,10 @@ def finished(event: TrialFinished) -> str:
 
 def validated(event: Validated) -> str:
     """Say a validation in one line."""
-    weights = f"mean of {event.averaged}" if event.averaged else f"epoch {event.epoch:>3}"
-    weights = "shipped  " if event.hearings > 1 else weights
     noisy = "" if event.frr_noisy is None else f", in noise and rooms {percent(event.frr_noisy)},"
+    missed = f"FRR {percent(event.frr)} ({span(event.frr_low, event.frr_high)}){noisy}"
     return (
-        f"{weights}  FRR {percent(event.frr)} ({span(event.frr_low, event.frr_high)}){noisy} "
-        f"at FAH <= {event.target_fah:g} on {event.hours:.2f} h"
+        f"{weights(event):<9}  {missed} at FAH <= {event.target_fah:g} on {hours(event.hours)}"
         + ("  * best" if event.best else "")
     )
 

@@ -11,7 +11,7 @@ from engine.report import NEGATIVES, Measured, Report, Share, pool
 from engine.runs import Run
 from wakeword_tui import rounded
 from wakeword_tui.commands.output import say, table
-from wakeword_tui.numbers import percent, rate, span
+from wakeword_tui.numbers import hours, percent, rate, span
 from wakeword_tui.taught import beside_the_twin
 
 WORST_GROUPS = 5
@@ -65,18 +65,16 @@ def _cohorts(cohorts: dict[str, Share]) -> Iterator[str]:
 
 
 def _alarms(measured: Measured, target_fah: float) -> str:
-    count, hours = measured.false_alarms, measured.hours
-    if not hours:
+    count, heard_h = measured.false_alarms, measured.hours
+    if not heard_h:
         return f"{_label('false alarms')}not measured: there is no stream"
-    missing_h = hours_to_prove(target_fah, count) - hours
-    proof = f"proved <= {rate(proved_fah(count, hours))}/h at 95 %"
+    missing_h = hours_to_prove(target_fah, count) - heard_h
+    proof = f"proved <= {rate(proved_fah(count, heard_h))}/h at 95 %"
     if missing_h > 0:
-        proof += f"; {missing_h:.1f} h more without an alarm would prove {target_fah:g}/h"
-    return (
-        f"{_label('false alarms')}{rate(measured.fah)} per hour "
-        f"({rate(measured.fah_low)} to {rate(measured.fah_high)})  {count} in {hours:.2f} h (FAH)\n"
-        f"{_label('')}{proof}"
-    )
+        proof += f"; {hours(missing_h)} more without an alarm would prove {target_fah:g}/h"
+    interval = f"{rate(measured.fah_low)} to {rate(measured.fah_high)}"
+    told = f"{rate(measured.fah)} per hour ({interval})  {count} in {hours(heard_h)} (FAH)"
+    return f"{_label('false alarms')}{told}\n{_label('')}{proof}"
 
 
 def _misses(measured: Measured) -> str:

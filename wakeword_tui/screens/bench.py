@@ -17,7 +17,7 @@ from engine.flips import Int8
 from engine.runs import Run
 from wakeword_tui import rounded, verbs
 from wakeword_tui.commands.output import table
-from wakeword_tui.numbers import brief, percent, rate, span
+from wakeword_tui.numbers import brief, hours, percent, rate, span
 from wakeword_tui.operating import PER_DAY, Answer, answer, nearest_step
 from wakeword_tui.paired import HEADER, row, sentences
 from wakeword_tui.screens.dialogs import Ask, Choice, Pick
@@ -285,7 +285,7 @@ def answer_lines(given: Answer) -> Iterable[Line]:
     yield _measure(
         "false wakes",
         f"{rate(tested.fah)} /h",
-        f"{tested.false_alarms} in {tested.hours:.1f} h",
+        f"{tested.false_alarms} in {hours(tested.hours)}",
         f"{rate(low)} to {rate(high)} /h",
     )
     yield from verdicts(given)
@@ -305,7 +305,7 @@ def verdicts(given: Answer) -> Iterable[Line]:
         yield Content.assemble(("✓ ", "$success"), f"proved: at most {rate(target)} /h, at 95 %")
     else:
         yield Content.assemble(("· ", "$now"), f"proved: ≤ {rate(tested.proved_fah)} /h at 95 %")
-        yield f"  {rate(target)} /h needs {missing:.1f} h more without an alarm"
+        yield f"  {rate(target)} /h needs {hours(missing)} more without an alarm"
     if not given.kept:
         yield Content.assemble(("✗ ", "$error"), "no threshold kept that on validation")
     elif not given.showable:

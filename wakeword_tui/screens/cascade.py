@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -16,12 +17,13 @@ from textual.widget import Widget
 from engine.audio import SUFFIXES
 from engine.errors import WakewordError
 from engine.judge import Health
-from wakeword_tui.cascading import HEADER, clock, rows, sentences
+from wakeword_tui.cascading import BRIEF, HEADER, briefly, clock, rows, sentences
 from wakeword_tui.commands.output import table
 from wakeword_tui.judging import Judging, latency
 from wakeword_tui.screens.dialogs import Pick, PickFile
 from wakeword_tui.screens.fields import Field, Fields, Texts
 from wakeword_tui.screens.page import Page
+from wakeword_tui.told import fitted
 from wakeword_tui.widgets.chart import Chart
 from wakeword_tui.widgets.menu import Menu
 from wakeword_tui.widgets.panels import Lines
@@ -34,12 +36,10 @@ if TYPE_CHECKING:
     from wakeword_tui.listening import Fired, Hearing
 
 Line = Content | str | tuple[str, str]
-LOOK_EVERY_S = 5.0
+LOOK_EVERY_S, LIST_EVERY_S = 5.0, 1.0
 MOST_FAH = 100.0
 BAR = 20
 LONGEST_NAME = 15
-BRIEF = (0, 1, 2, 4, 6)
-"""The columns of the stages that fit on a narrow screen."""
 NAME, TOKEN, TIMEOUT = "judge", "token file", "timeout, s"
 EMPTY: tuple[Line, ...] = (
     ("No judge has been measured yet.", "bold"),
@@ -47,6 +47,8 @@ EMPTY: tuple[Line, ...] = (
     "e  names a judge: a URL, or a run of this workspace",
     "s  measures it behind a sentry, on the test split",
     "o  has it hear what the sentry fires on in a recording",
+    "v  has it hear what the sentry fires on live",
+    "d  chooses the sentry: the newest run, unless you do",
 )
 
 
@@ -79,6 +81,7 @@ class CascadeScreen(Page):
     def on_mount(self) -> None:
         """Begin in the list, and look after the judge."""
         self._drawn: Tested | None = None
+        self._named, self._listed_s = "", float("-inf")
         self.query_one("#heard", Menu).focus()
         self.set_interval(LOOK_EVERY_S, self._look)
         self._look()
@@ -99,7 +102,8 @@ class CascadeScreen(Page):
         tested = judging.tested
         stages.border_title = judging.pair if tested else "stages"
         stages.show(*(stage_lines(tested, wide=wide) if tested else EMPTY))
-        self.query_one("#judge", Lines).show(*judge_lines(judging))
+        itself = bool(judging.run) and judging.run == self._sentry_name()
+        self.query_one("#judge", Lines).show(*judge_lines(judging, itself=itself))
         self.query_one("#funnel", Lines).show(*(funnel_lines(tested) if tested else ()))
         heard = self.query_one("#heard", Menu)
         heard.border_title, lines = heard_lines(judging)
@@ -158,6 +162,14 @@ class CascadeScreen(Page):
             raise WakewordError("there is no detector yet", "2  go to Train, and start one there")
         return run
 
+    def _sentry_name(self) -> str:
+        """What that run is called, if there is one; the runs are listed once a second."""
+        now_s = time.monotonic()
+        if now_s - self._listed_s >= LIST_EVERY_S:
+            run = self.desk.miner.detector()
+            self._listed_s, self._named = now_s, run.name if run is not None else ""
+        return self._named
+
     @work(exclusive=True, group="detector")
     async def action_detector(self) -> None:
         """Choose the run that hears everything, here and where it is mined with."""
@@ -167,7 +179,7 @@ class CascadeScreen(Page):
             return
         chosen = await self.app.push_screen_wait(Pick("the sentry", names))
         if chosen is not None:
-            self.desk.miner.chosen = chosen
+            self.desk.miner.chosen, self._listed_s = chosen, float("-inf")
             self.paint()
 
     # What is asked of the judge.
@@ -213,26 +225,29 @@ def recordings_near() -> list[Path]:
 
 def stage_lines(found: "Tested", *, wide: bool) -> Iterable[Line]:
     """The stages, what the judge adds, and what it takes."""
-    columns = range(len(HEADER)) if wide else BRIEF
-    lines = [[row[column] for column in columns] for row in (HEADER, *rows(found))]
-    head, *stages = table(lines[0], lines[1:], left=2).splitlines()
+    header, cells = (HEADER, rows(found)) if wide else (BRIEF, briefly(found))
+    head, *stages = table(header, cells, left=2).splitlines()
     yield head, "$now"
     yield from stages
     for sentence in sentences(found):
         yield sentence, "$dim"
 
 
-def judge_lines(judging: Judging) -> Iterable[Line]:
+def judge_lines(judging: Judging, *, itself: bool) -> Iterable[Line]:
     """Which judge, how it does, and how long its answers take."""
     if not judging.name:
         yield "none: e names one", "$dim"
         return
     yield judging.name
-    yield _health_line(judging)
+    if itself:
+        yield "! the sentry itself:", "$warning"
+        yield "  it can only agree with itself", "$warning"
+    else:
+        yield _health_line(judging)
     if not judging.run:
         file = judging.config.token_file
         yield Content.assemble(("token  ", "$dim"), file.name if file else "none named")
-    yield Content.assemble(("answer ", "$dim"), latency(judging.took_ms))
+    yield Content.assemble(("answers ", "$dim"), latency(judging.took_ms))
 
 
 def _health_line(judging: Judging) -> Line:
@@ -265,22 +280,19 @@ def heard_lines(judging: Judging) -> tuple[str, list[tuple[str, Content]]]:
         return live_lines(judging.live, judging.at)
     if judging.file is not None:
         lines = [verdict_line(one, number) for number, one in enumerate(judging.verified)]
-        return f"{short(judging.file)}: sentry, judge {thresholds(judging.at)}", lines
+        return (
+            f"{fitted(judging.file, LONGEST_NAME)}: sentry, judge {thresholds(judging.at)}",
+            lines,
+        )
     passed = judging.tested.passed if judging.tested else ()
     return "false wakes: sentry, judge", [passed_line(alarm, n) for n, alarm in enumerate(passed)]
 
 
 def passed_line(alarm: "Passed", number: int) -> tuple[str, Content]:
     """A false alarm that both let through: where, and both scores."""
-    name = short(Path(alarm.path))
+    name = fitted(Path(alarm.path), LONGEST_NAME)
     scores = f"{alarm.sentry:.3f}  {alarm.judge:.3f}"
     return str(number), Content.assemble(f"{name:<{LONGEST_NAME}}{clock(alarm.at_s):>7}  ", scores)
-
-
-def short(path: Path) -> str:
-    """The name of a recording, or as much of it as there is room for."""
-    name = path.name
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def thresholds(at: "Pair | None") -> str:

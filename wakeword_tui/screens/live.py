@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -13,10 +13,14 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widget import Widget
 
+from engine import laptop
 from engine.audio import SAMPLE_RATE, Waveform
+from engine.errors import WakewordError
+from engine.microphone import open_source
 from wakeword_tui.listening import SHOWN_S, Fired, Hearing, Listener
 from wakeword_tui.numbers import count, duration, percent, rate
-from wakeword_tui.screens.dialogs import Ask, Pick
+from wakeword_tui.screens.dialogs import Pick
+from wakeword_tui.screens.fields import Field, Fields, Texts
 from wakeword_tui.screens.page import Page
 from wakeword_tui.widgets.chart import Chart
 from wakeword_tui.widgets.menu import Menu
@@ -29,7 +33,7 @@ FLOOR_DB = -60.0
 STRIP_S = 10.0
 STRIP_EVERY_S = 0.5
 LOOK_EVERY_S = 1.0
-SOUND = "auto, microphone, microphone:NAME, pipe, none, or a recording"
+SOUND, SOUNDS = "sound", "auto, microphone, microphone:NAME, pipe, none, or a recording"
 EMPTY: tuple[Line, ...] = (
     ("Nobody listens.", "bold"),
     "",
@@ -88,8 +92,11 @@ class LiveScreen(Page):
         return self.desk.listener
 
     def copyable(self) -> str:
-        """The detections."""
-        return self.query_one("#fired", Menu).text
+        """What to type on the laptop, while that is waited for; else the detections."""
+        hearing, command = self._listener.hearing, laptop.command("mic")
+        now = hearing.now if hearing is not None and self._listener.job is not None else None
+        waits = now is not None and command in now.hint
+        return command if waits else self.query_one("#fired", Menu).text
 
     # Painting.
 
@@ -179,9 +186,10 @@ class LiveScreen(Page):
     @work(exclusive=True, group="sound")
     async def action_sound(self) -> None:
         """Choose what is heard."""
-        typed = await self.app.push_screen_wait(Ask(SOUND, self._listener.source))
+        field = Field(SOUND, self._listener.source, SOUNDS)
+        typed = await self.app.push_screen_wait(Fields("what is heard", [field], wrong_sound))
         if typed is not None:
-            self._listener.source = typed
+            self._listener.source = typed[SOUND]
             self._from_the_next_on()
 
     @work(exclusive=True, group="detector")
@@ -203,6 +211,16 @@ class LiveScreen(Page):
         self.paint()
 
 
+def wrong_sound(texts: Texts) -> Mapping[str, str]:
+    """Why what was typed cannot be heard; nothing is opened for good."""
+    typed = texts[SOUND].strip()
+    try:
+        open_source(typed).close()
+    except WakewordError as error:
+        return {SOUND: error.message if typed else "what is to be heard?"}
+    return {}
+
+
 def source_title(listener: Listener) -> str:
     """What is heard, or would be."""
     now = listener.hearing.now if listener.hearing is not None else None
@@ -215,14 +233,18 @@ def input_lines(listener: Listener, width: int) -> Iterable[Line]:
     now = hearing.now if hearing is not None else None
     if hearing is None or now is None or listener.job is None:
         failed = hearing.store.failed if hearing is not None else None
+        warned = hearing.warned if hearing is not None else None
         yield ("s starts to listen", "$dim")
         if failed is not None and listener.job is None:
             yield Content.assemble(("✗ ", "$error"), failed.message, ("  ", ""), failed.hint)
+        elif warned is not None:
+            yield Content.assemble(("! ", "$warning"), warned.message)
         return
     yield level_line(now.level_db, max(hearing.peaks_db), width)
     if now.state in ("connecting", "lost"):
         sign = "✗ " if now.state == "lost" else "· "
-        yield Content.assemble((f"{sign}{now.state}  ", "$warning"), now.hint)
+        copies = "  y copies it" if laptop.command("mic") in now.hint else ""
+        yield Content.assemble((f"{sign}{now.state}  ", "$warning"), now.hint, (copies, "$dim"))
     elif now.advice:
         yield Content.assemble(("! ", "$warning"), now.advice)
     else:
@@ -289,11 +311,12 @@ def fired_line(one: Fired, width: int) -> Content:
     """A detection: what is known of it, when it was, its score; its delay where there is room."""
     (sign, style), word = verdict(one)
     clock = time.strftime("%H:%M:%S", time.localtime(one.clock_s))
-    late_ms = one.heard.after_ms if one.heard.after_ms is not None else one.heard.delay_ms
-    late = f"  {late_ms:4.0f} ms" if width >= 32 else ""
-    return Content.assemble(
-        (f"{sign} ", style), f"{clock} {one.heard.score:.3f}", (late, "$dim"), (f" {word}", style)
-    )
+    known, heard = f"{clock} {one.heard.score:.3f}", one.heard
+    late = f"  {heard.delay_ms:4.0f} ms after sound"
+    if heard.after_ms is not None:
+        late = f"  {heard.after_ms:4.0f} ms after word"
+    late = late if len(f"{sign} {known}{late} {word}") <= width else ""
+    return Content.assemble((f"{sign} ", style), known, (late, "$dim"), (f" {word}", style))
 
 
 def verdict(one: Fired) -> tuple[tuple[str, str], str]:
@@ -316,7 +339,6 @@ def session_rows(hearing: Hearing | None, model: str) -> list[tuple[str, str]]:
         return [("with", model or "none")]
     cpu = hearing.over.cpu if hearing.over is not None else now.cpu
     heard = [one.heard for one in hearing.fired]
-    late = sorted(one.after_ms for one in heard if one.after_ms is not None)
     latency = f"{now.latency_ms:.0f} ms" if now.latency_ms else "-"
     return [
         ("with", hearing.model),
@@ -325,5 +347,12 @@ def session_rows(hearing: Hearing | None, model: str) -> list[tuple[str, str]]:
         ("dropped", f"{now.dropped / SAMPLE_RATE:.1f} s" if now.dropped else "nothing"),
         ("cpu", percent(cpu)),
         ("device", latency),
-        ("after the word", f"{late[len(late) // 2]:.0f} ms" if late else "-"),
+        ("after the word", _median(one.after_ms for one in heard)),
+        ("after the sound", _median(one.delay_ms for one in heard)),
     ]
+
+
+def _median(delays_ms: Iterable[float | None]) -> str:
+    """The delay in the middle of those that are known."""
+    late = sorted(ms for ms in delays_ms if ms is not None)
+    return f"{late[len(late) // 2]:.0f} ms" if late else "-"

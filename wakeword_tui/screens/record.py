@@ -72,6 +72,7 @@ class RecordScreen(Page):
 
     def on_mount(self) -> None:
         """Ask who speaks, and what."""
+        self._data = self.desk.data()
         self.desk.player.start()
         self.set_interval(HEAR_S, self._hear)
         self._ask()
@@ -105,7 +106,7 @@ class RecordScreen(Page):
     @work
     async def _ask(self) -> None:
         """Ask until there is a booth, or leave."""
-        sitting = proposed(self.desk.draft.recipe.data)
+        sitting = proposed(self._data)
         refused: tuple[Texts, str] = ({}, "")
 
         def check(texts: Texts) -> dict[str, str]:
@@ -191,9 +192,7 @@ class RecordScreen(Page):
         prompt.show(*prompted.prompt_lines(booth, self.size.width - 4))
         self._paint_level(booth)
         self._paint_take()
-        self.query_one("#kept", Lines).show(
-            *prompted.kept_lines(booth, self.desk.draft.recipe.data.fold)
-        )
+        self.query_one("#kept", Lines).show(*prompted.kept_lines(booth, self._data.fold))
 
     def _paint_level(self, booth: Booth) -> None:
         level = self.query_one("#level", Lines)

@@ -5,7 +5,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,9 +23,10 @@ from engine.errors import WakewordError
 from engine.jobs import Control, Stopped
 from engine.recipe import Recipe
 from engine.recipe_file import field_at
+from engine.runs import Run
 from wakeword_tui import verbs
 from wakeword_tui.draft import TEACHERS, Draft, choices, limits, show
-from wakeword_tui.numbers import brief, duration
+from wakeword_tui.numbers import brief, count, duration, hours
 from wakeword_tui.screens.dialogs import Ask, Choice, PickFile
 from wakeword_tui.screens.page import Page
 from wakeword_tui.widgets.form import Form
@@ -84,14 +85,16 @@ class SetupScreen(Page):
         self._amount = Amount()
         self._looking = Control()
         self._rest: Timer | None = None
+        self._runs = self.desk.runs()
         self.query_one("#sections", Menu).show(self._section_lines())
         self.query_one("#sections", Menu).go_to("data")
         self.show_section()
         self.query_one(Form).menu.focus()
 
     def on_screen_resume(self) -> None:
-        """Count what could not be counted while another screen was in front."""
+        """Look for runs, and count what was not counted while another screen was in front."""
         if self._built:
+            self._runs = self.desk.runs()
             self._cost_soon()
 
     def copyable(self) -> str:
@@ -141,6 +144,7 @@ class SetupScreen(Page):
             lines += [Content.assemble(("✗ ", "$error"), text) for text in draft.problems]
         elif unset := [f"data.{key}" for key in ("manifest", "wakeword") if not getattr(data, key)]:
             lines.append(Content.assemble(("· ", "$dim"), f"still to be set: {', '.join(unset)}"))
+            lines += runs_lines(self._runs) if draft.path is None else ()
         else:
             lines.append(Content.assemble(("✓ ", "$success"), "the recipe is sound"))
             if amount.audio is not None and amount.audio.lacks and not warnings:
@@ -374,9 +378,17 @@ def amount_lines(amount: Amount) -> Iterable[Line]:
         size = f"int8 {cost.int8_kb:.0f} kB + {cost.ram_int8_kb:.0f} RAM"
         yield f"{size}   float {cost.float_kb:.0f} kB + {cost.ram_float_kb:.0f} RAM"
     if audio is not None:
-        spans = [f"{split} {sum(hours.values()):.1f} h" for split, hours in audio.hours.items()]
+        spans = [f"{split} {hours(sum(kinds.values()))}" for split, kinds in audio.hours.items()]
         disk = f"{audio.cache_mb:.0f} MB {'packed' if audio.cached else 'to pack'}"
-        yield f"{'  '.join(spans)}   {disk}"
+        yield f"{'  '.join(spans)}  {disk}"
+
+
+def runs_lines(runs: Sequence[Run]) -> Iterable[Line]:
+    """What there is already, and the key that leads to it; nothing before the first run."""
+    if runs:
+        finished = sum(run.finished() for run in runs)
+        there = f"{count(len(runs))} run{'s' if len(runs) > 1 else ''} here, {finished} finished"
+        yield Content.assemble(("· ", "$now"), f"{there}: key 2 lists them, enter opens one")
 
 
 def _student(recipe: Recipe) -> tuple[object, ...]:

@@ -15,7 +15,7 @@ from textual.widget import Widget
 from engine.events import Validated
 from wakeword_tui.numbers import brief, count, duration, percent, rate, small, span
 from wakeword_tui.screens.page import Page
-from wakeword_tui.store import Store
+from wakeword_tui.store import Store, weights
 from wakeword_tui.widgets.chart import Chart
 from wakeword_tui.widgets.menu import Menu
 from wakeword_tui.widgets.panels import Facts, Lines, ProgressLine
@@ -58,7 +58,7 @@ class TrainScreen(Page):
                 Chart("missed", id="miss"),
                 Lines("parts of the loss, teachers", id="taught"),
             ),
-            Vertical(Facts("run", id="facts"), Menu("runs", id="runs"), id="side"),
+            Vertical(Facts("run", id="facts"), Menu("runs, missed on test", id="runs"), id="side"),
         )
 
     def on_mount(self) -> None:
@@ -84,7 +84,7 @@ class TrainScreen(Page):
         panel.show(*taught_lines(taught, panel.size.width))
         facts = self.query_one("#facts", Facts)
         facts.border_title = f"run {self.desk.shown.name}" if self.desk.shown else "run"
-        facts.show(list(rows(store, self.desk.epochs())))
+        facts.show(list(rows(store, self.desk.epochs(), live=live)))
         runs = self.query_one("#runs", Menu)
         runs.show([run_line(row, runs.size.width) for row in self.desk.run_rows()])
         if self._painted != (id(store), store.n):
@@ -177,21 +177,23 @@ def progress(store: Store, *, live: bool) -> tuple[int, int, str]:
     return done, total, "  ".join(parts)
 
 
-def rows(store: Store, epochs: int) -> Iterable[tuple[str, str]]:
-    """The numbers of the side panel: the loop, the measure, the machine."""
+def rows(store: Store, epochs: int, *, live: bool) -> Iterable[tuple[str, str]]:
+    """The numbers of the side panel: the loop, the measure, the machine; at the end the test."""
     step, valid = store.step, store.validations[-1] if store.validations else None
     epoch = max(step.epoch if step else 0, valid.epoch if valid else 0)
     yield "epoch", f"{epoch}/{epochs}" if epochs else str(epoch)
     yield "loss", small(step.loss) if step else "-"
     yield "lr", f"{step.lr:.2g}" if step else "-"
     yield "SNR dB", f"{step.snr_db:.0f}" if step else "-"
-    yield "", ""
     yield from _measured(valid, store.best)
     yield "", ""
     yield "memory", _memory(step.memory_mb) if step else "-"
     yield "device", store.started.device if store.started else "-"
-    saved = duration(time.time() - store.checkpoint_s) if store.checkpoint_s else ""
-    yield "checkpoint", f"{saved} ago" if saved else "-"
+    if store.reported is not None:
+        yield "missed on test", percent(store.reported.frr)
+    elif live:
+        saved = duration(time.time() - store.checkpoint_s) if store.checkpoint_s else ""
+        yield "checkpoint", f"{saved} ago" if saved else "-"
 
 
 def taught_lines(taught: Mapping[str, float], width: int) -> Iterable[Line]:
@@ -216,15 +218,17 @@ def taught_lines(taught: Mapping[str, float], width: int) -> Iterable[Line]:
 
 def _measured(valid: Validated | None, best: Validated | None) -> Iterable[tuple[str, str]]:
     if valid is None:
-        nothing = ("missed", "-"), ("", ""), ("in noise", "-"), ("false/h", "-"), ("best", "-")
-        yield from (*nothing, ("pAUC", "-"))
+        yield "", ""
+        nothing = ("missed", "-"), ("", ""), ("in noise", "-"), ("false/h", "-"), ("pAUC", "-")
+        yield from (*nothing, ("best", "-"))
         return
+    yield "validation", weights(valid)
     yield f"missed @{valid.target_fah:g}/h", percent(valid.frr)
     yield "", span(valid.frr_low, valid.frr_high)
     yield "in noise", "-" if valid.frr_noisy is None else percent(valid.frr_noisy)
     yield "false/h", rate(valid.fah)
-    yield "best", f"{percent(best.frr)} @ {count(best.step)}" if best else "-"
     yield "pAUC", f"{valid.pauc:.3f}"
+    yield "best", f"{percent(best.frr)}, {weights(best)}" if best else "-"
 
 
 def _memory(megabytes: float) -> str:

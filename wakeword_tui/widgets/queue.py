@@ -9,7 +9,7 @@ from textual.widget import Widget
 
 from engine.queue_store import QueueItem
 from wakeword_tui.pile import Pile
-from wakeword_tui.told import SIGNS, clock, position, title
+from wakeword_tui.told import SIGNS, clock, fitted, position, title
 from wakeword_tui.widgets.menu import Menu
 
 WIDE = 36
@@ -102,13 +102,14 @@ class QueueList(Mover):
         find = item.find
         length = f"{find.end_s - find.start_s:4.1f}s " if self.size.width >= WIDE else ""
         about = ("!" if item.flagged else "") + ("n" if item.note else "")
-        line = Content.assemble(
+        head = Content.assemble(
             ("*" if item.id in pile.marked else " ", "$now"),
             (f"{sign} ", style),
             f"{find.score:.3f} {length}{clock(find.time_s, tenths=False):>7} ",
             (f"{about} " if about else "", "$now"),
-            find.path.name,
-        ).truncate(self.size.width, ellipsis=True, pad=True)
+        )
+        name = fitted(find.path, max(self.size.width - head.cell_length, 2))
+        line = (head + name).truncate(self.size.width, ellipsis=True, pad=True)
         return line.stylize_before(CURSOR) if item.id == pile.current else line
 
     def _header(self) -> Content:
