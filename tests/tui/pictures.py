@@ -47,6 +47,7 @@ from wakeword_tui.commands.demo import QUICKSTART, demo_data
 from wakeword_tui.config import Config
 from wakeword_tui.screens.record import RecordScreen
 from wakeword_tui.searching import start_search
+from wakeword_tui.theme import DARK
 
 ROOT = Path(__file__).parents[2]
 WORD = "hey-jarvis"
@@ -69,17 +70,22 @@ def home() -> Workspace:
 
 
 def recipe(name: str, **changes: Any) -> Recipe:
-    """The quick start on the voices of the demo, in batches half as large."""
+    """The quick start on the voices of the demo, in larger batches."""
     data = {"data.manifest": str(VOICES / "manifest.csv"), "data.wakeword": WORD}
-    return override(Recipe(), QUICKSTART | data | {"name": name, "train.batch_size": 32, **changes})
+    return override(Recipe(), QUICKSTART | data | {"name": name, "train.batch_size": 96, **changes})
 
 
-SENTRY = recipe("hey-jarvis", **{"train.epochs": 12, "train.steps_per_epoch": 60})
-JUDGE = recipe("judge", **{"model.width": 1.5, "train.seed": 3})
+SENTRY = recipe("hey-jarvis", **{"train.epochs": 12, "train.steps_per_epoch": 50})
+JUDGE = recipe("judge", **{"model.width": 1.4, "train.seed": 3})
 STUDY = recipe(
     "search",
     **{"search.space": SPACE, "search.trials": TRIALS, "search.epochs": 2},
-    **{"search.steps_per_epoch": 40, "search.stop_after": 6, "targets.flash_kb": 130},
+    **{
+        "search.steps_per_epoch": 30,
+        "train.batch_size": 32,
+        "search.stop_after": 6,
+        "targets.flash_kb": 130,
+    },
 )
 
 
@@ -137,12 +143,11 @@ class Camera:
 
     card: Card
 
-    def take(self, app: WakewordApp, name: str) -> None:
+    async def take(self, app: WakewordApp, name: str) -> None:
         """Keep the screen as `docs/NAME.png`."""
         app.clear_notifications()
-        app.screen.refresh(layout=True)
-        svg = app.export_screenshot()
-        drawn(svg, ROOT / "docs" / f"{name}.png")
+        await asyncio.sleep(0.3)
+        drawn(app.export_screenshot(), ROOT / "docs" / f"{name}.png")
 
     @contextmanager
     def speaking(self, sound: Waveform) -> Iterator[None]:
@@ -194,7 +199,7 @@ async def setup(camera: Camera, app: WakewordApp, pilot: Pilot[int]) -> None:
     await see(app, pilot, "clips/s", within_s=120)
     await press(pilot, "tab", *"jjj")
     await pilot.pause(1.0)
-    camera.take(app, "setup")
+    await camera.take(app, "setup")
 
 
 async def train(camera: Camera, app: WakewordApp, pilot: Pilot[int]) -> None:
@@ -202,7 +207,7 @@ async def train(camera: Camera, app: WakewordApp, pilot: Pilot[int]) -> None:
     app.begin(SENTRY)
     store, last = app.desk.store, SENTRY.epochs * SENTRY.train.steps_per_epoch - 40
     await when(lambda: store.step is not None and store.step.step > last)
-    camera.take(app, "train")
+    await camera.take(app, "train")
     await when(lambda: app.desk.live is None)
 
 
@@ -213,7 +218,7 @@ async def search(camera: Camera, app: WakewordApp, pilot: Pilot[int]) -> None:
     await when(lambda: studied(app) >= TRIALS - 2)
     await press(pilot, *"jjjj")
     await asyncio.sleep(6.0)
-    camera.take(app, "search")
+    await camera.take(app, "search")
     await when(lambda: app.desk.live is None)
 
 
@@ -232,6 +237,7 @@ async def record(camera: Camera, app: WakewordApp, pilot: Pilot[int]) -> None:
     await see(app, pilot, "h e y   j a r v i s")
     booth = next(s for s in app.screen_stack if isinstance(s, RecordScreen)).booth
     assert booth is not None
+    await asyncio.sleep(2.0)  # until the microphone is open
     for n in range(3):
         await pilot.press("enter")
         await see(app, pilot, "● recording")
@@ -240,16 +246,16 @@ async def record(camera: Camera, app: WakewordApp, pilot: Pilot[int]) -> None:
         if n < 2:
             await press(pilot, "k")
     await see(app, pilot, "enter  keep")
-    camera.take(app, "record")
+    await camera.take(app, "record")
 
 
 async def mine(camera: Camera, app: WakewordApp, pilot: Pilot[int]) -> None:
     """Two recordings are heard, a third one half."""
     await pilot.press("4", "o", "ctrl+u", *"recordings", "enter")
     await see(app, pilot, "radio-monday")
-    await pilot.press("a", "s")
+    await press(pilot, *"jajajas")
     await when(lambda: halfway(app))
-    camera.take(app, "mine")
+    await camera.take(app, "mine")
     await when(lambda: app.desk.miner.job is None)
 
 
@@ -265,9 +271,9 @@ async def review(camera: Camera, app: WakewordApp, pilot: Pilot[int]) -> None:
     await press(pilot, *"ccdcwcfc")
     await until(pilot, lambda: panel(app).clip is not None)
     await see(app, pilot, "fired", within_s=60)
-    await pilot.press("space")
-    await pilot.pause(0.9)
-    camera.take(app, "review")
+    await pilot.press("r")
+    await asyncio.sleep(0.8)
+    await camera.take(app, "review")
 
 
 async def live(camera: Camera, app: WakewordApp, pilot: Pilot[int]) -> None:
@@ -278,7 +284,7 @@ async def live(camera: Camera, app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.pause(18.0)
         await pilot.press("j", "f")
         await pilot.pause(1.5)
-    camera.take(app, "live")
+    await camera.take(app, "live")
     await pilot.press("s")
 
 
@@ -292,7 +298,7 @@ async def cascade(camera: Camera, app: WakewordApp, pilot: Pilot[int]) -> None:
     await pilot.press("end", "enter", "s")
     await see(app, pilot, "alone, same misses", within_s=300)
     await pilot.pause(0.5)
-    camera.take(app, "cascade")
+    await camera.take(app, "cascade")
 
 
 async def bench(camera: Camera, app: WakewordApp, pilot: Pilot[int]) -> None:
@@ -301,7 +307,7 @@ async def bench(camera: Camera, app: WakewordApp, pilot: Pilot[int]) -> None:
     await see(app, pilot, "threshold", "confusable")
     await pilot.press("end")
     await pilot.pause(1.0)
-    camera.take(app, "bench")
+    await camera.take(app, "bench")
 
 
 async def log(camera: Camera, app: WakewordApp, pilot: Pilot[int]) -> None:
@@ -310,7 +316,7 @@ async def log(camera: Camera, app: WakewordApp, pilot: Pilot[int]) -> None:
     await pilot.press("9")
     await see(app, pilot, "log of run")
     await pilot.pause(0.5)
-    camera.take(app, "log")
+    await camera.take(app, "log")
 
 
 SCENES: dict[str, Scene] = {
@@ -345,13 +351,17 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
     os.environ |= {"TMUX": "yes", "XDG_CONFIG_HOME": str(folder / "config")}
+    os.environ |= {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
     prepare()
     with tempfile.TemporaryDirectory(prefix="card-") as place, sound_card(Path(place)) as card:
-        os.environ["PULSE_SERVER"] = card.address
+        os.environ["PULSE_SERVER"] = card.tcp
         for name in sys.argv[2:] or SCENES:
             ready(name)
             story: Story = partial(SCENES[name], Camera(card))
-            options = {"recipe_path": Path("my.toml"), "config": Config(audio="microphone")}
+            options = {
+                "recipe_path": Path("my.toml"),
+                "config": Config(theme=DARK.name, audio="microphone"),
+            }
             play(home(), story, LARGE, **options)
 
 
