@@ -71,22 +71,29 @@ def home() -> Workspace:
 
 def recipe(name: str, **changes: Any) -> Recipe:
     """The quick start on the voices of the demo, in larger batches."""
-    data = {"data.manifest": str(VOICES / "manifest.csv"), "data.wakeword": WORD}
+    manifest = VOICES.absolute() / "manifest.csv"
+    data = {"data.manifest": str(manifest), "data.wakeword": WORD}
     return override(Recipe(), QUICKSTART | data | {"name": name, "train.batch_size": 96, **changes})
 
 
-SENTRY = recipe("hey-jarvis", **{"train.epochs": 12, "train.steps_per_epoch": 50})
-JUDGE = recipe("judge", **{"model.width": 1.4, "train.seed": 3})
-STUDY = recipe(
-    "search",
-    **{"search.space": SPACE, "search.trials": TRIALS, "search.epochs": 2},
-    **{
-        "search.steps_per_epoch": 30,
-        "train.batch_size": 32,
-        "search.stop_after": 6,
-        "targets.flash_kb": 130,
-    },
-)
+def sentry() -> Recipe:
+    """The detector of the afternoon."""
+    return recipe("hey-jarvis", **{"train.epochs": 12, "train.steps_per_epoch": 50})
+
+
+def judge() -> Recipe:
+    """A larger one, which has the last word."""
+    return recipe("judge", **{"model.width": 1.4, "train.seed": 3, "train.steps_per_epoch": 60})
+
+
+def study() -> Recipe:
+    """Short runs around it, some of which are too large."""
+    return recipe(
+        "search",
+        **{"search.space": SPACE, "search.trials": TRIALS, "search.epochs": 2},
+        **{"search.steps_per_epoch": 30, "search.stop_after": 6, "train.batch_size": 32},
+        **{"targets.flash_kb": 130},
+    )
 
 
 # What the afternoon begins with.
@@ -98,7 +105,7 @@ def prepare() -> None:
     if not OTHERS.exists():
         words = ["synth", "hey travis", "--out", str(OTHERS), "--voices", "60", "--minutes", "30"]
         assert wakeword([*words, "--seed", "7"]) == 0
-    Path("my.toml").write_text(dump(SENTRY))
+    Path("my.toml").write_text(dump(sentry()))
     if not Path("recordings").exists():
         for name, seconds in (("radio-monday", 660), ("radio-tuesday", 540), ("tv/news", 420)):
             path = Path("recordings") / f"{name}.flac"
@@ -204,8 +211,8 @@ async def setup(camera: Camera, app: WakewordApp, pilot: Pilot[int]) -> None:
 
 async def train(camera: Camera, app: WakewordApp, pilot: Pilot[int]) -> None:
     """A training that goes on, shortly before its end; it is waited for."""
-    app.begin(SENTRY)
-    store, last = app.desk.store, SENTRY.epochs * SENTRY.train.steps_per_epoch - 40
+    app.begin(sentry())
+    store, last = app.desk.store, sentry().epochs * sentry().train.steps_per_epoch - 40
     await when(lambda: store.step is not None and store.step.step > last)
     await camera.take(app, "train")
     await when(lambda: app.desk.live is None)
@@ -213,7 +220,7 @@ async def train(camera: Camera, app: WakewordApp, pilot: Pilot[int]) -> None:
 
 async def search(camera: Camera, app: WakewordApp, pilot: Pilot[int]) -> None:
     """A study, a few trials before its end."""
-    app.follow(start_search(app.desk.jobs, STUDY, "search", TRIALS))
+    app.follow(start_search(app.desk.jobs, study(), "search", TRIALS))
     await pilot.press("3")
     await when(lambda: studied(app) >= TRIALS - 2)
     await press(pilot, *"jjjj")
@@ -330,7 +337,7 @@ def ready(name: str) -> None:
     if name != "train" and not home().runs():
         wakeword(["train", "my.toml"])
     if name == "cascade" and not any("judge" in run.name for run in home().runs()):
-        Path("judge.toml").write_text(dump(JUDGE))
+        Path("judge.toml").write_text(dump(judge()))
         wakeword(["train", "judge.toml"])
     if name == "record":
         shutil.rmtree("clips", ignore_errors=True)
