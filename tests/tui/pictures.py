@@ -11,6 +11,7 @@ half an hour of two cores.
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -28,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageColor
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -53,7 +54,7 @@ ROOT = Path(__file__).parents[2]
 WORD = "hey-jarvis"
 VOICES = Path("workspace/demo-data") / WORD
 OTHERS = Path("others")
-COLOURS = 80
+COLOURS = 48
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SPACE = {
     "model.width": {"low": 0.3, "high": 1.6},
@@ -154,7 +155,9 @@ class Camera:
         """Keep the screen as `docs/NAME.png`."""
         app.clear_notifications()
         await asyncio.sleep(0.3)
-        drawn(app.export_screenshot(), ROOT / "docs" / f"{name}.png")
+        svg = app.export_screenshot()
+        Path(f"{name}.svg").write_text(svg, "utf-8")
+        drawn(svg, ROOT / "docs" / f"{name}.png")
 
     @contextmanager
     def speaking(self, sound: Waveform) -> Iterator[None]:
@@ -181,9 +184,19 @@ def drawn(svg: str, path: Path) -> None:
             check=True, capture_output=True, timeout=60,
         )  # fmt: skip
         with Image.open(place / "screen.png") as picture:
-            few = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
-            few.save(path, optimize=True)
+            reduced(picture.convert("RGB"), svg).save(path, optimize=True)
     sys.stdout.write(f"{path.name}  {path.stat().st_size / 1000:.0f} kB\n")
+
+
+def reduced(picture: Image.Image, svg: str) -> Image.Image:
+    """A picture in few colours: those that the screen names, and the shades of its letters."""
+    named = {ImageColor.getrgb(name)[:3] for name in re.findall("#[0-9a-f]{6}", svg)}
+    found = picture.getcolors(picture.width * picture.height)
+    often = [colour for _, colour in sorted(found, reverse=True)]
+    palette = [*(c for c in often if c in named), *(c for c in often if c not in named)][:COLOURS]
+    frame = Image.new("P", (1, 1))
+    frame.putpalette([level for colour in palette for level in colour])
+    return picture.quantize(palette=frame, dither=Image.Dither.NONE)
 
 
 Scene = Callable[[Camera, WakewordApp, "Pilot[int]"], Any]
@@ -248,7 +261,7 @@ async def record(camera: Camera, app: WakewordApp, pilot: Pilot[int]) -> None:
     for n in range(3):
         await pilot.press("enter")
         await see(app, pilot, "● recording")
-        with camera.speaking(spoken("w", 0.3, n)):
+        with camera.speaking(spoken("w", 0.3, 0)):
             await until(pilot, lambda: booth.stage == "heard", 20)
         if n < 2:
             await press(pilot, "k")
