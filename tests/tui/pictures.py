@@ -3,10 +3,10 @@
 python tests/tui/pictures.py FOLDER [NAME...]        all of them, or those that are named
 
 In FOLDER an afternoon happens, for real and with nobody's recordings: voices of espeak-ng say "hey
-jarvis", a detector is trained on them, a study, a miner and a judge work on it, and a virtual sound
-card is spoken to. What is in FOLDER already is used again. Each screen is Textual's own screenshot,
-drawn by Chromium as `docs/NAME.png`. Wants the extra dev, PulseAudio, Chromium and Fira Code, and
-half an hour of two cores.
+jarvis", a detector is trained on them, a miner and a judge work on it, and a virtual sound card is
+spoken to. Only the numbers of the study are made. What is in FOLDER already is used again. Each
+screen is Textual's own screenshot, drawn by Chromium as `docs/NAME.png`. Wants the extra dev,
+PulseAudio, Chromium and Fira Code, and half an hour of two cores.
 """
 
 import asyncio
@@ -35,6 +35,8 @@ from textual.widgets import Input
 
 from engine import audio
 from engine.audio import SAMPLE_RATE, Waveform
+from engine.events import Emit, JobStarted, TrialStarted
+from engine.jobs import Control
 from engine.queue_store import QueueStore
 from engine.recipe import Recipe
 from engine.recipe_file import dump, override
@@ -42,12 +44,15 @@ from engine.runs import Workspace
 from tests.card import Card, sound_card
 from tests.tui.play import LARGE, Story, play, see
 from tests.tui.reviewing import panel, press, until
+from tests.tui.scripted import stepped, validated
+from tests.tui.studying import made_view, run_name, write_study
 from wakeword_tui.__main__ import main as wakeword
 from wakeword_tui.app import WakewordApp
 from wakeword_tui.commands.demo import QUICKSTART, demo_data
 from wakeword_tui.config import Config
 from wakeword_tui.screens.record import RecordScreen
-from wakeword_tui.searching import start_search
+from wakeword_tui.searching import Searching
+from wakeword_tui.store import Store
 from wakeword_tui.theme import DARK
 
 ROOT = Path(__file__).parents[2]
@@ -55,19 +60,18 @@ WORD = "hey-jarvis"
 VOICES = Path("workspace/demo-data") / WORD
 OTHERS = Path("others")
 COLOURS = 48
+TRIALS = 48
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-SPACE = {
-    "model.width": {"low": 0.3, "high": 1.6},
-    "train.lr": {"low": 1e-3, "high": 2e-2, "log": True},
-    "augment.noise": {"low": 0.2, "high": 1.0},
-    "loss.kind": {"choices": ["cross_entropy", "focal"]},
-}
-TRIALS = 20
 
 
 def home() -> Workspace:
     """The workspace of the afternoon, in the working directory."""
     return Workspace(Path("workspace"))
+
+
+def made() -> Workspace:
+    """Another one, for a study of made numbers."""
+    return Workspace(Path("made"))
 
 
 def recipe(name: str, **changes: Any) -> Recipe:
@@ -85,16 +89,6 @@ def sentry() -> Recipe:
 def judge() -> Recipe:
     """A larger one, which has the last word."""
     return recipe("judge", **{"model.width": 1.4, "train.seed": 3, "train.steps_per_epoch": 60})
-
-
-def study() -> Recipe:
-    """Short runs around it, some of which are too large."""
-    return recipe(
-        "search",
-        **{"search.space": SPACE, "search.trials": TRIALS, "search.epochs": 2},
-        **{"search.steps_per_epoch": 30, "search.stop_after": 6, "train.batch_size": 32},
-        **{"targets.flash_kb": 130},
-    )
 
 
 # What the afternoon begins with.
@@ -232,19 +226,27 @@ async def train(camera: Camera, app: WakewordApp, pilot: Pilot[int]) -> None:
 
 
 async def search(camera: Camera, app: WakewordApp, pilot: Pilot[int]) -> None:
-    """A study, a few trials before its end."""
-    app.follow(start_search(app.desk.jobs, study(), "search", TRIALS))
+    """A study of made numbers: one of so many trials that are worth it takes a night."""
+    job = app.desk.jobs.start("search", a_trial)
+    app.follow(Searching(job, Store(), study="mel40", home=app.desk.workspace))
     await pilot.press("3")
-    await when(lambda: studied(app) >= TRIALS - 2)
-    await press(pilot, *"jjjj")
-    await asyncio.sleep(6.0)
+    await see(app, pilot, f"1 of {TRIALS + 1}", within_s=60)
+    await press(pilot, *"jjjjjj")
+    await asyncio.sleep(2.0)
     await camera.take(app, "search")
-    await when(lambda: app.desk.live is None)
 
 
-def studied(app: WakewordApp) -> int:
-    view = app.desk.studies.view
-    return sum(trial.state != "running" for trial in view.trials) if view else 0
+def a_trial(emit: Emit, control: Control) -> None:
+    """What the last trial tells up to its middle."""
+    emit(TrialStarted("mel40", TRIALS, run_name(TRIALS), {"train.lr": 0.004}, 60))
+    emit(JobStarted("train", run_name(TRIALS), "cpu, 2 threads", 2000))
+    for step in range(10, 910, 10):
+        emit(stepped(step))
+        if step % 100 == 0:
+            emit(validated(step // 100))
+    while True:
+        control.tick()
+        time.sleep(0.1)
 
 
 async def record(camera: Camera, app: WakewordApp, pilot: Pilot[int]) -> None:
@@ -355,7 +357,8 @@ def ready(name: str) -> None:
     if name == "record":
         shutil.rmtree("clips", ignore_errors=True)
     if name == "search":
-        shutil.rmtree(home().root / "studies", ignore_errors=True)
+        shutil.rmtree(made().root, ignore_errors=True)
+        write_study(made(), made_view(TRIALS, running=True))
     if name == "mine":
         home().queue.unlink(missing_ok=True)
     if name == "review":
@@ -382,7 +385,7 @@ def main() -> None:
                 "recipe_path": Path("my.toml"),
                 "config": Config(theme=DARK.name, audio="microphone"),
             }
-            play(home(), story, LARGE, **options)
+            play(made() if name == "search" else home(), story, LARGE, **options)
 
 
 if __name__ == "__main__":
