@@ -20,7 +20,7 @@ from engine.audio import SAMPLE_RATE
 from engine.dataset import Selection
 from engine.errors import CheckpointError, RecipeError
 from engine.features import LogMel, restore
-from engine.files import write_atomic
+from engine.files import HASH_BYTES, sealed, unsealed, write_atomic
 from engine.metrics import OperatingPoint
 from engine.models import build
 from engine.quantize import quantised
@@ -30,7 +30,6 @@ from engine.recipe_file import dump, loads
 from engine.report import Measured
 
 VERSION = 2
-HASH_BYTES = 64
 ZIP = b"PK\x03\x04"
 UNREADABLE = (
     UnpicklingError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError,
@@ -109,8 +108,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     torch.save(
         {field.name: getattr(checkpoint, field.name) for field in fields(checkpoint)}, buffer
     )
-    data = buffer.getvalue()
-    write_atomic(path, hashlib.sha256(data).hexdigest().encode() + data)
+    write_atomic(path, sealed(buffer.getvalue()))
 
 
 def load(path: Path) -> Checkpoint:
@@ -120,8 +118,8 @@ def load(path: Path) -> Checkpoint:
     except OSError as error:
         hint = "train first, or give the path of a .ckpt file"
         raise CheckpointError(f"cannot read {path}: {error.strerror}", hint) from error
-    digest, data = raw[:HASH_BYTES], raw[HASH_BYTES:]
-    if hashlib.sha256(data).hexdigest().encode() != digest:
+    data = unsealed(raw)
+    if data is None:
         hint = "use another copy; last.ckpt and best.ckpt are written apart"
         raise CheckpointError(f"{path} is damaged: its hash does not hold", hint)
     content = _opened(data, path)

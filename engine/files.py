@@ -6,6 +6,7 @@ name -> .name.x1y2 -> fsync -> rename        either the old file or the new one,
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 import stat
 import tempfile
@@ -13,6 +14,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine.errors import DataError, WakewordError
+
+HASH_BYTES = 64
+
+
+def sealed(data: bytes) -> bytes:
+    """Data behind its own SHA-256."""
+    return hashlib.sha256(data).hexdigest().encode() + data
+
+
+def unsealed(raw: bytes) -> bytes | None:
+    """What was sealed; None where its hash does not hold."""
+    digest, data = raw[:HASH_BYTES], raw[HASH_BYTES:]
+    return data if hashlib.sha256(data).hexdigest().encode() == digest else None
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -55,13 +55,20 @@ def socket_path(way: Way) -> Path:
     folder = _folder()
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        facts = folder.lstat()
     except OSError as error:
         raise DeviceError(f"{folder} cannot be made: {error.strerror}") from error
-    ours = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid()
-    if not ours or facts.st_mode & 0o077:
-        raise DeviceError(f"others can get at {folder}", f"remove it, or `chmod 700 {folder}`")
-    return folder / f"{way}.sock"
+    return look_at_folder() / f"{way}.sock"
+
+
+def look_at_folder() -> Path:
+    """The folder of the sockets, there or not. Raises DeviceError where others can get at it."""
+    folder = _folder()
+    with contextlib.suppress(FileNotFoundError):
+        facts = folder.lstat()
+        ours = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid()
+        if not ours or facts.st_mode & 0o077:
+            raise DeviceError(f"others can get at {folder}", f"remove it, or `chmod 700 {folder}`")
+    return folder
 
 
 def _folder() -> Path:

@@ -116,21 +116,41 @@ class QueueFile:
                     sql.execute(statement)
             sql.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
+    def _errors(self) -> contextlib.AbstractContextManager[None]:
         """Turn what SQLite refuses into a sentence."""
-        try:
-            yield
-        except sqlite3.DatabaseError as error:
-            code = getattr(error, "sqlite_errorname", "")
-            if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "no such" in str(error):
-                hint = (
-                    f"save what is readable with `sqlite3 {self.path} .recover | sqlite3 mended.db`"
-                    " and put that in its place, or move it away to begin anew"
-                )
-                raise DataError(f"{self.path} is damaged: {error}", hint) from error
-            hint = "free space, check the folder's permissions, or wait for the other process"
-            raise DataError(f"cannot use {self.path}: {error}", hint) from error
+        return _sentences(self.path)
+
+
+def look_through(path: Path) -> None:
+    """Read any SQLite file from end to end. Raises DataError where it is damaged."""
+    place = (
+        f"{path.absolute().as_uri()}?mode=rw"  # a reader alone would leave its -shm and -wal behind
+    )
+    with _sentences(path), contextlib.closing(sqlite3.connect(place, uri=True)) as sql:
+        (told,) = sql.execute("PRAGMA quick_check(1)").fetchone()
+        if told != "ok":
+            raise _damaged(path, told)
+
+
+@contextlib.contextmanager
+def _sentences(path: Path) -> Iterator[None]:
+    """Turn what SQLite refuses into a sentence."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorname", "")
+        if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "no such" in str(error):
+            raise _damaged(path, str(error)) from error
+        hint = "free space, check the folder's permissions, or wait for the other process"
+        raise DataError(f"cannot use {path}: {error}", hint) from error
+
+
+def _damaged(path: Path, why: str) -> DataError:
+    hint = (
+        f"save what is readable with `sqlite3 {path} .recover | sqlite3 mended.db`"
+        " and put that in its place, or move it away to begin anew"
+    )
+    return DataError(f"{path} is damaged: {why}", hint)
 
 
 @contextlib.contextmanager

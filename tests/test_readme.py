@@ -8,6 +8,7 @@ import pytest
 
 from engine import __version__
 from wakeword_tui.__main__ import parser
+from wakeword_tui.screens.page import TABS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -52,6 +53,31 @@ def test_every_command_is_in_the_guide() -> None:
     verbs = next(a for a in parser()._actions if a.choices).choices
     assert verbs is not None
     assert not [verb for verb in verbs if f"wakeword-tui {verb}" not in guide]
+
+
+def test_every_picture_is_shown_somewhere_and_is_small() -> None:
+    """A picture that a page shows is there: see `test_every_link_leads_to_a_file`."""
+    shown = {
+        (page.parent / link).resolve()
+        for page in PAGES
+        for link in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+    }
+    pictures = {path.resolve() for path in (ROOT / "docs").glob("*.png")}
+    assert pictures == shown
+    assert not [path.name for path in pictures if path.stat().st_size > 80_000]
+
+
+def test_the_guide_shows_every_screen() -> None:
+    guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    screens = [title.lower() for _, title in TABS]
+    assert not [name for name in [*screens, "record"] if f"]({name}.png)" not in guide]
+
+
+def test_every_heading_that_the_guide_points_to_is_there() -> None:
+    guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    heads = re.findall(r"^##+ (.*)$", guide, re.MULTILINE)
+    anchors = {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+    assert set(re.findall(r"\]\(#([^)]+)\)", guide)) <= anchors
 
 
 def test_the_changelog_knows_this_version() -> None:

@@ -34,6 +34,10 @@ examples:
   wakeword-tui judge 3                           verify over HTTP what a detector heard
   wakeword-tui listen 3                          say when run 3 fires on live audio
   wakeword-tui COMMAND --help                    more about one command
+
+exit codes:
+  0 done, 1 something you can mend, with a sentence and a hint, 2 usage, 70 a bug,
+  129, 130, 143 stopped after a checkpoint by SIGHUP, ctrl+c or SIGTERM
 """
 
 

@@ -1,59 +1,61 @@
 """What this machine has and lacks, and how to mend it: for `wakeword-tui doctor` and the app.
 
-Every check is a function that returns one `Check`; none changes anything.
+Every check is a function that returns one `Check`; none changes anything. Those of our own files
+are in `checked`.
 """
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import locale
 import os
 import platform
 import shutil
+import socket
+import subprocess
 import sys
-import tempfile
+import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from urllib.parse import urlsplit
+
+from rich.console import Console
 
 from engine.errors import DeviceError, WakewordError
+from engine.laptop import look_at_folder
 from engine.runs import Workspace
+from wakeword_tui.checked import Check, belongings
 
-FREE_GB = 2.0
 SMALLEST_TERMINAL = (60, 16)
-SIGNS = {"good": "✓", "broken": "✗", "note": "·"}
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing looked at: `broken` if training needs it, `note` if it can be lived with."""
-
-    name: str
-    state: Literal["good", "broken", "note"]
-    found: str
-    fix: str = ""
-
-    @property
-    def broken(self) -> bool:
-        """Whether training must wait until this is mended."""
-        return self.state == "broken"
-
-    def __str__(self) -> str:
-        line = f"{SIGNS[self.state]} {self.name:<12} {self.found}"
-        return f"{line}\n  {'':<12} fix: {self.fix}" if self.fix else line
+FREE_MEMORY_GB = 1.5
+COLOURS = {
+    None: "no colours", "standard": "16 colours", "windows": "16 colours", "256": "256 colours",
+    "truecolor": "all colours",
+}  # fmt: skip
+"""What Rich, and so the app, makes of a terminal."""
+LATE_MS = 100
+"""From which a person waits for `esc`."""
+REACH_S = 2.0
+HUB = "https://huggingface.co"
+OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
 def examine(workspace: Workspace) -> Iterator[Check]:
     """Yield the checks, cheap ones first: torch is imported on the way."""
     yield python()
+    yield threads()
+    yield from memory()
     yield terminal()
     yield characters()
     yield session()
-    yield disk(workspace)
-    yield lock(workspace)
+    yield from tmux()
+    yield from belongings(workspace)
     yield espeak()
+    yield plots()
     yield sound()
     yield microphone()
+    yield pipes()
+    yield models()
     yield from torch_and_device()
 
 
@@ -63,26 +65,78 @@ def python() -> Check:
     return Check("python", "good", f"{found}, {os.cpu_count()} cores")
 
 
+def threads() -> Check:
+    """Whether as many threads compute as there are cores for them, and wait without spinning."""
+    cores, asked = allowed_cores(), os.environ.get("OMP_NUM_THREADS", "")
+    if os.environ.get("OMP_WAIT_POLICY", "").lower() == "active":
+        fix = "unset OMP_WAIT_POLICY"
+        return Check("threads", "note", "threads that wait spin, and the app stutters", fix)
+    if asked.isdigit() and int(asked) > cores:
+        found = f"OMP_NUM_THREADS is {asked}, the cores are {cores}"
+        return Check("threads", "note", found, f"export OMP_NUM_THREADS={cores}")
+    if not asked and cores < visible_cores():
+        found = f"a quota of {cores} of {visible_cores()} cores, and a thread for each"
+        return Check("threads", "note", found, f"export OMP_NUM_THREADS={cores}")
+    return Check("threads", "good", f"OMP_NUM_THREADS is {asked}" if asked else "as torch has it")
+
+
+def visible_cores() -> int:
+    """Cores that torch counts, and takes a thread for each."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def allowed_cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Cores that this process may use: those it is pinned to, or fewer where a quota says so."""
+    cores = visible_cores()
+    with contextlib.suppress(OSError, ValueError):
+        share, period = quota.read_text().split()
+        cores = min(cores, max(1, int(share) // int(period)))
+    return cores
+
+
+def memory(facts: Path = Path("/proc/meminfo")) -> Iterator[Check]:
+    """Whether there is memory to train in; nothing where the system does not tell."""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = facts.read_text().splitlines()
+        free_kb = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+        found = f"{free_kb / 1e6:.1f} GB free"
+        if free_kb / 1e6 < FREE_MEMORY_GB:
+            fix = "end other programs, or train with --set train.batch_size=32"
+            yield Check("memory", "note", found, fix)
+        else:
+            yield Check("memory", "good", found)
+
+
 def terminal() -> Check:
     """The terminal's type, colours and size."""
-    kind, colours = os.environ.get("TERM", ""), os.environ.get("COLORTERM", "256 colours at most")
+    kind, colours = os.environ.get("TERM", ""), Console(force_terminal=True).color_system
     columns, rows = shutil.get_terminal_size()
-    found = f"{kind or 'no TERM'}, {colours}, {columns}x{rows}"
+    found = f"{kind or 'no TERM'}, {COLOURS[colours]}, {columns}x{rows}"
     if not sys.stdout.isatty():
-        return Check("terminal", "note", "not a terminal: the app will not open here")
-    if kind in ("", "dumb"):
-        return Check("terminal", "note", found, "export TERM=xterm-256color")
+        fix = "ssh -t BOX wakeword-tui, or type it in a terminal"
+        return Check("terminal", "note", "not a terminal: the app will not open here", fix)
     if columns < SMALLEST_TERMINAL[0] or rows < SMALLEST_TERMINAL[1]:
         return Check("terminal", "note", found, "make the window 80x24 or larger")
+    if os.environ.get("NO_COLOR"):
+        return Check("terminal", "note", f"{found}, and NO_COLOR is set", "unset NO_COLOR")
+    if colours in (None, "standard"):
+        better = "tmux-256color" if os.environ.get("TMUX") else "xterm-256color"
+        return Check("terminal", "note", found, f"export TERM={better}")
     return Check("terminal", "good", found)
 
 
 def characters() -> Check:
-    """Whether charts can be drawn with braille."""
+    """Whether charts can be drawn with braille, and the locale is one of this machine."""
     encoding = locale.getencoding()
+    try:
+        locale.setlocale(locale.LC_CTYPE, "")
+    except locale.Error:
+        found = f"the locale {os.environ.get('LC_ALL') or os.environ.get('LANG')} is not installed"
+        return Check("characters", "note", found, "export LC_ALL=C.UTF-8")
     if encoding.lower().replace("-", "") == "utf8":
         return Check("characters", "good", encoding)
-    return Check("characters", "note", encoding, "export LANG=C.UTF-8")
+    fix = "export LC_ALL=C.UTF-8; until then everything is drawn in ASCII"
+    return Check("characters", "note", encoding, fix)
 
 
 def session() -> Check:
@@ -94,32 +148,33 @@ def session() -> Check:
     return Check("session", "good", "local")
 
 
-def disk(workspace: Workspace) -> Check:
-    """Whether the workspace can be written and has room."""
-    folder = _existing(workspace.root)
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            free_gb = shutil.disk_usage(folder).free / 1e9
-    except OSError as error:
-        fix = "choose another with --workspace or $WAKEWORD_HOME"
-        return Check("workspace", "broken", f"{workspace.root}: {error.strerror}", fix)
-    found = f"{workspace.root}, {free_gb:.1f} GB free"
-    if free_gb < FREE_GB:
-        return Check("workspace", "note", found, "wakeword-tui runs prune, or delete the cache")
-    return Check("workspace", "good", found)
+def tmux() -> Iterator[Check]:
+    """What tmux does to keys, colours and the clipboard; nothing outside of it."""
+    if not os.environ.get("TMUX") or shutil.which("tmux") is None:
+        return
+    told = {name: _tmux_option(name) for name in ("escape-time", "set-clipboard")}
+    if not any(told.values()):
+        return
+    faults, mends = [], []
+    if told["escape-time"].isdigit() and int(told["escape-time"]) > LATE_MS:
+        faults.append(f"`esc` comes {told['escape-time']} ms late")
+        mends.append("set -s escape-time 20")
+    if told["set-clipboard"] in ("off", "external"):
+        faults.append("what `y` copies does not reach your clipboard")
+        mends.append("set -s set-clipboard on")
+    if faults:
+        yield Check("tmux", "note", ", ".join(faults), "tmux " + " \\; ".join(mends))
+    else:
+        yield Check("tmux", "good", "as it should be set")
 
 
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
-    return next(path for path in (folder, *folder.parents) if path.exists())
-
-
-def lock(workspace: Workspace) -> Check:
-    """Whether a training holds the workspace."""
-    pid = workspace.holder()
-    if pid is None:
-        return Check("lock", "good", "free")
-    return Check("lock", "note", f"process {pid} is training", "wakeword-tui runs stop")
+def _tmux_option(name: str) -> str:
+    """What an option of the server is set to, "" where it does not say."""
+    command = ["tmux", "show-options", "-sv", name]
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=2, check=False)
+        return done.stdout.strip()
+    return ""
 
 
 def espeak() -> Check:
@@ -129,6 +184,14 @@ def espeak() -> Check:
         return Check("espeak-ng", "note", "absent: demo and synth cannot speak", fix)
     version = importlib.metadata.version("espeakng-loader")
     return Check("espeak-ng", "good", f"espeakng-loader {version}")
+
+
+def plots() -> Check:
+    """What draws curves as pictures."""
+    if importlib.util.find_spec("matplotlib") is None:
+        fix = "pip install 'wakeword-tui[plots]'"
+        return Check("matplotlib", "note", "absent: --plots and the front of a search", fix)
+    return Check("matplotlib", "good", importlib.metadata.version("matplotlib"))
 
 
 def sound() -> Check:
@@ -149,6 +212,45 @@ def microphone() -> Check:
         return Check("microphone", "good", input_name())
     except DeviceError as error:
         return Check("microphone", "note", f"{error.message}: Live hears a mic-pipe", error.hint)
+
+
+def pipes() -> Check:
+    """Whether the sockets of `mic-pipe` and `speaker-pipe` are nobody else's."""
+    try:
+        return Check("pipes", "good", str(look_at_folder()))
+    except DeviceError as error:
+        return Check("pipes", "note", error.message, error.hint)
+
+
+def models() -> Check:
+    """Whether a public model could be fetched, which only a Wav2Vec2 teacher asks for."""
+    fix = "--set model.pretrained=FOLDER, or leave it empty"
+    shut = next((v for v in OFFLINE if os.environ.get(v, "0") not in ("", "0")), None)
+    if shut:
+        found = f"{shut} is set: a Wav2Vec2 teacher must lie on this machine"
+        return Check("models", "note", found, f"unset {shut}, or {fix}")
+    place = os.environ.get("HF_ENDPOINT", HUB)
+    if not _reached(place):
+        found = f"{place} is out of reach: a Wav2Vec2 teacher must lie on this machine"
+        return Check("models", "note", found, fix)
+    return Check("models", "good", f"{place} answers")
+
+
+def _reached(url: str) -> bool:
+    """Whether a server can be connected to; one that hangs is left behind."""
+    found: list[bool] = []
+
+    def knock() -> None:
+        parts = urlsplit(url)
+        with contextlib.suppress(OSError):
+            address = parts.hostname or "", parts.port or 443
+            socket.create_connection(address, REACH_S).close()
+            found.append(True)
+
+    thread = threading.Thread(target=knock, daemon=True)
+    thread.start()
+    thread.join(REACH_S)
+    return bool(found)
 
 
 def torch_and_device() -> Iterator[Check]:

@@ -127,7 +127,8 @@ def facts(item: QueueItem, split: Split | None, trouble: str) -> Iterable[Line]:
         never = f"never trained on: of the {split} streams"
         yield Content.assemble(("! ", "$warning"), never, flagged)
     else:
-        yield Content.assemble(("group ", "$dim"), find.group, flagged)
+        group = "the recording itself" if find.group.startswith("user:") else find.group
+        yield Content.assemble(("group ", "$dim"), group, flagged)
     if trouble:
         yield Content.assemble(("✗ ", "$error"), trouble)
     elif item.note:

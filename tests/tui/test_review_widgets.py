@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from tests.tiny import tone
 from tests.tui.scripted import finds
 from wakeword_tui.clips import Excerpt, scp_line
 from wakeword_tui.pile import Pile
-from wakeword_tui.told import clock, title
+from wakeword_tui.told import clock, facts, title
 from wakeword_tui.widgets.spectrogram import coloured, levels, shaded
 from wakeword_tui.widgets.waveform import bars, heights
 
@@ -215,3 +216,14 @@ def test_another_order_begins_at_the_top(pile: Pile) -> None:
     pile.go_to(3)
     pile.show(order="near_threshold")
     assert (pile.ids, pile.current) == ([4, 3, 2, 1], 4)
+
+
+@pytest.mark.parametrize(
+    ("group", "told"), [("anna", "anna"), (f"user:{'a' * 64}", "the recording itself")]
+)
+def test_a_group_is_told_and_a_hash_is_not(queue: QueueStore, group: str, told: str) -> None:
+    """The hash of a recording of nobody's would push the flag off an 80x24 screen."""
+    (item,) = queue.items(queue.ids()[:1])
+    item = replace(item, flagged=True, find=replace(item.find, group=group))
+    _, line = facts(item, None, "")
+    assert str(line) == f"group {told}  ! flagged"

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,29 +12,43 @@ if TYPE_CHECKING:  # a pipe has no use for them, and half a second to load them
 
 Verbs = Any  # argparse keeps the type of `add_subparsers()` to itself
 Command = Callable[[argparse.Namespace], int]
+STOPPED = "129, 130, 143 stopped by SIGHUP, ctrl+c or SIGTERM: --resume goes on"
+"""The exit codes of what can be gone on with."""
 
 
 def command(
-    verbs: Verbs, name: str, run: Command, summary: str, *examples: str
+    verbs: Verbs, name: str, run: Command, summary: str, *examples: str, codes: str = ""
 ) -> argparse.ArgumentParser:
-    """Declare a command: `run` does it and returns the exit code; examples end its --help."""
+    """Declare a command: `run` does it and returns the exit code.
+
+    Examples end its --help, and the exit codes that are not those of every command.
+    """
+    parser = _parser(verbs, name, summary, examples, codes)
+    parser.set_defaults(run=run, usage_error=parser.error)
+    return parser
+
+
+def family(verbs: Verbs, name: str, summary: str, members: str, *examples: str) -> Verbs:
+    """Declare a command that is nothing without one of its members; they are added to it."""
+    parser = _parser(verbs, name, summary, examples)
+    return parser.add_subparsers(required=True, metavar=members)
+
+
+def _parser(
+    verbs: Verbs, name: str, summary: str, examples: Sequence[str], codes: str = ""
+) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = verbs.add_parser(
         name,
         help=summary,
         description=summary[:1].upper() + summary[1:] + ".",
-        epilog="\n".join(["examples:", *(f"  wakeword-tui {line}" for line in examples)]),
+        epilog="\n".join(
+            ["examples:", *(f"  wakeword-tui {line}" for line in examples)]
+            + ([f"\nexit codes: {codes}"] if codes else [])
+        ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(run=run, usage_error=parser.error)
     add_workspace(parser, default=argparse.SUPPRESS)
     return parser
-
-
-def family(verbs: Verbs, name: str, summary: str, *members: str) -> Verbs:
-    """Declare a command that is nothing without one of its members; they are added to it."""
-    parser = verbs.add_parser(name, help=summary, description=summary[:1].upper() + summary[1:])
-    add_workspace(parser, default=argparse.SUPPRESS)
-    return parser.add_subparsers(required=True, metavar="|".join(members))
 
 
 def add_workspace(parser: argparse.ArgumentParser, default: str | None) -> None:

@@ -38,8 +38,10 @@ def add(verbs: Verbs) -> None:
         "cascade 3 4 5 6 7 --judge 8 9 10 11 12     five folds as one table",
         "cascade 3 --judge 8 --target-fah 0.5 1     for other numbers of false alarms an hour",
         "cascade 3 --judge 8 --file radio.mp3       each detection of a recording, with a verdict",
+        codes="1 where the judge failed and a policy decided",
     )
-    parser.add_argument("sentries", nargs="+", metavar="RUN|CHECKPOINT", help="the sentry")
+    sentry = "the sentry; for several folds one each"
+    parser.add_argument("sentries", nargs="+", metavar="RUN|CHECKPOINT", help=sentry)
     parser.add_argument(
         "--judge",
         nargs="+",
@@ -47,7 +49,7 @@ def add(verbs: Verbs) -> None:
         metavar="RUN|CHECKPOINT|URL",
         help="the judge; for several folds one of each (the URL of config.toml)",
     )
-    parser.add_argument("--token-file", type=Path, metavar="FILE", help="token of a judge at a URL")
+    parser.add_argument("--token-file", type=Path, metavar="FILE", help="a judge's token is in it")
     parser.add_argument(
         "--target-fah",
         nargs="+",
@@ -63,9 +65,8 @@ def add(verbs: Verbs) -> None:
         help="false alarms an hour of the sentry before the judge (the best of 1 to 80)",
     )
     parser.add_argument("--file", type=Path, metavar="FILE", help="verify a recording instead")
-    parser.add_argument(
-        "--threshold", type=float, metavar="SCORE", help="with --file: of the sentry (its own)"
-    )
+    score = "with --file: the sentry fires from it, 0 to 1 (its own)"
+    parser.add_argument("--threshold", type=float, metavar="SCORE", help=score)
     add_json(parser)
 
 

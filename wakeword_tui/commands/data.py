@@ -21,7 +21,14 @@ MOST_NAMED = 10
 
 def add(verbs: Verbs) -> None:
     """Declare the commands."""
-    verbs = family(verbs, "data", "look recordings over, or import them", "check", "import")
+    verbs = family(
+        verbs,
+        "data",
+        "look recordings over, or import them",
+        "check|import",
+        "data import phone/jarvis --label jarvis --out clips",
+        "data check clips --wakeword jarvis",
+    )
     check = command(
         verbs,
         "check",
@@ -29,9 +36,12 @@ def add(verbs: Verbs) -> None:
         "count what is in a data folder and say what is wrong with it",
         "data check recordings --wakeword jarvis",
         "data check clips/manifest.csv --wakeword jarvis --fold 2 --json",
+        codes="1 where a detector could not be trained on it",
     )
     check.add_argument("place", type=Path, metavar="MANIFEST|FOLDER", help="what is looked over")
-    check.add_argument("--wakeword", default="", metavar="LABEL", help="the label of the wake word")
+    check.add_argument(
+        "--wakeword", default="", metavar="LABEL", help="the wake word (else only counted)"
+    )
     check.add_argument("--fold", type=int, default=0, choices=range(5), help="the test fold (0)")
     add_json(check)
     importing = command(

@@ -38,8 +38,12 @@ def add(verbs: Verbs) -> None:
         "demo",
         'demo "okay computer" --no-app',
     )
-    demo.add_argument("phrase", nargs="?", default=PHRASE, help=f"the wake word ({PHRASE})")
-    demo.add_argument("--no-app", action="store_true", help="lines instead of the app")
+    demo.add_argument(
+        "phrase", nargs="?", default=PHRASE, help=f"the wake word, one to three words ({PHRASE})"
+    )
+    demo.add_argument(
+        "--no-app", action="store_true", help="print lines instead of opening the app"
+    )
     synth = command(
         verbs,
         "synth",
@@ -48,13 +52,31 @@ def add(verbs: Verbs) -> None:
         'synth "hey jarvis" --out voices',
         'synth "hey jarvis" --out voices --voices 400 --minutes 30',
     )
-    synth.add_argument("phrase", metavar="PHRASE", help="the wake word")
-    synth.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
-    synth.add_argument("--voices", type=int, default=800, metavar="N", help="how many voices (800)")
+    synth.add_argument("phrase", metavar="PHRASE", help="what is said")
     synth.add_argument(
-        "--minutes", type=float, default=60.0, metavar="M", help="minutes of running speech (60)"
+        "--out", type=Path, required=True, metavar="DIR", help="a folder that is not there yet"
     )
-    synth.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same clips (0)")
+    synth.add_argument(
+        "--voices",
+        type=int,
+        default=800,
+        metavar="N",
+        help="clips of the phrase, each in another voice (800)",
+    )
+    synth.add_argument(
+        "--minutes",
+        type=float,
+        default=60.0,
+        metavar="M",
+        help="running speech without the phrase, in minutes (60)",
+    )
+    synth.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seeds what is drawn: the same, the same clips (0)",
+    )
 
 
 def run_synth(args: argparse.Namespace) -> int:

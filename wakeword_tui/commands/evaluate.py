@@ -34,9 +34,16 @@ def add(verbs: Verbs) -> None:
         "evaluate export --data theirs             an exported folder, where nothing was trained",
     )
     parser.add_argument("target", nargs="?", metavar="RUN|CHECKPOINT|EXPORT", help="what is tested")
-    parser.add_argument("--data", type=Path, metavar="MANIFEST", help="a manifest or data folder")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="MANIFEST",
+        help="other recordings: a manifest or data folder, heard whole",
+    )
     parser.add_argument("--pool", nargs="+", metavar="RUN", help="finished runs to pool instead")
-    parser.add_argument("--plots", type=Path, metavar="DIR", help="draw into this folder")
+    parser.add_argument(
+        "--plots", type=Path, metavar="DIR", help="draw curves as PNG and SVG into this folder"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the report as JSON here")
     add_json(parser)
 

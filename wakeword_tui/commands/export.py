@@ -20,12 +20,15 @@ def add(verbs: Verbs) -> None:
         "export",
         run_export,
         "write a run as a folder that detects by itself, and prove it",
-        "export 3 --to onnx                 into export/onnx of run 3",
-        "export 3 --to onnx-int8 --out wake INT8 weights, into the folder wake",
-        "export 3 --to onnx --json          print its manifest",
+        "export 3 --to onnx                  into export/onnx of run 3",
+        "export 3 --to onnx-int8 --out wake  INT8 weights, into the folder wake",
+        "export 3 --to onnx --json           print its manifest",
+        codes="1 where it differs too much from the checkpoint: it is kept aside as DIR.rejected",
     )
     parser.add_argument("target", metavar="RUN", help="number, name or path of a finished run")
-    parser.add_argument("--to", choices=get_args(Kind), default="onnx", help="kind (onnx)")
+    parser.add_argument(
+        "--to", choices=get_args(Kind), default="onnx", help="float weights, or INT8 (onnx)"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder (export/KIND of the run)")
     add_json(parser)
 

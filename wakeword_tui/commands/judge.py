@@ -24,10 +24,10 @@ def add(verbs: Verbs) -> None:
         "judge",
         run_judge,
         "answer over HTTP whether audio is the wake word",
-        "judge 3                                    run 3 judges what this machine sends it",
-        "judge teacher.ckpt --port 9000             a teacher, at another port",
-        "judge export --threshold 0.8 > asked.jsonl an export at a threshold of its own",
-        "judge 3 --host 0.0.0.0 --token-file token  for other machines, who know the token",
+        "judge 3                                     run 3 judges what this machine sends it",
+        "judge teacher.ckpt --port 9000              a teacher, at another port",
+        "judge export --threshold 0.8 > asked.jsonl  an export at a threshold of its own",
+        "judge 3 --host 0.0.0.0 --token-file token   for other machines, who know the token",
     )
     parser.add_argument("target", metavar="RUN|CHECKPOINT|EXPORT", help="who judges")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (127.0.0.1)")
@@ -36,10 +36,13 @@ def add(verbs: Verbs) -> None:
         "--token-file",
         type=Path,
         metavar="FILE",
-        help="who asks must send the token in it (else $WAKEWORD_JUDGE_TOKEN)",
+        help="file with the token that who asks must send (else $WAKEWORD_JUDGE_TOKEN)",
     )
     parser.add_argument(
-        "--threshold", type=float, metavar="SCORE", help="threshold (that of its operating point)"
+        "--threshold",
+        type=float,
+        metavar="SCORE",
+        help="score, 0 to 1, from which it accepts (that of its operating point)",
     )
     parser.add_argument(
         "--room", type=int, default=ROOM, help=f"requests that may wait; more get 503 ({ROOM})"

@@ -51,7 +51,10 @@ def add(verbs: Verbs) -> None:
     )
     add_audio(parser, argparse.SUPPRESS, "--source")
     parser.add_argument(
-        "--threshold", type=float, metavar="SCORE", help="else that of its operating point"
+        "--threshold",
+        type=float,
+        metavar="SCORE",
+        help="score, 0 to 1, from which it fires (that of its operating point)",
     )
     add_json(parser)
 

@@ -11,7 +11,13 @@ from wakeword_tui.commands.progress import libraries_hushed
 def add(verbs: Verbs) -> None:
     """Declare the commands."""
     doctor = command(
-        verbs, "doctor", look_over, "check this machine, with a fix for what is missing", "doctor"
+        verbs,
+        "doctor",
+        look_over,
+        "look this machine and the workspace over, with a fix for each fault",
+        "doctor",
+        "doctor --workspace /data/wake --json",
+        codes="1 where something that training needs is broken",
     )
     add_json(doctor)
     paths = command(verbs, "paths", say_paths, "say where runs, caches and logs are", "paths")

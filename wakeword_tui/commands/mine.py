@@ -12,7 +12,7 @@ from engine.events import Emit
 from engine.jobs import Control
 from engine.queue_store import QueueStore, Session
 from engine.runs import Workspace
-from wakeword_tui.commands.arguments import Verbs, add_json, command, workspace
+from wakeword_tui.commands.arguments import STOPPED, Verbs, add_json, command, workspace
 from wakeword_tui.commands.evaluate import find_checkpoint
 from wakeword_tui.commands.output import note, say, say_json, table
 from wakeword_tui.commands.progress import perform
@@ -38,23 +38,33 @@ def add(verbs: Verbs) -> None:
         "mine --run 3 --split test       its test split, to check labels: it never trains",
         "mine --import caught            recordings that woke some engine, a folder or a manifest",
         "mine --resume                   go on with all that was stopped; --list shows them",
+        codes=STOPPED,
     )
     mine.add_argument("files", nargs="*", type=Path, metavar="FILE", help="a long recording")
     mine.add_argument(
         "--run", dest="detector", metavar="RUN|CHECKPOINT", help="the detector (the newest)"
     )
-    mine.add_argument("--split", choices=SPLITS, help="of the run's own data (train)")
+    mine.add_argument("--split", choices=SPLITS, help="what of the run's own data is heard (train)")
     mine.add_argument(
         "--threshold",
         type=float,
         metavar="SCORE",
-        help="score from which it counts (for training, where 20 alarms an hour are expected)",
+        help="score, 0 to 1, from which it counts (where 20 alarms an hour are expected)",
     )
     mine.add_argument(
-        "--import", dest="source", type=Path, metavar="DIR", help="queue recordings as they are"
+        "--import",
+        dest="source",
+        type=Path,
+        metavar="DIR",
+        help="queue recordings of up to 60 s as they are",
     )
     mine.add_argument(
-        "--resume", nargs="?", type=int, const=0, metavar="SESSION", help="go on with a session"
+        "--resume",
+        nargs="?",
+        type=int,
+        const=0,
+        metavar="SESSION",
+        help="go on with a session by its number (with all)",
     )
     mine.add_argument("--list", action="store_true", help="show the sessions")
     add_json(mine)

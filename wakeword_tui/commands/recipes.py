@@ -39,10 +39,22 @@ LIMITS = {
 
 def add(verbs: Verbs) -> None:
     """Declare the commands."""
-    summary = "check a recipe, show it, or print its schema"
-    verbs = family(verbs, "recipe", summary, "check", "show", "schema", "docs")
+    verbs = family(
+        verbs,
+        "recipe",
+        "check a recipe, show it, or print its schema",
+        "check|show|schema|docs",
+        "recipe show recipes/tinyconv.toml --set train.lr=0.001 > my.toml",
+        "recipe check my.toml",
+    )
     checks = command(
-        verbs, "check", check, "name every mistake in a recipe", "recipe check my.toml"
+        verbs,
+        "check",
+        check,
+        "name every mistake in a recipe",
+        "recipe check my.toml",
+        "recipe check my.toml --set train.lr=0.001",
+        codes="1 where it has mistakes, which stderr names with their paths",
     )
     checks.add_argument("recipe", metavar="RECIPE", help="a TOML file")
     add_settings(checks)
@@ -54,7 +66,9 @@ def add(verbs: Verbs) -> None:
         "recipe show > my.toml",
         "recipe show 3 --set train.lr=0.001",
     )
-    shows.add_argument("recipe", nargs="?", metavar="RECIPE|RUN", help="else the defaults")
+    shows.add_argument(
+        "recipe", nargs="?", metavar="RECIPE|RUN", help="a file or a run (else the defaults)"
+    )
     add_settings(shows)
     add_json(shows)
     command(verbs, "schema", print_schema, "print the JSON schema", "recipe schema > recipe.json")

@@ -44,7 +44,12 @@ def add(verbs: Verbs) -> None:
         'record --phrase "hey nora" --speaker anna --out clips --count 20',
         "record my.toml --speaker anna --train  never measured on",
     )
-    record.add_argument("recipe", nargs="?", metavar="RECIPE", help="a recipe file")
+    record.add_argument(
+        "recipe",
+        nargs="?",
+        metavar="RECIPE",
+        help="a recipe, which knows the wake word and the folder",
+    )
     record.add_argument("--speaker", required=True, metavar="NAME", help="who speaks: the group")
     record.add_argument("--phrase", metavar="TEXT", help="what is said (the recipe's wake word)")
     record.add_argument(
@@ -53,9 +58,11 @@ def add(verbs: Verbs) -> None:
     record.add_argument(
         "--out", type=Path, metavar="DIR", help="a data folder or manifest (the recipe's)"
     )
-    record.add_argument("--count", type=int, default=30, metavar="N", help="wake words (30)")
     record.add_argument(
-        "--negatives", type=int, default=10, metavar="N", help="what sounds like it (10)"
+        "--count", type=int, default=30, metavar="N", help="how many wake words to ask for (30)"
+    )
+    record.add_argument(
+        "--negatives", type=int, default=10, metavar="N", help="how many that sound alike (10)"
     )
     record.add_argument(
         "--train", action="store_true", help="the speaker only ever trains, whatever the fold"

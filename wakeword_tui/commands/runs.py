@@ -11,7 +11,15 @@ from wakeword_tui.numbers import percent, rate
 
 def add(verbs: Verbs) -> None:
     """Declare the commands."""
-    runs = command(verbs, "runs", list_runs, "list the runs, prune them, stop one", "runs")
+    runs = command(
+        verbs,
+        "runs",
+        list_runs,
+        "list the runs, prune them, stop one",
+        "runs",
+        "runs prune --keep 5",
+        "runs stop",
+    )
     add_json(runs)
     verbs = runs.add_subparsers(metavar="list|prune|stop")
     listed = command(verbs, "list", list_runs, "list the runs, oldest first", "runs list --json")

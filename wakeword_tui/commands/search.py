@@ -15,6 +15,7 @@ from engine.recipe_file import dump
 from engine.runs import Workspace
 from engine.trials import StudyView, Trial
 from wakeword_tui.commands.arguments import (
+    STOPPED,
     Verbs,
     add_json,
     add_settings,
@@ -46,17 +47,31 @@ def add(verbs: Verbs) -> None:
         "search show wide                            its trials, the best marked",
         "search recipe wide 17 > best.toml           a trial's recipe, for a whole training",
         "search export wide --out plots              CSV, and the Pareto front as PNG and SVG",
+        codes=STOPPED,
     )
     search.add_argument(
-        "what", nargs="?", metavar="RECIPE|show|list|recipe|export", help="a TOML file, or a look"
+        "what",
+        nargs="?",
+        metavar="RECIPE|show|list|recipe|export",
+        help="a TOML file with a [search.space], or how to look at a study",
     )
-    search.add_argument("study", nargs="?", metavar="NAME", help="a study, for a look")
-    search.add_argument("trial", nargs="?", type=int, metavar="TRIAL", help="for `recipe`")
-    search.add_argument("--trials", type=int, metavar="N", help="how many in all (search.trials)")
-    search.add_argument("--name", help="of the study (the recipe's name)")
-    search.add_argument("--resume", metavar="NAME", help="go on with a study")
-    search.add_argument("--storage", metavar="URL", help="any database of Optuna, to share a study")
-    search.add_argument("--out", type=Path, metavar="DIR", help="folder for `export`")
+    search.add_argument("study", nargs="?", metavar="NAME", help="the study that is looked at")
+    search.add_argument(
+        "trial",
+        nargs="?",
+        type=int,
+        metavar="TRIAL",
+        help="the number of the trial whose recipe is printed",
+    )
+    search.add_argument("--trials", type=int, metavar="N", help="trials in all (search.trials)")
+    search.add_argument("--name", help="what the study is called (as the recipe)")
+    search.add_argument("--resume", metavar="NAME", help="go on with the study of this name")
+    search.add_argument(
+        "--storage",
+        metavar="URL",
+        help="a database that several machines share (a file of the workspace)",
+    )
+    search.add_argument("--out", type=Path, metavar="DIR", help="folder that `export` writes into")
     add_settings(search)
     add_json(search)
 

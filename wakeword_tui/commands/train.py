@@ -8,6 +8,7 @@ from engine.recipe import Recipe
 from engine.recipe_file import override
 from engine.runs import EventLog, Run, Workspace
 from wakeword_tui.commands.arguments import (
+    STOPPED,
     Verbs,
     add_json,
     add_settings,
@@ -35,9 +36,12 @@ def add(verbs: Verbs) -> None:
         "train my.toml --folds     five runs, each tested on voices it never heard",
         "train --resume 3          go on from the last checkpoint, bit for bit",
         "train my.toml --dry-run   size, memory, hours of audio and time, without training",
+        codes=STOPPED,
     )
-    train.add_argument("recipe", nargs="?", metavar="RECIPE", help="a TOML file")
-    train.add_argument("--resume", metavar="RUN", help="number, name or path of a stopped run")
+    train.add_argument("recipe", nargs="?", metavar="RECIPE", help="a TOML file: docs/recipe.md")
+    train.add_argument(
+        "--resume", metavar="RUN", help="go on with a stopped run: its number, name or path"
+    )
     train.add_argument("--folds", action="store_true", help="train all five folds and pool them")
     train.add_argument(
         "--dry-run", action="store_true", help="say what it would take, and train nothing"

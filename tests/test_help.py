@@ -1,0 +1,44 @@
+"""Every command says in its --help what it does, what each argument is, and how it is typed."""
+
+import argparse
+import re
+import shlex
+from collections.abc import Iterator
+
+import pytest
+
+from wakeword_tui.__main__ import parser
+
+
+def commands(of: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """A parser and those of all its commands."""
+    yield of
+    for action in of._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from commands(command)
+
+
+@pytest.mark.parametrize("command", list(commands(parser())), ids=lambda command: command.prog)
+def test_every_command_explains_itself(command: argparse.ArgumentParser) -> None:
+    assert command.description
+    assert command.description.endswith(".")
+    assert not [a.dest for a in command._actions if not a.help and not a.choices]
+    assert examples(command)
+    for example in examples(command):
+        words = shlex.split(re.split(" [<>] ", example)[0])
+        assert words[0] == "wakeword-tui"
+        if "COMMAND" not in words:
+            parser().parse_args(words[1:])
+
+
+def examples(command: argparse.ArgumentParser) -> list[str]:
+    """What the --help shows to type, without what it says beside it."""
+    lines = (command.epilog or "").partition("\n\n")[0].splitlines()[1:]
+    return [re.split("  +", line.strip())[0] for line in lines]
+
+
+@pytest.mark.parametrize("name", ["train", "search", "mine", "doctor", "recipe check", "export"])
+def test_exit_codes_are_told_where_they_matter(name: str) -> None:
+    (found,) = [c for c in commands(parser()) if c.prog == f"wakeword-tui {name}"]
+    assert "exit codes: " in found.format_help()
