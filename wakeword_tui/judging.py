@@ -13,7 +13,6 @@ from engine.errors import JudgeError, WakewordError
 from engine.events import Emit
 from engine.jobs import Control, Jobs, State
 from engine.runs import Run, Workspace
-from wakeword_tui.cascading import outcome
 from wakeword_tui.commands.evaluate import find_model
 from wakeword_tui.config import JudgeConfig
 from wakeword_tui.store import Store
@@ -210,6 +209,8 @@ class Judging:
         if store.failed is not None:
             yield f"{store.failed.message}\n{store.failed.hint}".rstrip()
         elif ended.job.name == VERIFY:
+            from wakeword_tui.cascading import outcome  # needs scipy: the first frame does not wait
+
             yield "\n".join(outcome(ended.verified))
         else:
             yield f"{ended.job.name}: {store.outcome}"
