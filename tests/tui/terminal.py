@@ -12,12 +12,13 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-LAUNCHER = Path(__file__).with_name("launcher.py")
+LAUNCHER = (sys.executable, str(Path(__file__).with_name("launcher.py")))
+COMMAND = (sys.executable, "-m", "wakeword_tui")
 APART_S = 0.09
 """Keys come a little slower than a key that is held down repeats."""
 
@@ -28,7 +29,11 @@ class Terminal:
     """A program that has a pty as its terminal; a thread reads it while `reading` is set."""
 
     def __init__(
-        self, arguments: list[str], environment: dict[str, str], size: tuple[int, int] = (80, 24)
+        self,
+        arguments: list[str],
+        environment: dict[str, str],
+        size: tuple[int, int] = (80, 24),
+        program: Sequence[str] = LAUNCHER,
     ) -> None:
         self.master, slave = pty.openpty()
         columns, rows = size
@@ -38,7 +43,7 @@ class Terminal:
         self.reading = threading.Event()
         self.reading.set()
         self.process = subprocess.Popen(
-            [sys.executable, str(LAUNCHER), *arguments],
+            [*program, *arguments],
             stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
             env=os.environ | {"TERM": "xterm-256color"} | environment,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
@@ -97,9 +102,12 @@ def until(
 
 @contextlib.contextmanager
 def terminal(
-    arguments: list[str], environment: dict[str, str], size: tuple[int, int] = (80, 24)
+    arguments: list[str],
+    environment: dict[str, str],
+    size: tuple[int, int] = (80, 24),
+    program: Sequence[str] = LAUNCHER,
 ) -> Iterator[Terminal]:
-    opened = Terminal(arguments, environment, size)
+    opened = Terminal(arguments, environment, size, program)
     try:
         yield opened
     finally:

@@ -25,6 +25,16 @@ def test_importing_the_app_imports_no_torch_and_no_scipy() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_without_a_study_nobody_waits_for_optuna(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from engine.runs import Workspace; "
+        "from wakeword_tui.searching import studies; "
+        f"print(studies(Workspace(Path({str(tmp_path)!r}))), 'optuna' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[] False\n", "")
+
+
 def test_opening_review_waits_for_no_scipy() -> None:
     review = "wakeword_tui.screens.review"
     code = f"import sys, {review}; sys.exit({{'torch', 'scipy'}} & {{*sys.modules}} or 0)"
