@@ -122,17 +122,29 @@ def terminal(
 class Tmux:
     """A tmux server of the test's own, with one window, which closes when its program ends."""
 
-    def __init__(self, folder: Path, command: list[str], environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        command: list[str],
+        environment: dict[str, str],
+        size: tuple[int, int] = (80, 24),
+    ) -> None:
         self._call = ["tmux", "-S", str(folder / "tmux"), "-f", "/dev/null"]
         words = [f"{name}={value}" for name, value in environment.items()]
-        self.run("new-session", "-d", "-x", "80", "-y", "24", "env", *words, *command)
+        columns, rows = map(str, size)
+        self.run("new-session", "-d", "-x", columns, "-y", rows, "env", *words, *command)
 
     def run(self, *words: str, check: bool = True) -> str:
         done = subprocess.run([*self._call, *words], capture_output=True, text=True, check=check)
         return done.stdout
 
-    def press(self, key: str) -> None:
-        self.run("send-keys", key)
+    def press(self, *keys: str) -> None:
+        self.run("send-keys", *keys)
+
+    def type(self, text: str) -> None:
+        """Type a line, and enter."""
+        self.run("send-keys", "-l", text)
+        self.press("Enter")
 
     def see(self, text: str, within_s: float = 20.0) -> None:
         until(lambda: text in self.screen(), within_s, self.screen)
@@ -143,8 +155,13 @@ class Tmux:
 
 
 @contextlib.contextmanager
-def tmux(folder: Path, command: list[str], environment: dict[str, str]) -> Iterator[Tmux]:
-    opened = Tmux(folder, command, environment)
+def tmux(
+    folder: Path,
+    command: list[str],
+    environment: dict[str, str],
+    size: tuple[int, int] = (80, 24),
+) -> Iterator[Tmux]:
+    opened = Tmux(folder, command, environment, size)
     try:
         yield opened
     finally:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from textual.binding import Binding
+from textual.events import Key
 from textual.pilot import Pilot
 
 from engine.runs import Workspace
@@ -273,3 +274,21 @@ def test_an_app_can_open_on_an_old_run(workspace: Workspace) -> None:
         await see(app, pilot, "run 001-alexa", "2 000/2 000")
 
     play(workspace, story, run=workspace.find("1"))
+
+
+def test_of_two_answers_at_once_the_first_holds(workspace: Workspace) -> None:
+    """Where the app is behind, a dialog gets the next key too, and there may be a dialog below."""
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        answers: list[str | None] = []
+        for question in ("below", "above"):
+            choice = dialogs.Choice(question, [("y", "yes"), ("n", "no")])
+            app.push_screen(choice, answers.append)
+        await see(app, pilot, "above")
+        for key in "yn":
+            choice.post_message(Key(key, key))
+        await pilot.pause()
+        await see(app, pilot, "below")
+        assert answers == ["y"]
+
+    play(workspace, story)
