@@ -22,6 +22,9 @@ COMMAND = (sys.executable, "-m", "wakeword_tui")
 APART_S = 0.09
 """Keys come a little slower than a key that is held down repeats."""
 
+SIZE_NAMES = "COLUMNS", "LINES"
+"""pytest has readline set them to the size of its own terminal, and they go before the real one."""
+
 needs_tmux = pytest.mark.skipif(shutil.which("tmux") is None, reason="there is no tmux here")
 
 
@@ -45,7 +48,7 @@ class Terminal:
         self.process = subprocess.Popen(
             [*program, *arguments],
             stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
-            env=os.environ | {"TERM": "xterm-256color"} | environment,
+            env=inherited() | {"TERM": "xterm-256color"} | environment,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )  # fmt: skip
         self.slave = slave
@@ -91,6 +94,11 @@ class Terminal:
         return self.process.wait(within_s)
 
 
+def inherited() -> dict[str, str]:
+    """The environment, without the size of another terminal."""
+    return {name: value for name, value in os.environ.items() if name not in SIZE_NAMES}
+
+
 def until(
     what: Callable[[], object], within_s: float = 15.0, else_say: Callable[[], object] = lambda: ""
 ) -> None:
@@ -132,7 +140,8 @@ class Tmux:
         self._call = ["tmux", "-S", str(folder / "tmux"), "-f", "/dev/null"]
         words = [f"{name}={value}" for name, value in environment.items()]
         columns, rows = map(str, size)
-        self.run("new-session", "-d", "-x", columns, "-y", rows, "env", *words, *command)
+        unset = [word for name in SIZE_NAMES for word in ("-u", name)]
+        self.run("new-session", "-d", "-x", columns, "-y", rows, "env", *unset, *words, *command)
 
     def run(self, *words: str, check: bool = True) -> str:
         done = subprocess.run([*self._call, *words], capture_output=True, text=True, check=check)

@@ -31,7 +31,9 @@ ROOT = Path(__file__).parents[2]
 MANIFEST = os.environ.get("NEWCOMER_MANIFEST")
 WAKEWORD = os.environ.get("NEWCOMER_WAKEWORD", "jarvis")
 SCREENS = os.environ.get("NEWCOMER_SCREENS")
+PROMPT = "newcomer$"
 PATIENCE_S = 3600.0 if MANIFEST else 180.0
+TAPES = 4
 FOLDERS = {"beep": "phone", "boop": "others", "speech": "talk", "noise": "kitchen", "rir": "rooms"}
 
 
@@ -67,7 +69,12 @@ class Newcomer:
     def leave(self) -> None:
         """Quit the app, and be in the shell again."""
         self.press("q")
-        until(lambda: "1 Setup" not in self.window.screen(), PATIENCE_S, self.window.screen)
+        self.see_shell()
+
+    def see_shell(self) -> None:
+        """Wait for the prompt; what is typed before it is lost with the app."""
+        screen = self.window.screen
+        until(lambda: screen().rstrip().endswith(PROMPT), PATIENCE_S, screen)
 
     # The afternoon.
 
@@ -84,12 +91,13 @@ class Newcomer:
         self.press("q")
         self.see("keep running without the window")
         self.press("s")
-        until(lambda: "1 Setup" not in self.window.screen(), PATIENCE_S, self.window.screen)
+        self.see_shell()
 
     def bring_recordings(self) -> None:
         for label, folder in FOLDERS.items():
-            self.run(f"wakeword-tui data import {folder} --label {label} --out clips", "added, 0")
             self.window.type("clear")
+            self.run(f"wakeword-tui data import {folder} --label {label} --out clips", "added, 0")
+            self.see_shell()
         self.run("wakeword-tui data check clips --wakeword beep", "validation")
         self.keep("recordings")
 
@@ -99,16 +107,24 @@ class Newcomer:
         self.press("o")
         self.see("open a recipe")
         self.window.type(recipe)
-        self.see(f"{recipe}.toml")
-        for moves, text in (([], manifest), (["j"] * 4, wakeword)):
-            self.press(*moves, "Enter")
-            self.window.type(text)
+        self.see(f"─ {recipe}.toml")
+        self.fill(manifest)
+        self.press(*"jjjj")
+        self.fill(wakeword)
         self.see("the recipe is sound")
         self.press("h")
         self.see(" words of ")
         self.press("C-s")
         self.see("saved ")
         self.keep("setup")
+
+    def fill(self, text: str) -> None:
+        """Type into the field under the cursor."""
+        self.press("Enter")
+        self.see("Leave as it was")
+        self.window.type(text)
+        screen = self.window.screen
+        until(lambda: "Leave as it was" not in screen(), PATIENCE_S, screen)
 
     def train(self) -> None:
         self.press("s")
@@ -131,9 +147,9 @@ class Newcomer:
             self.see("folder")
             self.press("C-u")
             self.window.type(folder)
-            self.see("radio.wav")
-            self.press("j", "a")
-            self.see("1 added")
+            self.see(*(f"radio-{number}.wav" for number in range(TAPES)))
+            self.press(*"ja" * TAPES)
+            self.see(f"1 of {TAPES}")
             self.press("s")
         else:
             self.press("m")
@@ -159,7 +175,7 @@ class Newcomer:
         self.press("o")
         self.see("into the folder")
         self.press("Enter")
-        self.see("from the checkpoint")
+        self.see(" as onnx, ")
         self.keep("export")
         self.leave()
         self.run("ls workspace/runs/002*/export/onnx", "manifest.json")
@@ -168,17 +184,16 @@ class Newcomer:
 
 
 def recordings(folder: Path, data: Path) -> None:
-    """The clips of a data folder as a newcomer has them: a folder each, in it one of who speaks."""
+    """What a newcomer has: clips by what is said and by who says it, and tapes that fool it."""
     for clip in clips_at(data / "manifest.csv", ""):
         place = folder / FOLDERS[clip.label] / clip.group
         place.mkdir(parents=True, exist_ok=True)
         shutil.copy(clip.path, place / clip.path.name)
     (folder / "radio").mkdir()
-    sound = hiss(180.0, 5)
-    for number in range(9):
-        word = glide(500 + 5 * number)
-        sound[(15 + 18 * number) * SAMPLE_RATE :][: len(word)] += word
-    audio.write(folder / "radio" / "radio.wav", sound)
+    for number in range(TAPES):
+        sound, word = hiss(30.0, number), glide(500 + 5 * number)
+        sound[15 * SAMPLE_RATE :][: len(word)] += word
+        audio.write(folder / "radio" / f"radio-{number}.wav", sound)
     settings = {name: value for name, value in SETTINGS.items() if not name.startswith("data.")}
     recipe = override(Recipe(), {**settings, **LEARNS, "name": "quick"})
     (folder / "recipes" / "quick.toml").write_text(dump(recipe))
@@ -204,7 +219,7 @@ def test_the_readme_and_keys_are_enough(
     screens = Path(SCREENS) if SCREENS else tmp_path / "screens"
     screens.mkdir(parents=True, exist_ok=True)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    shell = home | {"PATH": path, "PS1": "$ "}
+    shell = home | {"PATH": path, "PS1": f"{PROMPT} "}
     with tmux(tmp_path, ["sh", "-c", f"cd {clone} && exec sh"], shell, (120, 36)) as window:
         newcomer = Newcomer(window, screens)
         newcomer.demo(to_its_end=bool(MANIFEST))
