@@ -40,8 +40,8 @@ PROGRAM = (sys.executable, str(Path(__file__).with_name("soaking.py")))
 EVERY_S = 5.0
 TAPES, TAPE_S = 6, 1800
 GROWN_MB, SETTLES_MINUTES = 25.0, 5.0
-Grown = dict[str, tuple[float, float, float]]
-"""By what is measured: its median in the first and the last third, and how it rises an hour."""
+COURSE = 12
+"""Of how many moments the size is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,22 @@ class Size:
         kb = {name: int(value) for name, value in re.findall(r"^(Rss|Pss): +(\d+)", rollup, re.M)}
         open_files, threads = (len([*(process / name).iterdir()]) for name in ("fd", "task"))
         return cls(time.monotonic(), kb["Rss"] / 1024, kb["Pss"] / 1024, open_files, threads)
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """How a size went on: its median in the first and the last third, and its rise an hour."""
+
+    first: float
+    last: float
+    rise: float
+    course: list[float]
+
+    @classmethod
+    def of(cls, values: list[float], hours: list[float]) -> "Grown":
+        third, some = max(len(values) // 3, 1), max(len(values) // COURSE, 1)
+        ends = float(np.median(values[:third])), float(np.median(values[-third:]))
+        return cls(*ends, float(np.polyfit(hours, values, 1)[0]), values[::some])
 
 
 def workspace(folder: Path, run: Trained) -> Workspace:
@@ -89,15 +105,11 @@ def roam(opened: Terminal, judge: int, seconds: float) -> tuple[list[Size], list
     return sizes
 
 
-def growth(sizes: list[Size]) -> Grown:
-    """How the size of a process went on."""
-    third, found = max(len(sizes) // 3, 1), {}
+def growth(sizes: list[Size]) -> dict[str, Grown]:
+    """How each size of a process went on."""
     hours = [size.at_s / 3600 for size in sizes]
-    for name in ("rss_mb", "pss_mb", "files", "threads"):
-        values = np.array([getattr(size, name) for size in sizes])
-        rise = np.polyfit(hours, values, 1)[0]
-        found[name] = float(np.median(values[:third])), float(np.median(values[-third:])), rise
-    return found
+    names = "rss_mb", "pss_mb", "files", "threads"
+    return {name: Grown.of([getattr(size, name) for size in sizes], hours) for name in names}
 
 
 def lateness(late_ms: list[int]) -> tuple[int, int, int]:
@@ -117,7 +129,10 @@ def done(home: Workspace) -> tuple[int, float, int]:
 
 
 def say(
-    told: dict[str, Any], answers: list[object], work: tuple[int, float, int], *grown: Grown
+    told: dict[str, Any],
+    answers: list[object],
+    work: tuple[int, float, int],
+    *grown: dict[str, Grown],
 ) -> None:
     """What was done, how late the loop was, and what grew."""
     steps, hours, finds = work
@@ -130,8 +145,12 @@ def say(
         f"loop late by p50 {p50} ms, p99 {p99} ms, at most {most} ms",
     ]
     for name, sizes in zip(("app", "judge"), grown, strict=True):
-        for what, (first, last, rise) in sizes.items():
-            lines.append(f"{name:<6} {what:<8} {first:8.1f} {last:8.1f} {rise:+9.1f} an hour")
+        for what, one in sizes.items():
+            course = " ".join(f"{value:.0f}" for value in one.course)
+            rise = f"{one.rise:+.0f} an hour"
+            lines.append(
+                f"{name:<6} {what:<8} {one.first:6.0f} {one.last:6.0f} {rise:>16}   {course}"
+            )
     sys.stdout.write("\n".join(lines) + "\n")
 
 
@@ -164,6 +183,6 @@ def test_everything_at_once(tiny_run: Trained, tiny_data: Path, tmp_path: Path) 
     assert told["dropped"] == 0
     assert answers.count(200) > 0.9 * told["detections"] > 0
     for grown in map(growth, sizes) if MINUTES >= SETTLES_MINUTES else ():
-        assert grown["pss_mb"][1] - grown["pss_mb"][0] < GROWN_MB
-        assert grown["files"][1] <= grown["files"][0]
-        assert grown["threads"][1] <= grown["threads"][0]
+        assert grown["pss_mb"].last - grown["pss_mb"].first < GROWN_MB
+        assert grown["files"].last <= grown["files"].first
+        assert grown["threads"].last <= grown["threads"].first
