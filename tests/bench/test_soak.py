@@ -7,6 +7,7 @@ no file stays open and no thread stays behind that did not before. How late the 
 said: its p99 is to be below 100 ms on two cores that do nothing else.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -100,8 +101,9 @@ def roam(opened: Terminal, judge: int, seconds: float) -> tuple[list[Size], list
         time.sleep(chance.uniform(0.3, 1.2))
         opened.press(chance.choice("123456789jk"))
         if time.monotonic() - began_s > settled(seconds) + EVERY_S * len(sizes[0]):
-            for pid, known in zip((opened.process.pid, judge), sizes, strict=True):
-                known.append(Size.of(pid))
+            with contextlib.suppress(OSError):  # it may have ended by now
+                for pid, known in zip((opened.process.pid, judge), sizes, strict=True):
+                    known.append(Size.of(pid))
     return sizes
 
 
