@@ -1,5 +1,6 @@
 """Keys that work everywhere, the palette, the help, the config, and what is not imported."""
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from textual.binding import Binding
 from textual.events import Key
 from textual.pilot import Pilot
+from textual.widgets._footer import FooterKey
 
 from engine.runs import Workspace
 from tests.tui.play import LARGE, play, screen, see, start
@@ -290,5 +292,21 @@ def test_of_two_answers_at_once_the_first_holds(workspace: Workspace) -> None:
         await pilot.pause()
         await see(app, pilot, "below")
         assert answers == ["y"]
+
+    play(workspace, story)
+
+
+def test_keys_that_are_no_longer_shown_are_forgotten(workspace: Workspace) -> None:
+    """They are made anew with each change of screen."""
+
+    def kept() -> int:
+        gc.collect()
+        return sum(isinstance(each, FooterKey) for each in gc.get_objects())
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press(*"1212")
+        before = kept()
+        await pilot.press(*"12" * 5)
+        assert kept() <= before + 4
 
     play(workspace, story)
