@@ -54,7 +54,10 @@ class _Item:
 
 
 Pair = tuple[_Item, Scores, Scores]
-Fires = Callable[[Scores], list[Detection]]
+Fires = Callable[[Scores, float], list[Detection]]
+ROUNDING = 1e-5
+"""What two graphs of the same weights may differ by. A threshold that was chosen on validation lies
+one step above a peak of it: a decision that hangs on less than this is no other decision."""
 
 
 def agree(
@@ -80,9 +83,9 @@ def agree(
             got = ears.hear(other, item, _most(item, most_s))
             pairs[name].append((item, wanted[: len(got)], got))
 
-    def fires(scores: Scores) -> list[Detection]:
+    def fires(scores: Scores, shift: float) -> list[Detection]:
         hop_s, first_s = reference.grid.hop_s, reference.grid.window_s
-        return detect(vote_levels(scores, rules), threshold, rules, hop_s, first_s)
+        return detect(vote_levels(scores, rules), threshold + shift, rules, hop_s, first_s)
 
     return {name: _agreement(those, reference.grid.hop_s, fires) for name, those in pairs.items()}
 
@@ -131,11 +134,7 @@ class _Ears:
 
 
 def _agreement(pairs: Sequence[Pair], hop_s: float, fires: Fires) -> Agreement:
-    flips = tuple(
-        flip
-        for item, a, b in pairs
-        for flip in unmatched("validation", item.name, fires(a), fires(b))
-    )
+    flips = [flip for item, a, b in pairs for flip in _flips(item, a, b, fires)]
     return Agreement(
         windows=sum(len(got) for _, _, got in pairs),
         stream_hours=len(pairs[0][2]) * hop_s / 3600,
@@ -144,5 +143,15 @@ def _agreement(pairs: Sequence[Pair], hop_s: float, fires: Fires) -> Agreement:
         largest_difference=max(
             (float(np.abs(a - b).max()) for _, a, b in pairs if len(b)), default=0.0
         ),
-        flips=flips,
+        flips=tuple(flips),
     )
+
+
+def _flips(item: _Item, a: Scores, b: Scores, fires: Fires) -> Sequence[Flip]:
+    """What only one of two fires on, at whichever threshold within rounding they are most alike."""
+    wanted = fires(a, 0.0)
+    found = (
+        [*unmatched("validation", item.name, wanted, fires(b, shift))]
+        for shift in (0.0, ROUNDING, -ROUNDING)
+    )
+    return min(found, key=len)

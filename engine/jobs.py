@@ -195,7 +195,7 @@ class Jobs:
         """Start a verb in a thread. Raises BusyError if the gpu lane is taken, here or not."""
         if lane == "background":
             job = Job(name, verb, log, Control(self._busy))
-            self.background.append(job)
+            self.background = [*(other for other in self.background if other.alive), job]
         else:
             if self.gpu is not None and self.gpu.alive:
                 raise BusyError(f"{self.gpu.name} is running", "stop it first, or wait for it")

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from tiny import Trained, ignore
@@ -9,11 +10,12 @@ from tiny import Trained, ignore
 from engine.agree import agree
 from engine.checkpoint import load
 from engine.dataset import pack, read, select
+from engine.detector import vote_levels
 from engine.evaluate import Heard
 from engine.events import Event, Progressed
 from engine.jobs import Control
 from engine.manifest import Split
-from engine.scorer import Scorer
+from engine.scorer import Scorer, blocks
 
 
 def heard_of(trained: Trained, split: Split) -> Heard:
@@ -62,6 +64,24 @@ def test_what_only_one_fires_on_is_named_with_its_time(tiny_run: Trained, heard:
     first = next(flip for flip in found.flips if flip.clip == "")
     assert first.time_s == pytest.approx(one.grid.window_s)
     assert len({flip.clip for flip in found.flips}) == 5  # the stream and four clips
+
+
+def test_a_decision_that_hangs_on_the_last_digit_is_no_other_decision(
+    tiny_run: Trained, heard: Heard
+) -> None:
+    """Bench puts thresholds one step above a peak of validation; a graph rounds by more."""
+    checkpoint, rules = load(tiny_run.run.best), heard.recipe.detector
+    one = Scorer.of(checkpoint)
+    scores = np.concatenate(
+        [one.push(block) for sound in heard.stream() for block in blocks(sound)]
+    )
+    above = float(np.nextafter(vote_levels(scores, rules).max(), np.inf))
+    moves = {"up": 1e-5, "far": 1e-2}
+    others = {name: (moved(Scorer.of(checkpoint), by), math.inf) for name, by in moves.items()}
+    found = agree(one, others, heard, above, emit=ignore, control=Control())
+    assert 0 < found["up"].largest_difference < 1e-5
+    assert found["up"].flips == ()
+    assert found["far"].flips
 
 
 def test_of_the_stream_a_slow_graph_hears_a_part(tiny_run: Trained, heard: Heard) -> None:

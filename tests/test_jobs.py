@@ -178,6 +178,13 @@ def test_the_background_lane_runs_beside_it(jobs: Jobs) -> None:
         steps.wait()
 
 
+def test_background_jobs_that_have_ended_are_forgotten(jobs: Jobs) -> None:
+    """One after the other, all day, as the miner's and the listener's: no list of them grows."""
+    for _ in range(5):
+        last = ended(jobs.start("mine", lambda emit, control: None, lane="background"))
+    assert jobs.background == [last]
+
+
 def test_a_workspace_another_has_locked_is_busy_and_starts_nothing(jobs: Jobs) -> None:
     with Workspace(jobs.workspace.root).lock(), pytest.raises(BusyError, match="is training in"):
         jobs.start("steps", Steps())

@@ -202,7 +202,7 @@ class Judging:
         """Tell once how it ended."""
         if self.asking is None or self.asking.drain():
             return
-        from wakeword_tui.cascading import outcome
+        from wakeword_tui.cascading import outcome  # needs scipy: the first frame does not wait
 
         ended, self.asking = self.asking, None
         store = ended.store

@@ -12,14 +12,18 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-LAUNCHER = Path(__file__).with_name("launcher.py")
+LAUNCHER = (sys.executable, str(Path(__file__).with_name("launcher.py")))
+COMMAND = (sys.executable, "-m", "wakeword_tui")
 APART_S = 0.09
 """Keys come a little slower than a key that is held down repeats."""
+
+SIZE_NAMES = "COLUMNS", "LINES"
+"""pytest has readline set them to the size of its own terminal, and they go before the real one."""
 
 needs_tmux = pytest.mark.skipif(shutil.which("tmux") is None, reason="there is no tmux here")
 
@@ -28,7 +32,11 @@ class Terminal:
     """A program that has a pty as its terminal; a thread reads it while `reading` is set."""
 
     def __init__(
-        self, arguments: list[str], environment: dict[str, str], size: tuple[int, int] = (80, 24)
+        self,
+        arguments: list[str],
+        environment: dict[str, str],
+        size: tuple[int, int] = (80, 24),
+        program: Sequence[str] = LAUNCHER,
     ) -> None:
         self.master, slave = pty.openpty()
         columns, rows = size
@@ -38,9 +46,9 @@ class Terminal:
         self.reading = threading.Event()
         self.reading.set()
         self.process = subprocess.Popen(
-            [sys.executable, str(LAUNCHER), *arguments],
+            [*program, *arguments],
             stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
-            env=os.environ | {"TERM": "xterm-256color"} | environment,
+            env=inherited() | {"TERM": "xterm-256color"} | environment,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )  # fmt: skip
         self.slave = slave
@@ -86,6 +94,11 @@ class Terminal:
         return self.process.wait(within_s)
 
 
+def inherited() -> dict[str, str]:
+    """The environment, without the size of another terminal."""
+    return {name: value for name, value in os.environ.items() if name not in SIZE_NAMES}
+
+
 def until(
     what: Callable[[], object], within_s: float = 15.0, else_say: Callable[[], object] = lambda: ""
 ) -> None:
@@ -97,9 +110,12 @@ def until(
 
 @contextlib.contextmanager
 def terminal(
-    arguments: list[str], environment: dict[str, str], size: tuple[int, int] = (80, 24)
+    arguments: list[str],
+    environment: dict[str, str],
+    size: tuple[int, int] = (80, 24),
+    program: Sequence[str] = LAUNCHER,
 ) -> Iterator[Terminal]:
-    opened = Terminal(arguments, environment, size)
+    opened = Terminal(arguments, environment, size, program)
     try:
         yield opened
     finally:
@@ -114,17 +130,30 @@ def terminal(
 class Tmux:
     """A tmux server of the test's own, with one window, which closes when its program ends."""
 
-    def __init__(self, folder: Path, command: list[str], environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        command: list[str],
+        environment: dict[str, str],
+        size: tuple[int, int] = (80, 24),
+    ) -> None:
         self._call = ["tmux", "-S", str(folder / "tmux"), "-f", "/dev/null"]
         words = [f"{name}={value}" for name, value in environment.items()]
-        self.run("new-session", "-d", "-x", "80", "-y", "24", "env", *words, *command)
+        columns, rows = map(str, size)
+        unset = [word for name in SIZE_NAMES for word in ("-u", name)]
+        self.run("new-session", "-d", "-x", columns, "-y", rows, "env", *unset, *words, *command)
 
     def run(self, *words: str, check: bool = True) -> str:
         done = subprocess.run([*self._call, *words], capture_output=True, text=True, check=check)
         return done.stdout
 
-    def press(self, key: str) -> None:
-        self.run("send-keys", key)
+    def press(self, *keys: str) -> None:
+        self.run("send-keys", *keys)
+
+    def type(self, text: str) -> None:
+        """Type a line, and enter."""
+        self.run("send-keys", "-l", text)
+        self.press("Enter")
 
     def see(self, text: str, within_s: float = 20.0) -> None:
         until(lambda: text in self.screen(), within_s, self.screen)
@@ -135,8 +164,13 @@ class Tmux:
 
 
 @contextlib.contextmanager
-def tmux(folder: Path, command: list[str], environment: dict[str, str]) -> Iterator[Tmux]:
-    opened = Tmux(folder, command, environment)
+def tmux(
+    folder: Path,
+    command: list[str],
+    environment: dict[str, str],
+    size: tuple[int, int] = (80, 24),
+) -> Iterator[Tmux]:
+    opened = Tmux(folder, command, environment, size)
     try:
         yield opened
     finally:

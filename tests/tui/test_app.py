@@ -1,12 +1,15 @@
 """Keys that work everywhere, the palette, the help, the config, and what is not imported."""
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from textual.binding import Binding
+from textual.events import Key
 from textual.pilot import Pilot
+from textual.widgets._footer import FooterKey
 
 from engine.runs import Workspace
 from tests.tui.play import LARGE, play, screen, see, start
@@ -23,6 +26,16 @@ def test_importing_the_app_imports_no_torch_and_no_scipy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_without_a_study_nobody_waits_for_optuna(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from engine.runs import Workspace; "
+        "from wakeword_tui.searching import studies; "
+        f"print(studies(Workspace(Path({str(tmp_path)!r}))), 'optuna' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[] False\n", "")
 
 
 def test_opening_review_waits_for_no_scipy() -> None:
@@ -263,3 +276,37 @@ def test_an_app_can_open_on_an_old_run(workspace: Workspace) -> None:
         await see(app, pilot, "run 001-alexa", "2 000/2 000")
 
     play(workspace, story, run=workspace.find("1"))
+
+
+def test_of_two_answers_at_once_the_first_holds(workspace: Workspace) -> None:
+    """Where the app is behind, a dialog gets the next key too, and there may be a dialog below."""
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        answers: list[str | None] = []
+        for question in ("below", "above"):
+            choice = dialogs.Choice(question, [("y", "yes"), ("n", "no")])
+            app.push_screen(choice, answers.append)
+        await see(app, pilot, "above")
+        for key in "yn":
+            choice.post_message(Key(key, key))
+        await pilot.pause()
+        await see(app, pilot, "below")
+        assert answers == ["y"]
+
+    play(workspace, story)
+
+
+def test_keys_that_are_no_longer_shown_are_forgotten(workspace: Workspace) -> None:
+    """They are made anew with each change of screen."""
+
+    def kept() -> int:
+        gc.collect()
+        return sum(isinstance(each, FooterKey) for each in gc.get_objects())
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press(*"1212")
+        before = kept()
+        await pilot.press(*"12" * 5)
+        assert kept() <= before + 4
+
+    play(workspace, story)

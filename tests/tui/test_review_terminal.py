@@ -3,7 +3,6 @@
 import itertools
 import random
 import re
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -46,7 +45,7 @@ def test_fifty_items_are_decided_by_keys_and_undone_again(
     tmp_path: Path, home: dict[str, str], queue: QueueStore
 ) -> None:
     pressed = list(itertools.islice(itertools.cycle(KEYS), ITEMS))
-    with tmux(tmp_path, [sys.executable, str(LAUNCHER), str(tmp_path), "idle"], home) as window:
+    with tmux(tmp_path, [*LAUNCHER, str(tmp_path), "idle"], home) as window:
         window.see("manifest")
         window.press("5")
         window.see("50 pending by score")

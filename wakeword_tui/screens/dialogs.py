@@ -6,11 +6,12 @@ from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
+from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.events import Key
-from textual.screen import ModalScreen, Screen
+from textual.screen import ModalScreen, Screen, ScreenResultType
 from textual.widgets import Input, Static
 
 from wakeword_tui.widgets.menu import Menu
@@ -18,7 +19,15 @@ from wakeword_tui.widgets.menu import Menu
 CLOSE = Binding("escape", "dismiss(None)", "Cancel", id="dialog.cancel")
 
 
-class Choice(ModalScreen[str | None]):
+class Dialog(ModalScreen[ScreenResultType]):
+    """A question over the screen, which takes one answer."""
+
+    def dismiss(self, result: ScreenResultType | None = None) -> AwaitComplete:
+        """Go; a key that was pressed before the answer was seen to be taken means nothing."""
+        return super().dismiss(result) if self.is_active else AwaitComplete()
+
+
+class Choice(Dialog[str | None]):
     """One of a few answers, by its letter or with enter; None when nothing was chosen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [CLOSE]
@@ -55,7 +64,7 @@ class Choice(ModalScreen[str | None]):
         self.dismiss(event.option_id)
 
 
-class Ask(ModalScreen[str | None]):
+class Ask(Dialog[str | None]):
     """A line of text; None when nothing was typed, unless that may be the answer."""
 
     BINDINGS: ClassVar[list[BindingType]] = [CLOSE]
@@ -78,7 +87,7 @@ class Ask(ModalScreen[str | None]):
         self.dismiss(event.value.strip() or self._nothing)
 
 
-class Pick(ModalScreen[str | None]):
+class Pick(Dialog[str | None]):
     """One of many names; None when nothing was chosen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [CLOSE]
@@ -104,7 +113,7 @@ class Pick(ModalScreen[str | None]):
         self.dismiss(event.option_id)
 
 
-class PickFile(ModalScreen[Path | None]):
+class PickFile(Dialog[Path | None]):
     """A recipe file: one of those lying about, or a path that is typed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -150,7 +159,7 @@ class PickFile(ModalScreen[Path | None]):
         self.dismiss(Path(event.option_id))
 
 
-class Help(ModalScreen[None]):
+class Help(Dialog[None]):
     """Every key that does something here, made from the bindings that are active."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

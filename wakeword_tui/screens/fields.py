@@ -9,10 +9,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
-from wakeword_tui.screens.dialogs import CLOSE
+from wakeword_tui.screens.dialogs import CLOSE, Dialog
 
 Texts = Mapping[str, str]
 
@@ -26,7 +25,7 @@ class Field:
     hint: str = ""
 
 
-class Fields(ModalScreen[dict[str, str] | None]):
+class Fields(Dialog[dict[str, str] | None]):
     """Lines of text by their names; None when it was left. Enter takes them once all are right."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

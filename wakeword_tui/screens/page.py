@@ -11,8 +11,8 @@ from textual.css.query import NoMatches
 from textual.events import Resize
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Footer
 
+from wakeword_tui.widgets.keys import Keys
 from wakeword_tui.widgets.topbar import TopBar
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Page(Screen[None]):
         """The bar, the body, and the keys."""
         yield TopBar(TABS, self.TITLE)
         yield from self.body()
-        yield Footer(compact=True, show_command_palette=False)
+        yield Keys(compact=True, show_command_palette=False)
 
     def body(self) -> Iterable[Widget]:
         """The panels between the bars."""
