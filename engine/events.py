@@ -116,6 +116,8 @@ class Reported(Event):
     fah_low: float
     fah_high: float
     threshold: float
+    split: str = "test"
+    """What it was measured on; trials of a search leave the test shut."""
 
 
 @dataclass(frozen=True, slots=True)

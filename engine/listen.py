@@ -133,8 +133,10 @@ class _Listener:
         self.emit(Listened(self.recent.heard_s, self.detections, dropped, self.cpu.mean))
 
     def _warn(self) -> None:
-        """Say so where what was heard is shorter than a window: nothing was scored then."""
-        heard_s = self.recent.heard_s
+        """Say so where the source ended before its time, or before a window could be scored."""
+        health, heard_s = self.source.health, self.recent.heard_s
+        if health.state == "ended" and health.hint:
+            self.emit(Warned(health.line, health.hint))
         if heard_s and not self.hops:
             self.emit(Warned(self.finder.too_short(heard_s)))
 

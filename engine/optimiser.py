@@ -7,7 +7,12 @@ import torch
 from torch import nn
 
 from engine.models import layer_rates
-from engine.recipe import Recipe
+from engine.recipe import Recipe, Train
+
+
+def averaged_of(train: Train, epochs: int) -> int:
+    """How many of so many epochs are averaged in the end: the first ones have learnt too little."""
+    return max(1, min(train.average_best, epochs // 3))
 
 
 def optimiser(

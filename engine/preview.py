@@ -27,6 +27,7 @@ from engine.hard import HOURS_PER_EPOCH
 from engine.jobs import Control
 from engine.manifest import Clip, Split
 from engine.onnx_graph import ConvLogMel
+from engine.optimiser import averaged_of
 from engine.pretrain import steps_to_learn
 from engine.recipe import Recipe
 from engine.recipe_file import override
@@ -202,7 +203,7 @@ def _seconds(clips: Iterable[PackedClip]) -> float:
 def _averaged(recipe: Recipe) -> list[int]:
     """How many epochs are averaged, of the float student and of the INT8 one."""
     phases = [recipe.train.epochs, recipe.quantize.epochs if recipe.quantize.enabled else 0]
-    return [recipe.train.averaged_of(epochs) for epochs in phases]
+    return [averaged_of(recipe.train, epochs) for epochs in phases]
 
 
 def _scored_s(recipe: Recipe, pack: Pack, splits: dict[Split, Selection]) -> float:

@@ -240,10 +240,6 @@ class Train(Section):
     checkpoint_every_s: Annotated[float, Field(gt=0, le=86400)] = 60.0
     """A checkpoint is written at least this often, in seconds, and at the end of each epoch."""
 
-    def averaged_of(self, epochs: int) -> int:
-        """Return how many of so many epochs are averaged: the first ones have learnt too little."""
-        return max(1, min(self.average_best, epochs // 3))
-
 
 class Quantize(Section):
     """The student once more as INT8: rounded to 256 steps, and fine-tuned to make up for it."""

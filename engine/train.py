@@ -379,6 +379,7 @@ def reported(name: str, report: Report) -> Reported:
         fah_low=test.fah_low,
         fah_high=test.fah_high,
         threshold=report.operating_point.threshold,
+        split=report.split,
     )
 
 

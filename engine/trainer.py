@@ -44,7 +44,7 @@ from engine.models import (
     config_of,
     hears_samples,
 )
-from engine.optimiser import Following, autocast, optimiser
+from engine.optimiser import Following, autocast, averaged_of, optimiser
 from engine.quantize import calibrate, freeze_norms, quantised
 from engine.recipe import Recipe
 from engine.recipe_file import dump, override
@@ -317,7 +317,7 @@ class Trainer:
         ranked = [Candidate(rank, weights), *self.kept]
         ranked.sort(key=lambda candidate: candidate.rank)
         epochs = self.recipe.quantize.epochs if self.quantising else self.recipe.train.epochs
-        self.kept = ranked[: self.recipe.train.averaged_of(epochs)]
+        self.kept = ranked[: averaged_of(self.recipe.train, epochs)]
         return self.kept[0].weights is weights
 
     def mean_of_kept(self) -> nn.Module:

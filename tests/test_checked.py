@@ -88,7 +88,15 @@ def test_a_damaged_checkpoint_is_found(tmp_path: Path) -> None:
     run.last.write_bytes(whole[:-1])
     check = checked.checkpoints(home)
     assert f"{run.last} is damaged" in check.found
-    assert str(run.best.parent) in check.fix
+    assert (
+        check.fix
+        == f"best.ckpt still listens and exports; wakeword-tui train {run.path}/recipe.toml"
+    )
+    run.best.write_bytes(whole[:-1])
+    assert checked.checkpoints(home).fix == f"wakeword-tui train --resume {run.number}"
+    run.best.unlink()
+    run.best.mkdir()
+    assert "Is a directory" in checked.checkpoints(home).found
 
 
 def test_an_unfinished_run_is_found_unless_it_goes_on_or_is_a_trial(tmp_path: Path) -> None:

@@ -107,7 +107,8 @@ def test_what_the_judge_failed_is_said_with_what_the_policy_made_of_it() -> None
     )
 
 
-def test_a_recording_that_ends_before_its_time_is_told() -> None:
+def test_an_end_is_told_by_what_follows_it_alone() -> None:
+    """A summary, or the warning that a recording broke off."""
     shown = io.StringIO()
     hearer = Hearer(shown, live=False)
     for number, (state, line, hint) in enumerate(
@@ -115,7 +116,7 @@ def test_a_recording_that_ends_before_its_time_is_told() -> None:
     ):
         heard = Listening(1.0, [], [], -40.0, -30.0, 0, 0.1, 0, state, line, hint)
         hearer.tell([Record(number, 0.0, heard)])
-    assert shown.getvalue() == "open: talk.wav\nended: talk.wav: gone; put it\n"
+    assert shown.getvalue() == "open: talk.wav\n"
 
 
 @pytest.mark.parametrize("threshold", ["0", "1", "7"])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import JudgeError
-from wakeword_tui.config import JudgeConfig, read_config
+from wakeword_tui.config import JudgeConfig, read_config, typed_path
 
 JUDGE = """\
 [judge]
@@ -49,3 +49,8 @@ def test_a_judge_opens_with_the_token_of_its_file(tmp_path: Path) -> None:
     with pytest.raises(JudgeError, match="everyone may read") as caught:
         JudgeConfig("http://127.0.0.1:1", token).open()
     assert caught.value.hint == f"chmod 600 {token}"
+
+
+def test_whatever_is_typed_is_a_path() -> None:
+    assert typed_path(" ~/clips ") == Path.home() / "clips"
+    assert typed_path("~nobody-of-that-name/clips") == Path("~nobody-of-that-name/clips")

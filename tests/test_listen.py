@@ -1,5 +1,6 @@
 """Live audio through the scorer and the detector: what is told of it, and when."""
 
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -309,6 +310,19 @@ def test_what_is_shorter_than_a_window_is_said_to_be_too_short(tiny_run: Trained
     assert warned == Warned("too short to be scored: 0.80 s were heard, 1.50 s are needed")
     assert isinstance(listened, Listened)
     assert not any(isinstance(event, Warned) for event in told(tiny_run, Blocks([tone(500, 1.5)])))
+
+
+def test_a_recording_that_breaks_off_is_warned_of(tiny_run: Trained, tmp_path: Path) -> None:
+    path = tmp_path / "talk.wav"
+    audio.write(path, tone(440, 62.0))
+    source = open_source(f"fast:{path}")
+    os.truncate(path, 40 * 2 * SAMPLE_RATE)
+    path.unlink()
+    *_, warned, listened = told(tiny_run, source)
+    assert isinstance(warned, Warned)
+    assert warned.message == f"{path}: System error."
+    assert warned.hint
+    assert isinstance(listened, Listened)
 
 
 def test_no_sound_at_all_says_why(tiny_run: Trained) -> None:

@@ -111,6 +111,8 @@ def test_every_trial_is_an_ordinary_run(hunt: Workspace) -> None:
         assert trial.values == (trial.frr, report.macs)
         assert trial.pauc == report.validation.pauc
         assert run.last.exists()
+        told = [r.event for r in read_events(run.events) if isinstance(r.event, Reported)]
+        assert [event.split for event in told] == ["validation"]
         assert (run.export / "model.onnx").exists()
 
 

@@ -157,3 +157,5 @@ def test_no_source_has_ended_and_says_so() -> None:
 def test_a_recording_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.wav: "):
         open_source(str(tmp_path / "none.wav"))
+    with pytest.raises(DataError, match="there is no such recording"):
+        open_source("a" * 300)

@@ -32,7 +32,7 @@ from wakeword_tui.desk import Desk
 from wakeword_tui.draft import Draft
 from wakeword_tui.driver import HangupDriver, Signals, backed_up, shield_terminal
 from wakeword_tui.mining import take_turns
-from wakeword_tui.screens import page
+from wakeword_tui.screens import maker
 from wakeword_tui.screens.dialogs import Choice, Help
 from wakeword_tui.screens.page import TABS, Page
 from wakeword_tui.store import Level
@@ -51,7 +51,7 @@ class WakewordApp(App[int]):
     TITLE = "wakeword"
     CSS_PATH = Path(__file__).with_name("app.tcss")
     ENABLE_COMMAND_PALETTE = True
-    MODES: ClassVar[dict[str, Any]] = {title.lower(): page(title) for _, title in TABS}
+    MODES: ClassVar[dict[str, Any]] = {title.lower(): maker(title) for _, title in TABS}
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
             Binding(digit, f"go('{title.lower()}')", title, show=False, id=f"app.{title.lower()}")

@@ -125,12 +125,24 @@ def databases(workspace: Workspace) -> Check:
 
 def checkpoints(workspace: Workspace) -> Check:
     """Whether the checkpoints are as they were written."""
-    paths = [path for run in workspace.runs() for path in (run.best, run.last) if path.exists()]
-    for path in paths:
-        if unsealed(path.read_bytes()) is None:
-            fix = f"copy the other one of {path.parent} over it, or train again"
-            return Check("checkpoints", "note", f"{path} is damaged", fix)
-    return Check("checkpoints", "good", f"{len(paths)}, all whole" if paths else "none yet")
+    runs = workspace.runs()
+    there = [(run, path) for run in runs for path in (run.best, run.last) if path.exists()]
+    for run, path in there:
+        try:
+            damaged = unsealed(path.read_bytes()) is None
+        except OSError as error:
+            return Check("checkpoints", "note", f"{path}: {error.strerror}", f"ls -l {path}")
+        if damaged:
+            return Check("checkpoints", "note", f"{path} is damaged", _mending(run, path))
+    return Check("checkpoints", "good", f"{len(there)}, all whole" if there else "none yet")
+
+
+def _mending(run: Run, damaged: Path) -> str:
+    """What is left of a run one of whose checkpoints is damaged: neither stands for the other."""
+    if damaged == run.best and not run.finished():
+        return f"wakeword-tui train --resume {run.number}"
+    anew = f"wakeword-tui train {run.path / 'recipe.toml'}"
+    return anew if damaged == run.best else f"best.ckpt still listens and exports; {anew}"
 
 
 def unfinished(workspace: Workspace) -> Check:
@@ -139,7 +151,7 @@ def unfinished(workspace: Workspace) -> Check:
     left = [run for run in workspace.runs() if run != going and _waits(run)]
     if left:
         names = ", ".join(run.name for run in left[-3:])
-        fix = f"wakeword-tui train --resume {left[-1].number}, or wakeword-tui runs prune"
+        fix = f"wakeword-tui train --resume {left[-1].number}, or rm -r {left[-1].path}"
         return Check("runs", "note", f"unfinished: {names}", fix)
     return Check("runs", "good", f"{len(workspace.runs())}, none waits to be gone on with")
 

@@ -95,6 +95,14 @@ class Config:
     problems: tuple[str, ...] = ()
 
 
+def typed_path(text: str) -> Path:
+    """A path that a person types, with `~` for a home; of somebody who has none it stays as it is.
+
+    While it is typed it may be any text: `Path.expanduser` would raise.
+    """
+    return Path(os.path.expanduser(text.strip()))  # noqa: PTH111 -- raises nothing
+
+
 def read_config(path: Path) -> Config:
     """Read the config file; a missing one is empty, a wrong one says so and is left out."""
     try:

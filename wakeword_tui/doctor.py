@@ -242,8 +242,8 @@ def _reached(url: str) -> bool:
 
     def knock() -> None:
         parts = urlsplit(url)
-        with contextlib.suppress(OSError):
-            address = parts.hostname or "", parts.port or 443
+        with contextlib.suppress(OSError, ValueError):
+            address = parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
             socket.create_connection(address, REACH_S).close()
             found.append(True)
 

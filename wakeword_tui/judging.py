@@ -14,7 +14,7 @@ from engine.events import Emit
 from engine.jobs import Control, Jobs, State
 from engine.runs import Run, Workspace
 from wakeword_tui.commands.evaluate import find_model
-from wakeword_tui.config import JudgeConfig
+from wakeword_tui.config import JudgeConfig, typed_path
 from wakeword_tui.store import Store
 from wakeword_tui.verbs import Live
 
@@ -71,7 +71,7 @@ class Judging:
 
     def set(self, judge: str, token_file: str, timeout_s: float) -> None:
         """Take another judge, a URL or a run, or none."""
-        file = Path(token_file).expanduser().absolute() if token_file else None
+        file = typed_path(token_file).absolute() if token_file else None
         remote = "://" in judge
         self.run = "" if remote else judge
         url = judge if remote else ""
@@ -133,12 +133,9 @@ class Judging:
                     took_ms.append(1000 * (time.perf_counter() - began_s))
                     return verdict if pair is None else verdict.at(pair.judge)
 
-                try:
-                    seconds = sent_s(judge)
-                except JudgeError:
-                    if not live:
-                        raise
-                    seconds = SENT_S
+                # Live nobody waits for a judge to say what it hears: `look` has asked it.
+                known = getattr(self.health, "sent_s", SENT_S)
+                seconds = known if live and config.url else sent_s(judge)
                 yield Asked(verify, seconds, config.on_failure)
 
         return opened

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from wakeword_tui.judging import Opened
 
 SHOWN_S = 30.0
-HOLD_S = 2.0
 MOST_FIRED = 200
 MOST_SCORES = 4000
 MOST_LEVELS = 20

@@ -173,7 +173,9 @@ class Store:
     @_take.register
     def _(self, event: Reported) -> None:
         self.reported = event
-        missed = f"test: missed {percent(event.frr)} ({span(event.frr_low, event.frr_high)})"
+        missed = (
+            f"{event.split}: missed {percent(event.frr)} ({span(event.frr_low, event.frr_high)})"
+        )
         alarms = f"{rate(event.fah)} false/h ({rate(event.fah_low)} to {rate(event.fah_high)})"
         self._note("info", "report", f"{missed}, {alarms}, threshold {small(event.threshold)}")
 

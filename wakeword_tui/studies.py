@@ -14,6 +14,7 @@ from engine.runs import Workspace
 from engine.space import space_of
 from engine.trials import StudyView
 from wakeword_tui import searching
+from wakeword_tui.config import typed_path
 from wakeword_tui.draft import Draft
 
 LOOK_EVERY_S = 1.0
@@ -114,7 +115,7 @@ def begin_recipe(text: str, draft: Draft) -> Recipe:
 
     Where it names no data, it takes that of Setup. Raises RecipeError, also for a bad space.
     """
-    path = Path(text.strip()).expanduser()
+    path = typed_path(text)
     if not path.is_file():
         raise RecipeError("there is no such file")
     here = draft.path is not None and path.resolve() == draft.path.resolve()

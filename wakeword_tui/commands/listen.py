@@ -101,13 +101,12 @@ class Hearer(Teller):
             self.line(session(record.event))
 
     def _told(self, event: Event) -> str:
-        """What is heard, and how it does, whenever that changes; an end only before its time."""
+        """What is heard, and how it does, whenever that changes."""
         if not isinstance(event, Listening):
             return super()._told(event)
         hint = f"; {event.hint}" if event.hint and event.state != "open" else ""
         source = f"{event.state}: {event.line}{hint}"
-        over = event.state == "ended" and not event.hint
-        if over or source == self._source:
+        if event.state == "ended" or source == self._source:
             return ""
         self._source = source
         return source

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from wakeword_tui.screens.page import Page
 
 
-def page(title: str) -> Callable[[], "Page"]:
+def maker(title: str) -> Callable[[], "Page"]:
     """How to make a screen.
 
     What has been imported by then stays, and the collector need not look at it again: at 400,000

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 from textual import on, work
@@ -17,6 +16,7 @@ from engine.flips import Int8
 from engine.runs import Run
 from wakeword_tui import rounded, verbs
 from wakeword_tui.commands.output import table
+from wakeword_tui.config import typed_path
 from wakeword_tui.numbers import brief, hours, percent, rate, span
 from wakeword_tui.operating import PER_DAY, Answer, answer, nearest_step
 from wakeword_tui.paired import HEADER, row, sentences
@@ -209,7 +209,7 @@ class BenchScreen(Page):
         name = KINDS[kind]
         place = await self.app.push_screen_wait(Ask("into the folder", str(run.export / name)))
         if place is not None:
-            self.desk.exporter.start(run, name, Path(place).expanduser())
+            self.desk.exporter.start(run, name, typed_path(place))
             self.notify(f"exporting {run.name}, then running it on validation …", timeout=4)
 
     @work(exclusive=True, group="compare")

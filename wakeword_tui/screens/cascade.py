@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import os.path
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from engine.errors import WakewordError
 from engine.judge import Health
 from wakeword_tui.cascading import BRIEF, HEADER, briefly, clock, rows, sentences
 from wakeword_tui.commands.output import table
+from wakeword_tui.config import typed_path
 from wakeword_tui.judging import Judging, latency
 from wakeword_tui.screens.dialogs import Pick, PickFile
 from wakeword_tui.screens.fields import Field, Fields, Texts
@@ -142,7 +144,7 @@ class CascadeScreen(Page):
         name, file = texts[NAME].strip(), texts[TOKEN].strip()
         if name and "://" not in name and name not in [run.name for run in self._runs()]:
             found[NAME] = "neither a URL nor a run with a checkpoint"
-        if file and not Path(file).expanduser().is_file():
+        if file and not os.path.isfile(typed_path(file)):  # noqa: PTH113 -- raises nothing
             found[TOKEN] = "there is no such file"
         try:
             timed = 0 < float(texts[TIMEOUT]) <= 60
@@ -214,7 +216,7 @@ class CascadeScreen(Page):
         path = await self.app.push_screen_wait(PickFile("verify a recording", near))
         if path is not None:
             with self.house.complaining():
-                self._judging.verify_file(self._sentry(), path.expanduser().absolute())
+                self._judging.verify_file(self._sentry(), path.absolute())
 
 
 def recordings_near() -> list[Path]:

@@ -1,5 +1,6 @@
 """Small questions in the middle of the screen: choose, type, pick, and the help."""
 
+import os.path
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -14,6 +15,7 @@ from textual.events import Key
 from textual.screen import ModalScreen, Screen, ScreenResultType
 from textual.widgets import Input, Static
 
+from wakeword_tui.config import typed_path
 from wakeword_tui.widgets.menu import Menu
 
 CLOSE = Binding("escape", "dismiss(None)", "Cancel", id="dialog.cancel")
@@ -148,8 +150,9 @@ class PickFile(Dialog[Path | None]):
 
     @on(Input.Submitted)
     def _entered(self, event: Input.Submitted) -> None:
-        typed = Path(event.value.strip()).expanduser()
-        chosen = str(typed) if typed.is_file() else self.query_one(Menu).current
+        typed = typed_path(event.value)
+        there = os.path.isfile(typed)  # noqa: PTH113 -- raises nothing
+        chosen = str(typed) if there else self.query_one(Menu).current
         if chosen is not None:
             self.dismiss(Path(chosen))
 

@@ -13,6 +13,7 @@ from textual.widget import Widget
 
 from engine.audio import SUFFIXES
 from engine.errors import WakewordError
+from wakeword_tui.config import typed_path
 from wakeword_tui.mining import Miner, MineRow
 from wakeword_tui.numbers import brief, count, duration, rate
 from wakeword_tui.screens.dialogs import Ask, Pick
@@ -134,7 +135,7 @@ class MineScreen(Page):
         if typed is None:
             return
         try:
-            self._open(Path(typed).expanduser())
+            self._open(typed_path(typed))
         except RuntimeError:
             self.house.complain(f"{typed}: there is no such home")
 

@@ -19,6 +19,7 @@ from engine.sitting import Booth, Sitting
 from engine.source import Source
 from engine.take import Take
 from wakeword_tui import prompted
+from wakeword_tui.config import typed_path
 from wakeword_tui.recording import after_line, finished_lines, measured, next_step, proposed
 from wakeword_tui.screens.fields import Field, Fields, Texts
 from wakeword_tui.screens.page import Page
@@ -328,7 +329,7 @@ def answered(texts: Texts) -> Sitting:
     count, negatives = (
         int(said[name]) if said[name].isdecimal() else -1 for name in ("wake words", "negatives")
     )
-    place = Path(said["folder"]).expanduser()
+    place = typed_path(said["folder"])
     label = said["label"] or slug(said["phrase"])
     train = said["only train"] == "yes"
     return Sitting(said["speaker"], said["phrase"], label, place, count, negatives, train)

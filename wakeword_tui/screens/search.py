@@ -17,6 +17,7 @@ from engine.recipe import Recipe
 from engine.trials import StudyView, Trial
 from wakeword_tui import searching, trade
 from wakeword_tui.commands.search import export_study
+from wakeword_tui.config import typed_path
 from wakeword_tui.draft import Draft
 from wakeword_tui.screens.dialogs import Ask, Pick
 from wakeword_tui.screens.fields import Field, Fields
@@ -342,6 +343,6 @@ class SearchScreen(Page):
         if folder is None:
             return
         with self.house.complaining():
-            written = await asyncio.to_thread(export_study, view, Path(folder).expanduser())
+            written = await asyncio.to_thread(export_study, view, typed_path(folder))
             names = ", ".join(path.name for path in written)
             self.notify(f"wrote {names}", timeout=8, markup=False)

@@ -25,6 +25,7 @@ from engine.recipe import Recipe
 from engine.recipe_file import field_at
 from engine.runs import Run
 from wakeword_tui import verbs
+from wakeword_tui.config import typed_path
 from wakeword_tui.draft import TEACHERS, Draft, choices, limits, show
 from wakeword_tui.numbers import brief, count, duration, hours
 from wakeword_tui.screens.dialogs import Ask, Choice, PickFile
@@ -298,13 +299,12 @@ class SetupScreen(Page):
 
     async def _ask_path(self) -> Path | None:
         """Ask where to save; a file that is there is replaced only after another question."""
-        name = f"{self.desk.draft.recipe.name}.toml"
-        typed = await self.app.push_screen_wait(Ask("save as", name))
-        path = Path(typed).expanduser() if typed else None
-        if path is None or not path.exists():
-            return path
-        answers = [("o", "overwrite it"), ("c", "cancel")]
-        answer = await self.app.push_screen_wait(Choice(f"{path} exists", answers))
+        question = Ask("save as", f"{self.desk.draft.recipe.name}.toml")
+        typed = await self.app.push_screen_wait(question)
+        if not typed or not (path := typed_path(typed)).exists():
+            return typed_path(typed) if typed else None
+        exists = Choice(f"{path} exists", [("o", "overwrite it"), ("c", "cancel")])
+        answer = await self.app.push_screen_wait(exists)
         return path if answer == "o" else None
 
     def _save(self, path: Path) -> bool:
@@ -379,8 +379,8 @@ def amount_lines(amount: Amount) -> Iterable[Line]:
         yield f"{size}   float {cost.float_kb:.0f} kB + {cost.ram_float_kb:.0f} RAM"
     if audio is not None:
         spans = [f"{split} {hours(sum(kinds.values()))}" for split, kinds in audio.hours.items()]
-        disk = f"{audio.cache_mb:.0f} MB {'packed' if audio.cached else 'to pack'}"
-        yield f"{'  '.join(spans)}  {disk}"
+        packed = "packed" if audio.cached else "to pack"
+        yield f"{'  '.join(spans)}  {audio.cache_mb:.0f} MB {packed}"
 
 
 def runs_lines(runs: Sequence[Run]) -> Iterable[Line]:

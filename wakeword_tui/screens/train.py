@@ -190,7 +190,7 @@ def rows(store: Store, epochs: int, *, live: bool) -> Iterable[tuple[str, str]]:
     yield "memory", _memory(step.memory_mb) if step else "-"
     yield "device", store.started.device if store.started else "-"
     if store.reported is not None:
-        yield "missed on test", percent(store.reported.frr)
+        yield f"missed on {store.reported.split}", percent(store.reported.frr)
     elif live:
         saved = duration(time.time() - store.checkpoint_s) if store.checkpoint_s else ""
         yield "checkpoint", f"{saved} ago" if saved else "-"
