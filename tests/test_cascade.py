@@ -269,7 +269,8 @@ def test_a_judge_that_is_the_sentry_lets_through_what_the_sentry_fires_on(
     for level in (loose, own):
         found = on_test(split, Pair(level, 0.95 * level, 1.0), checkpoint)
         assert found.joint.missed == found.loose.missed
-        assert found.joint.false_alarms == found.loose.false_alarms == found.requests > 0
+        assert found.joint.false_alarms == found.loose.false_alarms == found.requests
+        assert found.requests > 0 or level == own
     assert found.joint.missed == 0
     certain = on_test(split, Pair(own, 1.0, 1.0), checkpoint)
     assert certain.joint.missed == certain.joint.clips > 0

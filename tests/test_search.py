@@ -224,7 +224,8 @@ def test_a_trial_that_is_cut_off_after_its_report_is_what_its_report_says(
 ) -> None:
     """What came after the last checkpoint, here the mean of two epochs, stays in its file."""
     space = {"train.average_best": {"choices": [2]}}
-    recipe = searching(tiny_data, {"search.space": space, "search.trials": 1})
+    epochs = {"train.epochs": 6, "train.steps_per_epoch": 1}
+    recipe = searching(tiny_data, {"search.space": space, "search.trials": 1, **epochs})
 
     def cut(event: Event) -> None:
         if isinstance(event, Reported):

@@ -178,7 +178,7 @@ def test_folders_are_walked_through(home: Workspace, folder: Path) -> None:
 def test_the_home_of_nobody_is_told(home: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("4", "o", "ctrl+u", *"~nosuch", "enter")
-        await see(app, pilot, "~nosuch: there is no such home")
+        await see(app, pilot, "cannot look into", "~nosuch: No such file")
 
     play(home, story)
 

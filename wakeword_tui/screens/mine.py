@@ -132,12 +132,8 @@ class MineScreen(Page):
     async def action_folder(self) -> None:
         """Look into a folder that is typed."""
         typed = await self.app.push_screen_wait(Ask("folder", str(self._folder)))
-        if typed is None:
-            return
-        try:
+        if typed is not None:
             self._open(typed_path(typed))
-        except RuntimeError:
-            self.house.complain(f"{typed}: there is no such home")
 
     # The jobs.
 
