@@ -205,11 +205,17 @@ def compare(a: Sequence[Outcomes], b: Sequence[Outcomes]) -> Comparison:
         tuple(
             _paired(cohort, [k for k in both if k[1] == cohort], rows_a, rows_b) for cohort in named
         ),
-        _alarms(a, b, max(len(rows_a.at[key]) for key in both)),
+        _alarms(a, b, _seeds(both, rows_a)),
         len(both),
         clips,
         tuple(sorted({run.point.target_fah for run in (*a, *b)})),
     )
+
+
+def _seeds(keys: Sequence[Key], rows: "_Rows") -> int:
+    """How often the same was trained: a word of one wake word is another clip to other runs."""
+    words = [key for key in keys if key[2]]
+    return max(len(rows.at[key]) for key in words or keys)
 
 
 class _Rows:

@@ -29,6 +29,11 @@ def unsealed(raw: bytes) -> bytes | None:
     return data if hashlib.sha256(data).hexdigest().encode() == digest else None
 
 
+def is_file(path: Path) -> bool:
+    """Whether a file is there; of any text that a person may type, where `Path.is_file` raises."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Replace a file whole or not at all, and have it on the disk when this returns.
 

@@ -147,13 +147,12 @@ class Judge:
         token: str | None = None,
         *,
         timeout_s: float = TIMEOUT_S,
-        on_failure: OnFailure = "reject",
         ca_file: Path | None = None,
     ) -> None:
         import httpx
 
         place = _place(url)
-        self.url, self.timeout_s, self.on_failure = url.rstrip("/"), timeout_s, on_failure
+        self.url, self.timeout_s = url.rstrip("/"), timeout_s
         self._network = (httpx.NetworkError, httpx.RemoteProtocolError)
         headers = {"Accept-Encoding": "identity"} | authorised(token)
         trust = _trust(ca_file) if place.scheme == "https" else False
@@ -187,10 +186,6 @@ class Judge:
         if not 0 <= verdict.score <= 1:
             raise JudgeError(f"the judge at {self.url} gave a score of {verdict.score:g}", NONSENSE)
         return verdict
-
-    def decide(self, waveform: Waveform) -> Decision:
-        """Have a waveform `(N,)` judged; where the judge fails, the policy decides, and says so."""
-        return Asked(self.verify, on_failure=self.on_failure).decide(waveform)
 
     def health(self) -> Health:
         """Ask how the judge does. Raises JudgeError."""

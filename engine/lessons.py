@@ -149,9 +149,8 @@ class Lessons:
 
 def _take_room(path: Path, size: int) -> None:
     """Have a file's bytes on the disk before it is mapped: later a full disk kills the process."""
-    handle = os.open(
-        path, os.O_RDWR | os.O_CREAT, 0o666
-    )  # some disks cannot do it in a file to append to
+    # Not opened to append: some disks cannot do it then.
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         os.posix_fallocate(handle, 0, size)
     finally:

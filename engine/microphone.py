@@ -1,6 +1,5 @@
 """Microphone: which source is heard, by the word for it, and the sound card's."""
 
-import os.path
 import threading
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from engine import portaudio
 from engine.audio import SAMPLE_RATE, Resampler, Waveform
 from engine.errors import DataError, DeviceError
+from engine.files import is_file
 from engine.pipe import PipeSource
 from engine.source import BLOCK_S, FileSource, Ring, Silence, Source, SourceHealth, State
 
@@ -43,7 +43,7 @@ def open_source(choice: str = "auto") -> Source:
     if choice.startswith(NAMED):
         return MicrophoneSource(choice.removeprefix(NAMED))
     path = Path(choice.removeprefix(FAST))
-    if not os.path.isfile(path):  # noqa: PTH113 -- takes any text for a name; Path raises
+    if not is_file(path):
         words = "auto, microphone, microphone:NAME, pipe, none, or the path of a recording"
         raise DataError(f"{path}: there is no such recording", f"sound is one of {words}")
     return FileSource(path, fast=choice.startswith(FAST))

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import httpx
 import pytest
@@ -23,7 +24,7 @@ from tiny import Trained, hiss
 
 from engine import audio
 from engine.checkpoint import save
-from engine.judge import PCM, TOKEN_VARIABLE, VERIFY, Decision, Judge
+from engine.judge import PCM, TOKEN_VARIABLE, VERIFY, Asked, Decision, Judge, OnFailure
 from engine.local_judge import LocalJudge
 from engine.recipe_file import load as load_recipe
 from engine.recipe_file import override
@@ -94,10 +95,13 @@ def stranger(checkpoint: Path) -> Iterator[Process]:
         yield process
 
 
-def ask(judge: Judge, seconds: float) -> tuple[threading.Thread, list[Decision]]:
+def ask(
+    judge: Judge, seconds: float, on_failure: OnFailure = "reject"
+) -> tuple[threading.Thread, list[Decision]]:
     """Ask in a thread; come back once the judge is at it."""
     found: list[Decision] = []
-    thread = threading.Thread(target=lambda: found.append(judge.decide(hiss(seconds, 0))))
+    asked = Asked(judge.verify, on_failure=on_failure)
+    thread = threading.Thread(target=lambda: found.append(asked.decide(hiss(seconds, 0))))
     thread.start()
     while thread.is_alive() and judge.health().waiting == 0:
         time.sleep(0.002)
@@ -108,10 +112,9 @@ def test_a_judge_killed_at_work_leaves_the_decision_to_the_policy(teacher: Path)
     """Within the timeout: the connection breaks, is tried again twice, and refused."""
     with (
         Process(teacher) as process,
-        Judge(process.url, TOKEN, timeout_s=10, on_failure="accept") as trusting,
-        Judge(process.url, TOKEN, timeout_s=10, on_failure="reject") as wary,
+        Judge(process.url, TOKEN, timeout_s=10) as judge,
     ):
-        asking = [ask(judge, 10) for judge in (trusting, wary)]
+        asking = [ask(judge, 10, on_failure) for on_failure in get_args(OnFailure)]
         process.child.kill()
         for thread, _ in asking:
             thread.join()

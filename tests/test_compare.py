@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,15 @@ def test_seeds_are_no_more_clips_and_no_more_hours() -> None:
         thrice.cohorts[0].p
         == compare([outcomes(*words("xxxxxx."))], [outcomes(*words("......x"))]).cohorts[0].p
     )
+
+
+def test_two_wake_words_over_the_same_streams_are_twice_the_hours() -> None:
+    """Both hear another word; what is the wake word of one is none of the other's."""
+    first, other = words("x."), negative(0.9, "other")
+    second = [replace(clip, clip=f"second {clip.clip}") for clip in first]
+    runs = [outcomes(*spoken, other, hours=4) for spoken in (first, second)]
+    both = compare(runs, runs)
+    assert (both.alarms.hours_a, both.cohorts[0].a) == (8.0, Share.of(2, 4))
 
 
 def test_a_clip_in_ten_may_be_missing_but_no_more() -> None:

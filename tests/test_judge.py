@@ -21,6 +21,7 @@ from tiny import hiss
 from engine.errors import JudgeError
 from engine.judge import (
     TOKEN_VARIABLE,
+    Asked,
     Decision,
     Judge,
     Verdict,
@@ -146,7 +147,7 @@ def test_a_missing_or_wrong_token_is_told_and_never_shown(
 def test_the_token_is_in_no_text(guarded: Served) -> None:
     with Judge(guarded.url, TOKEN) as judge:
         assert TOKEN not in repr(judge) + str(vars(judge))
-        assert TOKEN not in repr(judge.decide(hiss(1, 0)))
+        assert TOKEN not in repr(Asked(judge.verify).decide(hiss(1, 0)))
     with pytest.raises(JudgeError) as caught:
         Judge(guarded.url, "two words")
     assert "two words" not in repr(caught.value) + str(caught.value)
@@ -191,16 +192,17 @@ def test_where_the_judge_is_dead_the_policy_decides_and_says_so(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as door:
         url = f"http://127.0.0.1:{door.getsockname()[1]}"
-    with Judge(url, timeout_s=2, on_failure="accept" if accepted else "reject") as judge:
-        decision = judge.decide(hiss(1, 0))
+    with Judge(url, timeout_s=2) as judge:
+        asked = Asked(judge.verify, on_failure="accept" if accepted else "reject")
+        decision = asked.decide(hiss(1, 0))
     assert (decision.accepted, decision.by_policy, decision.verdict) == (accepted, True, None)
     assert decision.line.startswith(f"{policy}ed unheard, as on_failure says: no judge at {url}")
     assert decision.waited_ms < 2000, "refused at once, it is given up before the deadline"
 
 
 def test_a_verdict_decides_without_the_policy(guarded: Served) -> None:
-    with Judge(guarded.url, TOKEN, on_failure="accept", timeout_s=10) as judge:
-        decision = judge.decide(hiss(1, 0))
+    with Judge(guarded.url, TOKEN, timeout_s=10) as judge:
+        decision = Asked(judge.verify, on_failure="accept").decide(hiss(1, 0))
     assert (decision.accepted, decision.by_policy, decision.failure) == (False, False, None)
     assert decision.line.startswith("rejected by small: 0.")
     assert decision.line.endswith("< 0.700")
@@ -319,13 +321,15 @@ def test_closing_lets_go_of_what_is_under_way() -> None:
     found: list[Decision] = []
     with behaving(silent) as url:
         judge = Judge(url, timeout_s=30)
-        asking = threading.Thread(target=lambda: found.append(judge.decide(hiss(1, 0))))
+        asking = threading.Thread(
+            target=lambda: found.append(Asked(judge.verify).decide(hiss(1, 0)))
+        )
         asking.start()
         time.sleep(0.2)
         judge.close()
         asking.join(5)
         judge.close()
-        assert not judge.decide(hiss(1, 0)).accepted
+        assert not Asked(judge.verify).decide(hiss(1, 0)).accepted
     assert [str(decision.failure) for decision in found] == [
         "the judge was let go before it answered"
     ]

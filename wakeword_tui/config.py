@@ -72,13 +72,7 @@ class JudgeConfig:
         from engine.judge import Judge, read_token
 
         token = read_token(self.token_file)
-        return Judge(
-            self.url,
-            token,
-            timeout_s=self.timeout_s,
-            on_failure=self.on_failure,
-            ca_file=self.ca_file,
-        )
+        return Judge(self.url, token, timeout_s=self.timeout_s, ca_file=self.ca_file)
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,7 @@ class Judging:
 
         @contextmanager
         def opened() -> "Iterator[Asked]":
-            from engine.judge import SENT_S, Asked
+            from engine.judge import SENT_S, Asked, Health
 
             with judge_of(home, name, config, sentry) as judge:
 
@@ -134,7 +134,7 @@ class Judging:
                     return verdict if pair is None else verdict.at(pair.judge)
 
                 # Live nobody waits for a judge to say what it hears: `look` has asked it.
-                known = getattr(self.health, "sent_s", SENT_S)
+                known = self.health.sent_s if isinstance(self.health, Health) else SENT_S
                 seconds = known if live and config.url else sent_s(judge)
                 yield Asked(verify, seconds, config.on_failure)
 

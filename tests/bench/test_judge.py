@@ -23,7 +23,7 @@ from tiny import hiss
 
 from engine.audio import to_int16
 from engine.checkpoint import save
-from engine.judge import PCM, VERIFY, Judge
+from engine.judge import PCM, VERIFY, Asked, Judge
 from engine.recipe_file import load as load_recipe
 from tests.test_checkpoint import made
 
@@ -78,7 +78,7 @@ def test_a_hundred_requests_a_second_for_a_minute(tmp_path: Path) -> None:
         judge.verify(heard)
 
         def ask() -> str:
-            decision = judge.decide(heard)
+            decision = Asked(judge.verify).decide(heard)
             return "verdicts" if decision.failure is None else decision.failure.message
 
         async def run() -> dict[str, list[float]]:

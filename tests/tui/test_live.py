@@ -33,16 +33,6 @@ Size = tuple[int, int]
 
 
 @pytest.fixture
-def home(tmp_path: Path, tiny_run: Trained, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    """A workspace with a run that can listen."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TMUX", "yes")
-    workspace = Workspace(tmp_path / "workspace")
-    shutil.copytree(tiny_run.run.path, workspace.root / "runs" / "001-tiny")
-    return workspace
-
-
-@pytest.fixture
 def talk(tmp_path: Path) -> Config:
     """A word after 2 s, then the others: some twenty seconds of sound."""
     audio.write(tmp_path / "talk.wav", SOUND)
@@ -50,8 +40,8 @@ def talk(tmp_path: Path) -> Config:
 
 
 @pytest.fixture
-def queue(home: Workspace) -> Iterator[QueueStore]:
-    store = QueueStore(home.queue)
+def queue(trained: Workspace) -> Iterator[QueueStore]:
+    store = QueueStore(trained.queue)
     yield store
     store.close()
 
@@ -80,16 +70,16 @@ async def kept(queue: QueueStore, pilot: "Pilot[int]") -> QueueItem:
 
 
 @SIZES
-def test_an_empty_screen_says_what_to_press(home: Workspace, size: Size) -> None:
+def test_an_empty_screen_says_what_to_press(trained: Workspace, size: Size) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("6")
         await see(app, pilot, "Nobody listens.", "s  start to listen", "6 Live", "q Quit")
         same_as_file(screen(app), SCREENS / f"live-empty-{size[0]}x{size[1]}.txt")
 
-    play(home, story, size)
+    play(trained, story, size)
 
 
-def test_without_a_detector_it_says_to_train_one(tmp_path: Path, home: Workspace) -> None:
+def test_without_a_detector_it_says_to_train_one(tmp_path: Path, trained: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("6")
         await see(app, pilot, "There is no detector yet.", "2  go to Train")
@@ -102,7 +92,7 @@ def test_without_a_detector_it_says_to_train_one(tmp_path: Path, home: Workspace
 
 
 @SIZES
-def test_s_listens_and_stops(home: Workspace, talk: Config, size: Size) -> None:
+def test_s_listens_and_stops(trained: Workspace, talk: Config, size: Size) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await heard(app, pilot)
         await see(app, pilot, "rms ", "peak ", "threshold 0.308", "◆ fired", "● live", "nothing")
@@ -113,11 +103,11 @@ def test_s_listens_and_stops(home: Workspace, talk: Config, size: Size) -> None:
         await pilot.press("9")
         await see(app, pilot, "heard at")
 
-    play(home, story, size, config=talk)
+    play(trained, story, size, config=talk)
 
 
 def test_it_goes_on_behind_another_screen_and_ends_with_the_recording(
-    home: Workspace, tmp_path: Path
+    trained: Workspace, tmp_path: Path
 ) -> None:
     audio.write(tmp_path / "short.wav", SOUND[: 16000 * 5])
 
@@ -128,12 +118,12 @@ def test_it_goes_on_behind_another_screen_and_ends_with_the_recording(
         assert hearing.over is not None
         assert (hearing.over.seconds, hearing.over.dropped) == (5.0, 0)
 
-    play(home, story, config=Config(audio=str(tmp_path / "short.wav")))
+    play(trained, story, config=Config(audio=str(tmp_path / "short.wav")))
 
 
 @SIZES
 def test_f_takes_a_false_alarm_to_review_with_its_sound(
-    home: Workspace, talk: Config, queue: QueueStore, size: Size
+    trained: Workspace, talk: Config, queue: QueueStore, size: Size
 ) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await heard(app, pilot, times=2)  # the first is held on to, and not followed any more
@@ -146,7 +136,7 @@ def test_f_takes_a_false_alarm_to_review_with_its_sound(
         await pilot.press("s", "5")
         await see(app, pilot, "by listening", "threshold 0.308", "◆ fired", "vol 100 %")
 
-    play(home, story, size, config=talk)
+    play(trained, story, size, config=talk)
     (item,) = queue.items(queue.ids())
     find = item.find
     assert find.group == f"user:{find.content}"
@@ -159,7 +149,7 @@ def test_f_takes_a_false_alarm_to_review_with_its_sound(
 
 @SIZES
 def test_m_takes_the_last_three_seconds_to_review_as_a_miss(
-    home: Workspace, talk: Config, queue: QueueStore, size: Size
+    trained: Workspace, talk: Config, queue: QueueStore, size: Size
 ) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         hearing = await heard(app, pilot)
@@ -174,25 +164,25 @@ def test_m_takes_the_last_three_seconds_to_review_as_a_miss(
         await pilot.press("w")
         await until(pilot, lambda: queue.counts()["wakeword"])
 
-    play(home, story, size, config=talk)
+    play(trained, story, size, config=talk)
     (item,) = queue.decided("wakeword")
     assert (item.find.found_by, item.note) == ("live", MISSED)
     assert item.find.end_s - item.find.start_s == pytest.approx(3.0)
 
 
-def test_nothing_is_kept_that_was_not_asked_for(home: Workspace, talk: Config) -> None:
+def test_nothing_is_kept_that_was_not_asked_for(trained: Workspace, talk: Config) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await heard(app, pilot)
         await pilot.press("s")
         await see(app, pilot, "listened:")
 
-    play(home, story, config=talk)
-    assert sorted(path.name for path in home.root.iterdir()) == ["runs"]
+    play(trained, story, config=talk)
+    assert sorted(path.name for path in trained.root.iterdir()) == ["runs"]
 
 
 @SIZES
 def test_a_recording_shorter_than_a_window_is_said_to_be_too_short_and_was_not_missed(
-    home: Workspace, tmp_path: Path, queue: QueueStore, size: Size
+    trained: Workspace, tmp_path: Path, queue: QueueStore, size: Size
 ) -> None:
     audio.write(tmp_path / "word.wav", SOUND[: 16000 * 8 // 10])
     short = "too short to be scored: 0.80 s were heard, 1.50 s are needed"
@@ -206,12 +196,12 @@ def test_a_recording_shorter_than_a_window_is_said_to_be_too_short_and_was_not_m
         await pilot.press("9")
         await see(app, pilot, "! listen  too short to be scored")
 
-    play(home, story, size, config=Config(audio=str(tmp_path / "word.wav")))
+    play(trained, story, size, config=Config(audio=str(tmp_path / "word.wav")))
 
 
 @SIZES
 def test_while_mic_pipe_is_waited_for_its_command_is_told_whole_and_copied(
-    home: Workspace, size: Size
+    trained: Workspace, size: Size
 ) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("6", "s")
@@ -224,20 +214,20 @@ def test_while_mic_pipe_is_waited_for_its_command_is_told_whole_and_copied(
         await pilot.press("m")
         await see(app, pilot, "▌ nothing was heard yet", "▌ on the laptop: arecord")
 
-    play(home, story, size, config=Config(audio="pipe"))
+    play(trained, story, size, config=Config(audio="pipe"))
 
 
-def test_before_anything_is_heard_there_is_nothing_to_keep(home: Workspace) -> None:
+def test_before_anything_is_heard_there_is_nothing_to_keep(trained: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("6", "f")
         await see(app, pilot, "nothing has fired yet")
         await pilot.press("m")
         await see(app, pilot, "nothing was heard yet")
 
-    play(home, story)
+    play(trained, story)
 
 
-def test_the_log_keeps_every_session(home: Workspace, tmp_path: Path) -> None:
+def test_the_log_keeps_every_session(trained: Workspace, tmp_path: Path) -> None:
     audio.write(tmp_path / "word.wav", SOUND[:8000])
 
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
@@ -250,10 +240,10 @@ def test_the_log_keeps_every_session(home: Workspace, tmp_path: Path) -> None:
         await pilot.press("9")
         await until(pilot, lambda: screen(app).count("listen  done after") == 2)
 
-    play(home, story, LARGE, config=Config(audio=str(tmp_path / "word.wav")))
+    play(trained, story, LARGE, config=Config(audio=str(tmp_path / "word.wav")))
 
 
-def test_the_top_bar_goes_on_behind_a_question(home: Workspace, tmp_path: Path) -> None:
+def test_the_top_bar_goes_on_behind_a_question(trained: Workspace, tmp_path: Path) -> None:
     audio.write(tmp_path / "short.wav", SOUND[: 16000 * 3])
 
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
@@ -267,11 +257,11 @@ def test_the_top_bar_goes_on_behind_a_question(home: Workspace, tmp_path: Path) 
         hearing.job.control.stop()
         await until(pilot, lambda: "●" not in bar.render().plain)
 
-    play(home, story, config=Config(audio=str(tmp_path / "short.wav")))
+    play(trained, story, config=Config(audio=str(tmp_path / "short.wav")))
 
 
 @SIZES
-def test_o_chooses_the_sound(home: Workspace, talk: Config, size: Size) -> None:
+def test_o_chooses_the_sound(trained: Workspace, talk: Config, size: Size) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("6")
         await see(app, pilot, "Nobody listens.")
@@ -284,13 +274,13 @@ def test_o_chooses_the_sound(home: Workspace, talk: Config, size: Size) -> None:
         await pilot.press("s")
         await see(app, pilot, "✗ no sound was asked for", within_s=60)
 
-    play(home, story, size)
+    play(trained, story, size)
 
 
 def test_d_chooses_the_detector_and_takes_hold_at_the_next_start(
-    home: Workspace, talk: Config, tiny_run: Trained
+    trained: Workspace, talk: Config, tiny_run: Trained
 ) -> None:
-    shutil.copytree(tiny_run.run.path, home.root / "runs" / "002-other")
+    shutil.copytree(tiny_run.run.path, trained.root / "runs" / "002-other")
 
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         assert (await heard(app, pilot)).model == "002-other"
@@ -305,10 +295,10 @@ def test_d_chooses_the_detector_and_takes_hold_at_the_next_start(
         assert app.desk.listener.hearing is not None
         assert app.desk.listener.hearing.model == "001-tiny"
 
-    play(home, story, config=talk)
+    play(trained, story, config=talk)
 
 
-def test_the_cursor_follows_the_newest_until_it_is_moved(home: Workspace, talk: Config) -> None:
+def test_the_cursor_follows_the_newest_until_it_is_moved(trained: Workspace, talk: Config) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await heard(app, pilot, times=2)
         menu = app.screen.query_one("#fired", Menu)
@@ -323,7 +313,7 @@ def test_the_cursor_follows_the_newest_until_it_is_moved(home: Workspace, talk: 
         await until(pilot, lambda: len(fired_rows(app)) > before, within_s=20)
         assert menu.highlighted == 0
 
-    play(home, story, config=talk)
+    play(trained, story, config=talk)
 
 
 class Counted(Workspace):
@@ -351,19 +341,19 @@ def test_runs_are_not_listed_at_every_paint(trained: Workspace) -> None:
     play(counted, story)
 
 
-def test_n_opens_the_recording(home: Workspace) -> None:
+def test_n_opens_the_recording(trained: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("6", "n")
         await see(app, pilot, "record your own clips")
         await pilot.press("escape")
         await see(app, pilot, "Nobody listens.")
 
-    play(home, story)
+    play(trained, story)
 
 
 @pytest.mark.parametrize("size", [(59, 20), (50, 14), (40, 10)])
 def test_where_there_is_no_room_one_panel_is_shown(
-    home: Workspace, talk: Config, size: Size
+    trained: Workspace, talk: Config, size: Size
 ) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("6", "s")
@@ -375,25 +365,25 @@ def test_where_there_is_no_room_one_panel_is_shown(
             shown.add(app.screen.maximized.id if app.screen.maximized else "")
         assert {"input", "scores", "fired", "session"} <= shown
 
-    play(home, story, size, config=talk)
+    play(trained, story, size, config=talk)
 
 
-def test_a_judge_is_heard(home: Workspace, talk: Config) -> None:
+def test_a_judge_is_heard(trained: Workspace, talk: Config) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         said = Verdict(accepted=False, score=0.12, threshold=0.5, model="conformer", took_ms=3.0)
         await pilot.press("6")
         app.desk.listener.start(lambda: nullcontext(Asked(lambda sound: said)))
         await see(app, pilot, "0.12", within_s=60)
 
-    play(home, story, LARGE, config=talk)
+    play(trained, story, LARGE, config=talk)
 
 
-def test_a_lost_source_says_what_to_do(home: Workspace, silent: None, tmp_path: Path) -> None:
+def test_a_lost_source_says_what_to_do(trained: Workspace, silent: None, tmp_path: Path) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("6", "s")
         await see(app, pilot, "PortAudio is not installed", "apt-get install", within_s=60)
 
-    play(home, story, LARGE, config=Config(audio="microphone"))
+    play(trained, story, LARGE, config=Config(audio="microphone"))
 
 
 # What is shown, without the app.

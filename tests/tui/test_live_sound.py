@@ -1,13 +1,10 @@
 """Live with a real virtual microphone: a word is said, heard, called false, and is on Review."""
 
 import asyncio
-import shutil
-from pathlib import Path
 
-import pytest
 from test_listen import SOUND, word
 from textual.pilot import Pilot
-from tiny import Trained, seconds
+from tiny import seconds
 
 from engine import audio
 from engine.queue_store import QueueStore
@@ -19,17 +16,7 @@ from wakeword_tui.app import WakewordApp
 from wakeword_tui.config import Config
 
 
-@pytest.fixture
-def home(tmp_path: Path, tiny_run: Trained, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    """A workspace with a run that can listen."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TMUX", "yes")
-    workspace = Workspace(tmp_path / "workspace")
-    shutil.copytree(tiny_run.run.path, workspace.root / "runs" / "001-tiny")
-    return workspace
-
-
-def test_a_word_said_into_the_microphone_gets_to_review(card: Card, home: Workspace) -> None:
+def test_a_word_said_into_the_microphone_gets_to_review(card: Card, trained: Workspace) -> None:
     """Silence may fire too, at the start; 2 s of hiss arm the detector again for the word."""
 
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
@@ -50,8 +37,8 @@ def test_a_word_said_into_the_microphone_gets_to_review(card: Card, home: Worksp
         await pilot.press("s", "5")
         await see(app, pilot, "by listening", "fired")
 
-    play(home, story, LARGE, config=Config(audio="microphone"))
-    store = QueueStore(home.queue)
+    play(trained, story, LARGE, config=Config(audio="microphone"))
+    store = QueueStore(trained.queue)
     (item,) = store.items(store.ids())
     store.close()
     kept, beep = audio.read(item.find.path), word(0)[seconds(0.2) : seconds(0.6)]
@@ -59,7 +46,7 @@ def test_a_word_said_into_the_microphone_gets_to_review(card: Card, home: Worksp
 
 
 def test_a_server_that_dies_is_told_and_listening_goes_on_with_the_next(
-    card: Card, home: Workspace
+    card: Card, trained: Workspace
 ) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("6", "s")
@@ -70,4 +57,4 @@ def test_a_server_that_dies_is_told_and_listening_goes_on_with_the_next(
         await see(app, pilot, "listening for beep", within_s=60)
         assert app.desk.listener.job is not None
 
-    play(home, story, LARGE, config=Config(audio="microphone"))
+    play(trained, story, LARGE, config=Config(audio="microphone"))

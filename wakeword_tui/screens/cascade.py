@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import os.path
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from textual.widget import Widget
 
 from engine.audio import SUFFIXES
 from engine.errors import WakewordError
+from engine.files import is_file
 from engine.judge import Health
 from wakeword_tui.cascading import BRIEF, HEADER, briefly, clock, rows, sentences
 from wakeword_tui.commands.output import table
@@ -144,7 +144,7 @@ class CascadeScreen(Page):
         name, file = texts[NAME].strip(), texts[TOKEN].strip()
         if name and "://" not in name and name not in [run.name for run in self._runs()]:
             found[NAME] = "neither a URL nor a run with a checkpoint"
-        if file and not os.path.isfile(typed_path(file)):  # noqa: PTH113 -- raises nothing
+        if file and not is_file(typed_path(file)):
             found[TOKEN] = "there is no such file"
         try:
             timed = 0 < float(texts[TIMEOUT]) <= 60

@@ -1,6 +1,5 @@
 """Small questions in the middle of the screen: choose, type, pick, and the help."""
 
-import os.path
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -15,6 +14,7 @@ from textual.events import Key
 from textual.screen import ModalScreen, Screen, ScreenResultType
 from textual.widgets import Input, Static
 
+from engine.files import is_file
 from wakeword_tui.config import typed_path
 from wakeword_tui.widgets.menu import Menu
 
@@ -151,8 +151,7 @@ class PickFile(Dialog[Path | None]):
     @on(Input.Submitted)
     def _entered(self, event: Input.Submitted) -> None:
         typed = typed_path(event.value)
-        there = os.path.isfile(typed)  # noqa: PTH113 -- raises nothing
-        chosen = str(typed) if there else self.query_one(Menu).current
+        chosen = str(typed) if is_file(typed) else self.query_one(Menu).current
         if chosen is not None:
             self.dismiss(Path(chosen))
 
