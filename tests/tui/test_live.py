@@ -205,10 +205,11 @@ def test_while_mic_pipe_is_waited_for_its_command_is_told_whole_and_copied(
 ) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("6", "s")
-        await see(app, pilot, "waiting for mic-pipe", "y copies it", within_s=60)
+        await see(app, pilot, "waiting for mic-pipe", "y copies the command", within_s=60)
         panel = app.screen.query_one("#input").region
         lines = screen(app).splitlines()[panel.y + 1 : panel.bottom - 1]
-        assert laptop.command("mic") in " ".join(line.strip("│ ") for line in lines)
+        told = "".join(line.strip("│") for line in lines).replace(" ", "")
+        assert laptop.command("mic").replace(" ", "") in told  # long paths break anywhere
         await pilot.press("y")
         assert app.clipboard == laptop.command("mic")
         await pilot.press("m")

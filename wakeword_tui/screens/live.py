@@ -243,8 +243,8 @@ def input_lines(listener: Listener, width: int) -> Iterable[Line]:
     yield level_line(now.level_db, max(hearing.peaks_db), width)
     if now.state in ("connecting", "lost"):
         sign = "✗ " if now.state == "lost" else "· "
-        copies = "  y copies it" if laptop.command("mic") in now.hint else ""
-        yield Content.assemble((f"{sign}{now.state}  ", "$warning"), now.hint, (copies, "$dim"))
+        key = "y copies the command  " if laptop.command("mic") in now.hint else ""
+        yield Content.assemble((f"{sign}{now.state}  ", "$warning"), (key, "$dim"), now.hint)
     elif now.advice:
         yield Content.assemble(("! ", "$warning"), now.advice)
     else:
