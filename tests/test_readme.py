@@ -24,7 +24,7 @@ def shell_blocks(text: str) -> list[str]:
 def commands(text: str) -> list[str]:
     """The lines of the shell blocks that call us, continued lines joined."""
     lines = "\n".join(shell_blocks(text)).replace("\\\n", " ").splitlines()
-    return [line for line in lines if line.startswith("wakeword-tui")]
+    return [line.strip() for line in lines if line.strip().startswith("wakeword-tui")]
 
 
 def test_the_readme_leads_with_two_commands() -> None:
