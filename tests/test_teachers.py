@@ -1,5 +1,6 @@
 """Teachers as models, how they are trained, and what keeps one from teaching."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,25 @@ def test_a_public_model_that_is_not_here_is_a_sentence_with_what_to_do(name: str
     with pytest.raises(CheckpointError, match="there is no Wav2Vec2 at") as caught:
         build(recipe)
     assert "model.safetensors" in caught.value.hint
+
+
+def test_weights_in_a_pickle_are_not_read(public: Path, tmp_path: Path) -> None:
+    from transformers import Wav2Vec2Model
+
+    folder = tmp_path / "pickled"
+    folder.mkdir()
+    shutil.copy(public / "config.json", folder)
+    theirs = Wav2Vec2Model.from_pretrained(public, local_files_only=True).state_dict()
+    torch.save(theirs, folder / "pytorch_model.bin")
+    recipe = recipe_of("wav2vec2", {"model.pretrained": str(folder)})
+    with pytest.raises(CheckpointError, match="there is no Wav2Vec2 at") as caught:
+        begin(build(recipe), recipe)
+    assert "model.safetensors" in caught.value.hint
+
+
+def test_a_wav2vec2_that_is_to_become_int8_is_a_recipe_error_before_it_is_trained() -> None:
+    with pytest.raises(RecipeError, match="does not become INT8"):
+        build(recipe_of("wav2vec2", {"quantize.enabled": True}))
 
 
 def test_more_trained_blocks_than_there_are_is_a_recipe_error() -> None:
