@@ -10,7 +10,7 @@ from wakeword_tui.app import scopes
 HEAD = """# Keys
 
 `?` shows those that work where you are. Each has a name, by which `[keys]` of the config file
-(`wakeword-tui paths` says where) gives it another key: `app.log = "L"`, several with commas between.
+gives it another key (`wakeword-tui paths` says where): `app.log = "L"`, or several: `"L,9"`.
 """
 
 
