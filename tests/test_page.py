@@ -1,5 +1,6 @@
 """docs/benchmarks.md in one command: each block is typed, and what it says is kept."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,14 @@ def test_every_shell_block_of_the_page_is_found_with_what_it_types() -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert len(blocks(text)) == text.count("\n```sh\n") > 15
     assert "".join(block.typed for block in blocks(text)).count("```") == 0
+
+
+@pytest.mark.parametrize("block", blocks(PAGE.read_text("utf-8")), ids=lambda block: block.file)
+def test_a_shell_can_read_every_block(block: Block) -> None:
+    done = subprocess.run(
+        ["bash", "-n", "-c", block.typed], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_block_that_fails_is_told_and_the_others_are_typed(
