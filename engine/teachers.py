@@ -224,7 +224,7 @@ class Qualification:
     kind: str
     sha256: str
     measure: str
-    """frr at the FAH target, or pauc where the hours allow too few alarms to tell."""
+    """frr at the FAH target, or pauc where the hours of either allow too few alarms to tell."""
     teacher: float
     baseline: float | None
     better: bool
