@@ -103,7 +103,8 @@ def checkpoint_of(wanted: Wanted, fold: int) -> Path:
     if not path.is_dir():
         return path
     if not Run(path).finished():
-        raise CheckpointError(f"{path.name} is not finished", "go on with it: train --resume")
+        hint = f"go on with it: `wakeword-tui train --resume {path}`"
+        raise CheckpointError(f"{path.name} is not finished", hint)
     return Run(path).best
 
 
@@ -210,7 +211,8 @@ def baseline(recipe: Recipe, workspace: Workspace) -> Run | None:
         return None
     run = workspace.find(of_fold(recipe.distill.baseline, recipe.data.fold))
     if not run.finished():
-        raise DataError(f"{run.name} is not finished", f"train --resume {run.number}")
+        hint = f"go on with it: `wakeword-tui train --resume {run.number}`"
+        raise DataError(f"{run.name} is not finished", hint)
     return run
 
 
