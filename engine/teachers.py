@@ -272,8 +272,9 @@ def _compared(sides: list[Measured], target_fah: float) -> tuple[str, list[float
     if len(rates := {side.max_fpr for side in sides}) > 1:
         told = " and ".join(f"{rate:g}" for rate in sorted(rates))
         raise RecipeError(
-            f"teacher and baseline cannot be compared: pAUC up to false-positive rates of {told}",
-            hint="train both with the same evaluate.max_fpr",
+            "a teacher and the baseline cannot be compared",
+            (f"their pAUC is up to false-positive rates of {told}",),
+            "train both with the same evaluate.max_fpr",
         )
     return "pauc", [side.pauc for side in sides]
 
