@@ -143,7 +143,7 @@ class Distiller(nn.Module):
         self.settings = recipe.distill
         wanted = recipe.distill.teachers
         # Not modules of this one: their weights stay out of its state and out of its optimiser.
-        self.teachers = tuple(Teacher(one, recipe.data.fold, device) for one in wanted)
+        self.teachers = tuple(Teacher(one, recipe, device) for one in wanted)
         self.pairs = tuple(
             _pairs(teacher, student) if self._aligns else () for teacher in self.teachers
         )

@@ -5,8 +5,8 @@
       0.logits            (S, B) of teacher 0, S batches
       0.map0              (S, B, D, T') of the first of its aligned blocks
 
-The key is the hash of the teachers, of the packed audio and of all that decides the batches. The
-files have their full length from the start and are mapped, so that a killed filling goes on.
+The key is the hash of the teachers, of the clips that train and of all that decides the batches.
+The files have their full length from the start and are mapped, so that a killed filling goes on.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+import engine
 from engine.batches import Batches
 from engine.dataset import Pack, Selection
+from engine.distill import Distiller
 from engine.errors import RecipeError
 from engine.events import Emit, PhaseChanged, Progressed
 from engine.files import write_atomic, writing
@@ -161,16 +164,38 @@ def _flat(lessons: tuple[Lesson, ...]) -> list[Tensor]:
     return [tensor for lesson in lessons for tensor in (lesson.logits, *lesson.maps)]
 
 
-def key_of(recipe: Recipe, teachers: list[str], audio: list[str]) -> str:
+def lessons_of(
+    cache: Path, batches: Batches, packed: Pack, selection: Selection, distiller: Distiller
+) -> Lessons:
+    """What the teachers say of the batches that come again, as far as they have been asked."""
+    recipe, draw = batches.recipe, source(batches, packed, selection)
+    key = key_of(recipe, distiller.names(), fingerprint(selection), batches.device)
+    count = repeated(recipe.distill, recipe.train)
+    return Lessons(cache, key, count, lambda number: distiller.ask(draw(number)[2]))
+
+
+def fingerprint(selection: Selection) -> str:
+    """The hash of a split's clips as batches draw them: what they hold, in order, and where."""
+    digest = hashlib.sha256()
+    for kind in fields(selection):
+        digest.update(kind.name.encode())
+        for clip in getattr(selection, kind.name):
+            lies = clip.offset, clip.start_s, clip.end_s, clip.clip.start_s, clip.clip.end_s
+            digest.update(f"{clip.content} {lies} {clip.doubt}".encode())
+    return digest.hexdigest()
+
+
+def key_of(recipe: Recipe, teachers: list[str], clips: str, device: torch.device) -> str:
     """The hash of all that lessons depend on.
 
-    `teachers` are the hashes of their files, `audio` those of the packed audio and of what a person
-    confirmed in the queue. Of the recipe it is all that decides the batches.
+    `teachers` are the hashes of their files, `clips` that of the split that trains. Of the recipe
+    it is all that decides the batches, and how they are computed.
     """
     tables = to_tables(recipe)
     train = tables["train"]
     batches = ("seed", "epochs", "steps_per_epoch", "batch_size", "positive_share", "partial_share")
     parts = {
+        "engine": engine.__version__,
         "data": tables["data"],
         "features": tables["features"],
         "augment": tables["augment"],
@@ -178,7 +203,8 @@ def key_of(recipe: Recipe, teachers: list[str], audio: list[str]) -> str:
         "layers": [list(one.align_layers) for one in recipe.distill.teachers],
         "views": [recipe.distill.views, recipe.distill.hears],
         "teachers": teachers,
-        "audio": audio,
+        "clips": clips,
+        "arithmetic": [device.type, train["precision"]],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 

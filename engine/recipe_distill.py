@@ -18,7 +18,8 @@ class Teacher(Section):
     kind: Literal["conformer", "wav2vec2"] = "conformer"
     """Its architecture, which its checkpoint must have."""
     path: Path | None = None
-    """Its checkpoint, or the folder of its run. {fold} stands for data.fold."""
+    """Its checkpoint, or the folder of its finished run. {fold} stands for data.fold, and of what
+    fits a * the newest run is meant; a run's recipe has those that it found."""
     weight: Annotated[float, Field(gt=0, le=100)] = 1.0
     """How much it counts beside the other teacher."""
     align_layers: tuple[Block, ...] = ()
@@ -34,8 +35,8 @@ class Distill(Section):
     teachers: Annotated[tuple[Teacher, ...], Field(max_length=2)] = ()
     """The teachers, at most two, as tables [[distill.teachers]]."""
     baseline: str = ""
-    """RUN of the same recipe without teachers, which each teacher must beat on validation; a folder
-    begins with / . or ~, and {fold} stands for data.fold."""
+    """Finished RUN of the same data, features and model without teachers, which each teacher must
+    beat on validation; a folder begins with / . or ~, and {fold} stands for data.fold."""
     allow_unqualified: bool = False
     """Learn from a teacher that does not beat the baseline, or was not held against one."""
     logits: Weight = 1.0

@@ -135,6 +135,11 @@ class Measured:
             groups={},
         )
 
+    def frr_at(self, target_fah: float) -> float:
+        """FRR at a FAH on the DET curve, whatever threshold is stored; 1 below all it shows."""
+        kept = [frr for fah, frr in self.det if fah <= target_fah * (1 + 1e-9)]
+        return kept[-1] if kept else 1.0
+
     def to_json(self) -> str:
         """Strict JSON; the infinite upper FAH of a split without streams becomes null."""
         return json.dumps(_plain(asdict(self)), allow_nan=False)

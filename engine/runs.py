@@ -29,7 +29,7 @@ from engine.errors import BusyError, DataError, WakewordError
 from engine.events import Event, Record, Stepped, from_line, to_line
 from engine.files import alone, disk_error, write_atomic, writing
 from engine.recipe import Recipe
-from engine.recipe_file import dump, load
+from engine.recipe_file import dump, load, override
 
 STEPPED_EVERY_S = 1.0
 LONGEST_LINE = 65_536
@@ -190,6 +190,33 @@ class Run:
         return self.report.exists()
 
 
+def of_fold(text: str, fold: int) -> str:
+    """A path or a name in a recipe for all folds, for one of them."""
+    return text.replace("{fold}", str(fold))
+
+
+def located(path: Path, fold: int) -> Path:
+    """What a teacher's path means by now: of this fold, and of all that fit a * the newest run."""
+    path = Path(of_fold(str(path), fold))
+    return max(path.parent.glob(path.name), key=_age, default=path) if "*" in path.name else path
+
+
+def _age(path: Path) -> tuple[int, str]:
+    """By the number of a run: 1000- is newer than 999-."""
+    return int(re.split(r"\D", path.name, maxsplit=1)[0] or 0), path.name
+
+
+def settled(recipe: Recipe) -> Recipe:
+    """The recipe with the teachers that its paths mean by now: a resume wants the same ones."""
+    teachers, fold = enumerate(recipe.distill.teachers), recipe.data.fold
+    paths = {
+        f"distill.teachers[{number}].path": str(located(wanted.path, fold))
+        for number, wanted in teachers
+        if wanted.path is not None
+    }
+    return override(recipe, paths) if paths else recipe
+
+
 class Workspace:
     """The folder all runs live in; made when first written to."""
 
@@ -218,7 +245,10 @@ class Workspace:
         return sorted(runs, key=lambda run: run.number)
 
     def create(self, recipe: Recipe) -> Run:
-        """Make the next run directory with its recipe; of two processes each gets a number."""
+        """Make the next run directory with its recipe; of two processes each gets a number.
+
+        It keeps the recipe `settled`.
+        """
         folder = self.root / "runs"
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -228,7 +258,7 @@ class Workspace:
                 run.path.mkdir()
             (run.path / "checkpoints").mkdir()
         try:
-            write_atomic(run.path / "recipe.toml", dump(recipe).encode())
+            write_atomic(run.path / "recipe.toml", dump(settled(recipe)).encode())
         except WakewordError:
             shutil.rmtree(run.path, ignore_errors=True)
             raise

@@ -32,7 +32,7 @@ from engine.models import build
 from engine.recipe import Recipe
 from engine.recipe_file import dump, override
 from engine.report import Report
-from engine.runs import EventLog, Run, Workspace, read_events
+from engine.runs import EventLog, Run, Workspace, read_events, settled
 from engine.space import trial_recipe
 from engine.study import Asked, Outcome, Study, want
 from engine.study_file import create
@@ -113,7 +113,7 @@ class _Attempt:
             return Run(found)
         recipe = trial_recipe(self.study.recipe, asked.params, name)
         self.size = _buildable(recipe)
-        recipe = self._warm(recipe)
+        recipe = settled(self._warm(recipe))
         run = self._made(recipe) or self.workspace.create(recipe)
         asked.keep("run", run.name)
         return run

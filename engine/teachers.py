@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,21 @@ from torch import Tensor, nn
 
 from engine.audio import SAMPLE_RATE
 from engine.checkpoint import Checkpoint, heard_elsewhere, load, sha256
-from engine.errors import CheckpointError, RecipeError, WakewordError
+from engine.errors import CheckpointError, DataError, RecipeError, WakewordError
 from engine.events import Emit, Warned
 from engine.features import grid
 from engine.models import TEACHERS, blocks_of, build, hears_samples
+from engine.optimiser import autocast
 from engine.recipe import Recipe
 from engine.recipe_distill import Teacher as Wanted
-from engine.runs import Run, Workspace
+from engine.recipe_file import fields
+from engine.report import Measured
+from engine.runs import Run, Workspace, located, of_fold
 
 ENOUGH_ALARMS = 10
+TWIN = ("data", "features", "model")
+"""The sections that a student's twin shares with it. It may be trained otherwise, and better: views
+leave a student no hard negatives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +66,28 @@ class Taps:
 class Teacher:
     """A frozen checkpoint that hears the student's batches: no dropout, no gradients."""
 
-    def __init__(self, wanted: Wanted, fold: int, device: torch.device) -> None:
-        path = located(wanted, fold)
+    def __init__(self, wanted: Wanted, recipe: Recipe, device: torch.device) -> None:
+        path = checkpoint_of(wanted, recipe.data.fold)
         checkpoint = load(path)
         self.wanted, self.sha256 = wanted, checkpoint.origin or sha256(path)
         self.features = checkpoint.features().to(device).eval()
         self.model = checkpoint.model().to(device).eval().requires_grad_(False)
-        self._taps = Taps(self.model, wanted.align_layers)
+        self._layers = wanted.align_layers if recipe.distill.features else ()
+        self._taps = Taps(self.model, self._layers)
+        self._arithmetic = device, recipe.train.precision
 
     @torch.no_grad()
     def __call__(self, waveform: Tensor) -> Lesson:
-        """Hear the end of windows `(B, N)`, as much of it as it takes for a score."""
+        """Hear the end of windows `(B, N)`, as much of it as it takes for a score.
+
+        Frames are float32, as a student's are, whatever the network computes in.
+        """
         heard = waveform[:, -self.features.grid.window_samples :]
-        logits = self.model(heard if hears_samples(self.model) else self.features(heard))
+        frames = heard if hears_samples(self.model) else self.features(heard)
+        with autocast(*self._arithmetic):
+            logits = self.model(frames)
         maps = self._taps.take()
-        return Lesson(logits.float(), tuple(maps[n].float() for n in self.wanted.align_layers))
+        return Lesson(logits.float(), tuple(maps[n].float() for n in self._layers))
 
 
 def _classes() -> Iterator[type[nn.Module]]:
@@ -81,18 +95,17 @@ def _classes() -> Iterator[type[nn.Module]]:
     return (kind for kind in TEACHERS.values() if isinstance(kind, type))
 
 
-def located(wanted: Wanted, fold: int) -> Path:
-    """The checkpoint that a recipe means. Raises CheckpointError where it names none."""
+def checkpoint_of(wanted: Wanted, fold: int) -> Path:
+    """The checkpoint that a recipe means. Raises CheckpointError for none, or an unfinished run."""
     if wanted.path is None:
         raise CheckpointError("no checkpoint is named", f"train recipes/teacher_{wanted.kind}.toml")
-    path = Path(_of_fold(str(wanted.path), fold))
-    if "*" in path.name:
-        path = max(path.parent.glob(path.name), default=path)
-    return Run(path).best if path.is_dir() else path
-
-
-def _of_fold(text: str, fold: int) -> str:
-    return text.replace("{fold}", str(fold))
+    path = located(wanted.path, fold)
+    if not path.is_dir():
+        return path
+    if not Run(path).finished():
+        hint = f"go on with it: `wakeword-tui train --resume {path}`"
+        raise CheckpointError(f"{path.name} is not finished", hint)
+    return Run(path).best
 
 
 # --- what is wrong with them
@@ -127,7 +140,7 @@ def faults(recipe: Recipe, workspace: Workspace) -> tuple[str, ...]:
 
 def _faults_of(wanted: Wanted, recipe: Recipe) -> Iterator[str]:
     try:
-        checkpoint = load(located(wanted, recipe.data.fold))
+        checkpoint = load(checkpoint_of(wanted, recipe.data.fold))
         made = checkpoint.settings()
     except WakewordError as error:
         yield f"path: {error.message}"
@@ -156,6 +169,8 @@ def _misfits(made: Recipe, checkpoint: Checkpoint, recipe: Recipe) -> Iterator[s
 
 
 def _faults_of_layers(wanted: Wanted, checkpoint: Checkpoint, recipe: Recipe) -> Iterator[str]:
+    if wanted.align_layers and not recipe.distill.features:
+        yield "align_layers: distill.features is 0"
     with torch.device("meta"):
         student = len(blocks_of(build(recipe)))
     lists = {
@@ -183,15 +198,22 @@ def _faults_of_baseline(recipe: Recipe, workspace: Workspace) -> Iterator[str]:
     made = run.recipe()
     if made.distill.teachers:
         yield f"distill.baseline: {run.name} had teachers itself"
-    if made.data.fold != recipe.data.fold or made.data.wakeword != recipe.data.wakeword:
-        of = f'"{made.data.wakeword}", fold {made.data.fold}'
-        yield f"distill.baseline: {run.name} is of {of}, the recipe of another"
+    settings = (path for path, _ in fields() if path.partition(".")[0] in TWIN)
+    for path in settings:
+        if attrgetter(path)(made) != attrgetter(path)(recipe):
+            yield f"distill.baseline: {run.name} is no twin: it has another {path}"
+            break
 
 
 def baseline(recipe: Recipe, workspace: Workspace) -> Run | None:
-    """The run without teachers that a recipe names. Raises DataError where there is none."""
-    name = _of_fold(recipe.distill.baseline, recipe.data.fold)
-    return workspace.find(name) if name else None
+    """The run without teachers that a recipe names. Raises DataError for none, or an unfinished."""
+    if not recipe.distill.baseline:
+        return None
+    run = workspace.find(of_fold(recipe.distill.baseline, recipe.data.fold))
+    if not run.finished():
+        hint = f"go on with it: `wakeword-tui train --resume {run.number}`"
+        raise DataError(f"{run.name} is not finished", hint)
+    return run
 
 
 # --- whether they are worth listening to
@@ -204,7 +226,7 @@ class Qualification:
     kind: str
     sha256: str
     measure: str
-    """frr at the FAH target, or pauc where the hours allow too few alarms to tell."""
+    """frr at the FAH target, or pauc where the hours of either allow too few alarms to tell."""
     teacher: float
     baseline: float | None
     better: bool
@@ -231,16 +253,30 @@ def qualify(recipe: Recipe, workspace: Workspace) -> tuple[Qualification, ...]:
 
 
 def _held(wanted: Wanted, recipe: Recipe, workspace: Workspace) -> Qualification:
-    path = located(wanted, recipe.data.fold)
+    path = checkpoint_of(wanted, recipe.data.fold)
     checkpoint, run = load(path), baseline(recipe, workspace)
-    measured, digest = checkpoint.validated(), checkpoint.origin or sha256(path)
-    told = recipe.evaluate.target_fah * measured.hours >= ENOUGH_ALARMS
-    measure, sign = ("frr", -1) if told else ("pauc", 1)
-    own: float = getattr(measured, measure)
+    digest, sides = checkpoint.origin or sha256(path), [checkpoint.validated()]
     if run is None:
+        measure, (own,) = _compared(sides, recipe.evaluate.target_fah)
         return Qualification(wanted.kind, digest, measure, own, None, better=False)
-    other: float = getattr(load(run.best).validated(), measure)
-    return Qualification(wanted.kind, digest, measure, own, other, better=sign * own > sign * other)
+    sides.append(load(run.best).validated())
+    measure, (own, other) = _compared(sides, recipe.evaluate.target_fah)
+    better = own < other if measure == "frr" else own > other
+    return Qualification(wanted.kind, digest, measure, own, other, better)
+
+
+def _compared(sides: list[Measured], target_fah: float) -> tuple[str, list[float]]:
+    """What can tell them apart, and how each did. Raises RecipeError where nothing can."""
+    if all(target_fah * side.hours >= ENOUGH_ALARMS for side in sides):
+        return "frr", [side.frr_at(target_fah) for side in sides]
+    if len(rates := {side.max_fpr for side in sides}) > 1:
+        told = " and ".join(f"{rate:g}" for rate in sorted(rates))
+        raise RecipeError(
+            "a teacher and the baseline cannot be compared",
+            (f"their pAUC is up to false-positive rates of {told}",),
+            "train both with the same evaluate.max_fpr",
+        )
+    return "pauc", [side.pauc for side in sides]
 
 
 def examined(recipe: Recipe, workspace: Workspace, emit: Emit) -> str:

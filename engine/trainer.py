@@ -34,7 +34,7 @@ from engine.events import Emit
 from engine.features import LogMel, planes, statistics
 from engine.hard import HardNegatives
 from engine.jobs import Control
-from engine.lessons import Lessons, key_of, repeated, source
+from engine.lessons import Lessons, fingerprint, lessons_of, source
 from engine.losses import loss
 from engine.metrics import OperatingPoint
 from engine.models import (
@@ -93,8 +93,9 @@ class Trainer:
                 "train.epochs = 0 trains nothing", hint="name a checkpoint in train.init"
             )
         self.recipe, self.device, self.packed = recipe, device, packed
-        self.pack_key = packed.folder.name
         self.train_set = select(packed, recipe.data, "train")
+        # A pack keeps its name when clips change places between the splits.
+        self.data_key = f"{packed.folder.name} {fingerprint(self.train_set)}"
         self.validation = Heard(packed, select(packed, recipe.data, "validation"), recipe)
         torch.manual_seed(recipe.train.seed)
         self.model = laid_out(build(recipe, config or ""), device)
@@ -228,10 +229,8 @@ class Trainer:
             logits = self.model(frames)
         value = loss(logits, labels, self.recipe.loss)
         if self.distiller is not None:
-            with autocast(self.device, self.recipe.train.precision):
-                lessons = self._lessons(clear)
             part = self.position.step / self.total_steps
-            value = self.distiller(value, logits, labels, lessons, part)
+            value = self.distiller(value, logits, labels, self._lessons(clear), part)
         self.descend(value)
         return value.detach()
 
@@ -271,12 +270,8 @@ class Trainer:
         """Have the teachers hear the batches that come again, where the recipe has such."""
         if self.distiller is None or not self.recipe.distill.views:
             return
-        clips = (*self.train_set.positives, *self.train_set.mined)
-        audio = [self.pack_key, *(clip.content for clip in clips)]
-        key, ask = key_of(self.recipe, self.distiller.names(), audio), self.distiller.ask
-        draw = source(self.batches, self.packed, self.train_set)
-        count = repeated(self.recipe.distill, self.recipe.train)
-        self.lessons = Lessons(cache, key, count, lambda number: ask(draw(number)[2]))
+        heard = self.batches, self.packed, self.train_set
+        self.lessons = lessons_of(cache, *heard, self.distiller)
         self.lessons.fill(self.recipe.distill.cache_mb, emit=emit, control=control)
 
     def _lessons(self, waveform: Tensor) -> tuple[Lesson, ...]:
@@ -336,7 +331,7 @@ class Trainer:
             "position": asdict(self.position),
             "hard": self.hard.state(),
             "kept": [(*kept.rank, kept.weights) for kept in self.kept],
-            "pack": self.pack_key,
+            "pack": self.data_key,
             "threads": self.threads,
             "scaler": self.scaler.state_dict(),
         }
@@ -388,7 +383,7 @@ class Trainer:
         self.position = Position(**state["position"])
         self.provenance = {**checkpoint.provenance, **self.provenance}
         self.kept = [Candidate((missed, area), w) for missed, area, w in state["kept"]]
-        same = bool(state["pack"] == self.pack_key)
+        same = bool(state["pack"] == self.data_key)
         self.hard.restore(state["hard"] if same else [])
         self.batches.hard = self.hard.spans()
         self.ahead.forget()

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from taught import lesson_plan, public_model, teach
 from test_train import assert_equal_runs, go, same, tensors
-from tiny import Fuse, ignore, tiny_recipe
+from tiny import Fuse, held_for_validation, ignore, tiny_recipe
 
+import engine
 from engine.checkpoint import load
 from engine.dataset import pack, read
 from engine.distill import apart, divergence, doubt, in_step, ordering, shares, temperature
@@ -221,10 +222,12 @@ def test_a_distilled_student_is_exported_as_any_other(
     assert not any(str(home.root) in prop.value for prop in told)
 
 
-def trainer_of(data: Path, home: Workspace, changes: dict[str, Any]) -> Trainer:
+def trainer_of(
+    data: Path, home: Workspace, changes: dict[str, Any], device: str = "cpu"
+) -> Trainer:
     recipe = tiny_recipe(data, changes)
     packed = pack(read(recipe.data), home.cache, emit=ignore, control=Control())
-    return Trainer(recipe, packed, torch.device("cpu"))
+    return Trainer(recipe, packed, torch.device(device))
 
 
 def test_teachers_begin_a_student_with_the_weights_of_its_twin(
@@ -253,18 +256,46 @@ def test_teachers_are_frozen_and_no_part_of_what_is_trained(
 
 # --- what teachers said before
 
+ON_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 AGAIN = {"distill.views": 1, "train.hard_share": 0.0, "train.steps_per_epoch": 3}
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=ON_GPU)])
 def test_kept_lessons_give_the_loss_that_teachers_on_line_give(
-    tiny_data: Path, home: Workspace, plan: dict[str, Any]
+    tiny_data: Path, home: Workspace, plan: dict[str, Any], device: str
 ) -> None:
     """An epoch of plain clips, one of a view, the plain one again; students that stand still."""
     changes = {**plan, **AGAIN, "train.epochs": 3, "train.lr": 1e-12}
-    kept, live = (trainer_of(tiny_data, home, changes) for _ in range(2))
+    kept, live = (trainer_of(tiny_data, home, changes, device) for _ in range(2))
     kept.prepare(home.cache, emit=ignore, control=Control())
     losses = [(kept.step().item(), live.step().item()) for _ in range(9)]
     assert [ours for ours, _ in losses] == pytest.approx([theirs for _, theirs in losses], abs=1e-3)
+
+
+def test_lessons_are_of_the_clips_that_train_and_of_the_engine_that_augments_them(
+    tiny_data: Path,
+    home: Workspace,
+    plan: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two clips change places between training and validation, and are packed as they were."""
+    kept = list[Path]()
+
+    def fill(held: str) -> None:
+        manifest = held_for_validation(held, tiny_data, tmp_path / "manifest.csv")
+        trainer = trainer_of(manifest, home, {**plan, **AGAIN, "train.steps_per_epoch": 1})
+        trainer.prepare(home.cache, emit=ignore, control=Control())
+        assert trainer.lessons is not None
+        kept.append(trainer.lessons.folder)
+
+    fill("speech-talk1.wav")
+    fill("speech-talk6.wav")
+    fill("speech-talk1.wav")
+    monkeypatch.setattr(engine, "__version__", "0")
+    fill("speech-talk1.wav")
+    assert kept[0] == kept[2]
+    assert len(set(kept)) == 3
 
 
 def test_filling_goes_on_where_it_was_stopped_and_is_done_once(tmp_path: Path) -> None:

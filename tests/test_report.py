@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -58,6 +59,15 @@ def test_headline_numbers_are_of_the_clean_cohort():
 def test_a_cohort_of_negatives_counts_those_that_fire():
     result = measured(other(0.9, "confusable"), other(0.2, "confusable"))
     assert result.cohorts["confusable"] == Share.of(1, 2)
+
+
+def test_misses_at_a_target_do_not_depend_on_the_threshold_that_is_stored():
+    whole = measured(word(0.95), word(0.7), word(0.3))
+    stored = replace(whole, det=[[0.5, 0.6], [1.0, 0.3], [4.0, 0.1]])
+    moved = stored.at(stored.sweep[0][0])
+    assert stored.frr != moved.frr
+    for one in (stored, moved):
+        assert [one.frr_at(fah) for fah in (0.4, 0.5, 2.0, 9.0)] == [1.0, 0.6, 0.3, 0.1]
 
 
 def test_ten_groups_are_enough_to_draw_from():

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,23 @@ from test_train import assert_equal_runs, go
 from tiny import Fuse, hiss, run_tiny, tiny_recipe
 from torch import nn
 
-from engine.checkpoint import load
+from engine.checkpoint import load, save
 from engine.errors import CheckpointError, RecipeError
 from engine.features import LogMel
 from engine.jobs import Control
 from engine.models import begin, blocks_of, build, checkpoint_blocks, example, layer_rates, slide
 from engine.optimiser import optimiser
 from engine.recipe import Recipe
+from engine.recipe_file import load as load_recipe
 from engine.recipe_file import loads, override
 from engine.report import Report
-from engine.runs import Workspace
+from engine.runs import Run, Workspace
 from engine.scorer import Scorer
-from engine.teachers import Taps, faults, located, qualify
+from engine.teachers import TWIN, Taps, faults, qualify
 
+RECIPES = Path(__file__).parents[1] / "recipes"
 KINDS = tuple(TEACHERS)
+ALIGNED = {"distill__features": 1.0}
 SMALL: dict[str, Any] = {"model.width": 0.25, "model.blocks": 3, "model.dropout": 0.0}
 
 
@@ -248,13 +252,14 @@ def test_a_good_teacher_has_no_fault(tiny_data: Path, home: Workspace, conformer
     [
         ({"path": "/no/such.ckpt"}, "path: cannot read /no/such.ckpt"),
         ({"kind": "wav2vec2"}, "kind: wav2vec2, but the checkpoint is a conformer"),
-        ({"align_layers": [1, 14]}, "align_layers[1]: layer 14 of 2"),
+        ({"align_layers": [1]}, "align_layers: distill.features is 0"),
+        ({"align_layers": [1, 14], **ALIGNED}, "align_layers[1]: layer 14 of 2"),
         (
-            {"align_layers": [1, 2], "student_layers": [5, 6]},
+            {"align_layers": [1, 2], "student_layers": [5, 6], **ALIGNED},
             "student_layers[1]: layer 6 of 5",
         ),
         (
-            {"align_layers": [1, 2], "student_layers": [1]},
+            {"align_layers": [1, 2], "student_layers": [1], **ALIGNED},
             "student_layers: 1 layers for 2 align_layers",
         ),
         ({"data__wakeword": "boop"}, 'path: it listens for "beep", the recipe for "boop"'),
@@ -271,6 +276,17 @@ def test_every_fault_of_a_teacher_is_named(
     recipe = wanting(tiny_data, conformer, **changes)
     (found,) = faults(recipe, home)
     assert found.startswith(f"distill.teachers[0].{fault}")
+
+
+def test_a_run_teaches_once_it_is_finished(
+    tiny_data: Path, home: Workspace, conformer: Path, tmp_path: Path
+) -> None:
+    run = Run(conformer.parents[1])
+    assert faults(wanting(tiny_data, run.path), home) == ()
+    copied = Run(shutil.copytree(run.path, tmp_path / run.name))
+    copied.report.unlink()
+    (found,) = faults(wanting(tiny_data, copied.path), home)
+    assert found == f"distill.teachers[0].path: {run.name} is not finished"
 
 
 def test_a_damaged_teacher_is_named_before_the_first_step(
@@ -300,6 +316,53 @@ def test_faults_of_the_whole_are_named(
     assert found.startswith(fault)
 
 
+def measured_as(source: Path, to: Path, **told: Any) -> None:
+    """Copy a checkpoint as if it had done otherwise on validation."""
+    checkpoint = load(source)
+    validation = replace(checkpoint.validated(), **told).to_json()
+    save(to, replace(checkpoint, validation=validation))
+
+
+def twin(data: Path, root: Path, best: Path, changes: Mapping[str, Any] | None = None) -> Run:
+    """A run called twin as far as a baseline is looked at; of its numbers those of `best`."""
+    run = Workspace(root).create(tiny_recipe(data, {"name": "twin", **(changes or {})}))
+    shutil.copy(best, run.best)
+    run.report.write_text("{}")
+    return run
+
+
+def test_a_baseline_that_is_not_finished_is_named(
+    tiny_data: Path, conformer: Path, tmp_path: Path
+) -> None:
+    twin(tiny_data, tmp_path, conformer).report.unlink()
+    (found,) = faults(wanting(tiny_data, conformer, distill__baseline="twin"), Workspace(tmp_path))
+    assert found == "distill.baseline: 001-twin is not finished"
+
+
+@pytest.mark.parametrize(
+    ("changes", "other"),
+    [
+        ({"data.train_sources": ["/more"]}, "data.train_sources"),
+        ({"data.fold": 1, "model.width": 0.5}, "data.fold"),
+        ({"features.hop_ms": 40}, "features.hop_ms"),
+        ({"model.width": 0.5}, "model.width"),
+        ({"train.epochs": 1, "augment.noise": 0.1}, ""),
+    ],
+)
+def test_a_baseline_is_the_twin_of_the_student_however_it_was_trained(
+    tiny_data: Path, conformer: Path, tmp_path: Path, changes: dict[str, Any], other: str
+) -> None:
+    twin(tiny_data, tmp_path, conformer, changes)
+    recipe = wanting(tiny_data, conformer, distill__baseline="twin")
+    fault = f"distill.baseline: 001-twin is no twin: it has another {other}"
+    assert faults(recipe, Workspace(tmp_path)) == ((fault,) if other else ())
+
+
+def test_the_recipes_of_the_student_and_of_its_twin_are_alike() -> None:
+    taught, alone = (load_recipe(RECIPES / f"{name}.toml") for name in ("distill", "tinyconv"))
+    assert all(getattr(taught, section) == getattr(alone, section) for section in TWIN)
+
+
 def test_a_teacher_that_was_held_against_no_run_stops_the_training(
     tiny_data: Path, home: Workspace, conformer: Path
 ) -> None:
@@ -322,12 +385,45 @@ def test_a_teacher_no_better_than_the_twin_stops_the_training(
     assert (held.better, held.teacher) == (False, held.baseline)
 
 
-def test_one_recipe_names_the_teachers_of_all_folds(tmp_path: Path) -> None:
-    for name in ("001-wise-f0", "002-wise-f1", "003-wise-f1"):
-        (tmp_path / name).mkdir()
-    text = '[[distill.teachers]]\nkind = "conformer"\npath = "*-wise-f{fold}"'
-    (wanted,) = loads(text, tmp_path).distill.teachers
-    assert located(wanted, 1) == tmp_path / "003-wise-f1" / "checkpoints" / "best.ckpt"
+def test_misses_are_held_against_each_other_at_the_target_of_the_recipe(
+    tiny_data: Path, conformer: Path, tmp_path: Path
+) -> None:
+    """At 1 FAH a tenth and a fifth are missed, whatever is at the thresholds that were stored."""
+    wise = {"det": [[0.05, 0.4], [1.0, 0.1]], "frr": 0.9}
+    measured_as(conformer, tmp_path / "wise.ckpt", **wise, hours=20.0)
+    run, home = twin(tiny_data, tmp_path, conformer), Workspace(tmp_path)
+    measured_as(conformer, run.best, det=[[1.0, 0.2], [1.05, 0.0]], frr=0.0, hours=20.0)
+    recipe = wanting(tiny_data, tmp_path / "wise.ckpt", distill__baseline="twin")
+    (held,) = qualify(recipe, home)
+    assert (held.measure, held.teacher, held.baseline, held.better) == ("frr", 0.1, 0.2, True)
+
+
+def test_where_one_side_has_too_few_hours_ranks_are_compared_over_equal_rates(
+    tiny_data: Path, conformer: Path, tmp_path: Path
+) -> None:
+    measured_as(conformer, tmp_path / "wise.ckpt", pauc=0.9, hours=20.0)
+    run, home = twin(tiny_data, tmp_path, conformer), Workspace(tmp_path)
+    measured_as(conformer, run.best, pauc=0.8, hours=9.9)
+    recipe = wanting(tiny_data, tmp_path / "wise.ckpt", distill__baseline="twin")
+    (held,) = qualify(recipe, home)
+    assert (held.measure, held.teacher, held.baseline, held.better) == ("pauc", 0.9, 0.8, True)
+    measured_as(conformer, run.best, pauc=0.8, hours=9.9, max_fpr=0.1)
+    with pytest.raises(RecipeError, match=r"pAUC is up to false-positive rates of 0\.01 and 0\.1"):
+        qualify(recipe, home)
+
+
+def test_one_recipe_names_the_teachers_of_all_folds_and_a_run_keeps_those_that_it_found(
+    tmp_path: Path,
+) -> None:
+    """1000 is newer than 999, and what is newer still comes too late."""
+    home, runs = Workspace(tmp_path / "home"), tmp_path / "home" / "runs"
+    for name in ("998-wise-f0", "999-wise-f1", "1000-wise-f1"):
+        (runs / name).mkdir(parents=True)
+    text = '[[distill.teachers]]\nkind = "conformer"\npath = "home/runs/*-wise-f{fold}"'
+    run = home.create(override(loads(text, tmp_path), {"data.fold": 1}))
+    (runs / "1002-wise-f1").mkdir()
+    (wanted,) = run.recipe().distill.teachers
+    assert wanted.path == runs / "1000-wise-f1"
 
 
 def test_paths_of_teachers_are_relative_to_the_recipe(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import ignore, tiny_recipe
+from tiny import held_for_validation, ignore, tiny_recipe
 from torch import Tensor
 
 from engine.dataset import pack, read
@@ -47,6 +47,25 @@ def test_what_is_kept_survives_a_checkpoint(trainer: Trainer) -> None:
     trainer.restore(stored)
     assert [candidate.rank for candidate in trainer.kept] == [(4, 0.5)]
     assert trainer.kept[0].weights["head.bias"].item() == 2.0
+
+
+def test_hard_negatives_that_belong_to_validation_by_now_are_not_restored(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    """Two clips change places, in the same pack: its files are as they were."""
+
+    def held(name: str) -> Trainer:
+        manifest = held_for_validation(name, tiny_data, tmp_path / "manifest.csv")
+        recipe = tiny_recipe(manifest)
+        packed = pack(read(recipe.data), tmp_path, emit=ignore, control=Control())
+        return Trainer(recipe, packed, torch.device("cpu"))
+
+    first = held("speech-talk1.wav")
+    stored = first.checkpoint(0)
+    other = held("speech-talk6.wav")
+    assert other.packed.folder == first.packed.folder
+    assert first.restore(stored)
+    assert not other.restore(stored)
 
 
 def test_only_log_mel_rows_are_equalised(tiny_data: Path, tmp_path: Path) -> None:

@@ -80,6 +80,14 @@ def make_data(folder: Path) -> Path:
     return folder
 
 
+def held_for_validation(name: str, data: Path, manifest: Path) -> Path:
+    """Write the manifest of `make_data` elsewhere, with one of its clips held for validation."""
+    header, *rows = (data / "manifest.csv").read_text().splitlines()
+    held = [f"{data}/{row},{'validation' if row.startswith(name) else ''}" for row in rows]
+    manifest.write_text("\n".join([f"{header},split", *held]) + "\n")
+    return manifest
+
+
 def tiny_recipe(data: Path, changes: Mapping[str, Any] | None = None) -> Recipe:
     return override(Recipe(), {**SETTINGS, "data.manifest": str(data), **(changes or {})})
 

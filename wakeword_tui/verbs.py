@@ -75,7 +75,7 @@ def start_training(jobs: Jobs, recipe: Recipe, run: Run | None = None) -> Live:
     """Train a recipe in the next run directory, or in one that was made for it."""
     made = run or jobs.workspace.create(recipe)
     try:
-        return _begin(jobs, recipe, made, EventLog(made.events), resume=False)
+        return _begin(jobs, made.recipe(), made, EventLog(made.events), resume=False)
     except WakewordError:
         if run is None:
             shutil.rmtree(made.path)

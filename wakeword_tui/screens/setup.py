@@ -392,7 +392,7 @@ def runs_lines(runs: Sequence[Run]) -> Iterable[Line]:
 
 
 def _student(recipe: Recipe) -> tuple[object, ...]:
-    taught = recipe.distill, recipe.data.fold, recipe.data.wakeword, recipe.train.hard_share
+    taught = recipe.distill, recipe.data, recipe.train.hard_share
     return recipe.features, recipe.model, recipe.targets, *taught
 
 
