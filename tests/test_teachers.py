@@ -1,8 +1,13 @@
 """Teachers as models, how they are trained, and what keeps one from teaching."""
 
+import os
+import subprocess
+import sys
+import threading
 from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -156,12 +161,64 @@ def test_each_block_learns_slower_than_the_one_above() -> None:
     assert sorted({group["rate"] for group in groups}) == [0.125, 0.25, 0.5, 1.0]
 
 
-@pytest.mark.parametrize("name", ["facebook/no-such-model", "/no/such/folder"])
-def test_a_public_model_that_is_not_here_is_a_sentence_with_what_to_do(name: str) -> None:
-    recipe = recipe_of("wav2vec2", {"model.pretrained": name, "model.local_files_only": True})
-    with pytest.raises(CheckpointError, match="there is no Wav2Vec2 at") as caught:
-        build(recipe)
+def test_a_public_model_that_is_not_here_is_a_sentence_with_what_to_do() -> None:
+    with pytest.raises(CheckpointError, match="there is no Wav2Vec2 at /no/such") as caught:
+        build(recipe_of("wav2vec2", {"model.pretrained": "/no/such/folder"}))
     assert "model.safetensors" in caught.value.hint
+
+
+def test_where_nothing_may_be_fetched_a_public_model_is_not_fetched_yet() -> None:
+    name = {"model.pretrained": "facebook/no-such-model", "model.local_files_only": True}
+    with pytest.raises(CheckpointError, match="facebook/no-such-model is not fetched yet") as caught:
+        build(recipe_of("wav2vec2", name))
+    assert "hf download facebook/no-such-model" in caught.value.hint
+
+
+FETCH = """
+from engine.errors import CheckpointError
+from engine.models import build
+from engine.recipe import Recipe
+from engine.recipe_file import override
+
+name = {"model.arch": "wav2vec2", "model.pretrained": "facebook/wav2vec2-base"}
+try:
+    build(override(Recipe(), name))
+except CheckpointError as error:
+    print(error.message)
+"""
+
+
+def fetched(endpoint: str, cache: Path) -> subprocess.CompletedProcess[str]:
+    """Have another process, which reads the address when it begins, fetch a model from a hub."""
+    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(cache)}
+    command = [sys.executable, "-c", FETCH]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+
+
+class Broken(BaseHTTPRequestHandler):
+    """A hub that answers, and always that it cannot."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_HEAD(self) -> None:
+        self.asked.append(self.path)
+        self.send_error(503)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+def test_a_hub_out_of_reach_is_asked_once_and_told_in_a_sentence(tmp_path: Path) -> None:
+    sentence = "there is no Wav2Vec2 at facebook/wav2vec2-base, and none could be fetched"
+    with ThreadingHTTPServer(("127.0.0.1", 0), Broken) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        broken = fetched(address, tmp_path)
+        server.shutdown()
+    gone = fetched(address, tmp_path)
+    assert [one.stdout for one in (broken, gone)] == [f"model.pretrained: {sentence}\n"] * 2
+    assert [one.stderr for one in (broken, gone)] == ["", ""]
+    assert Broken.asked == ["/facebook/wav2vec2-base/resolve/main/config.json"]
 
 
 def test_more_trained_blocks_than_there_are_is_a_recipe_error() -> None:
