@@ -169,7 +169,9 @@ def test_a_public_model_that_is_not_here_is_a_sentence_with_what_to_do() -> None
 
 def test_where_nothing_may_be_fetched_a_public_model_is_not_fetched_yet() -> None:
     name = {"model.pretrained": "facebook/no-such-model", "model.local_files_only": True}
-    with pytest.raises(CheckpointError, match="facebook/no-such-model is not fetched yet") as caught:
+    with pytest.raises(
+        CheckpointError, match="facebook/no-such-model is not fetched yet"
+    ) as caught:
         build(recipe_of("wav2vec2", name))
     assert "hf download facebook/no-such-model" in caught.value.hint
 

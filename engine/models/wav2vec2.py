@@ -168,11 +168,9 @@ def _absent(settings: Model, *, folder: bool) -> CheckpointError:
 
 def _quiet() -> None:
     """Both libraries tell how they go on, on stderr, where a screen is painted."""
-    from huggingface_hub.utils import disable_progress_bars
     from huggingface_hub.utils import logging as of_hub
     from transformers.utils import logging
 
-    of_hub.set_verbosity_error()
-    disable_progress_bars()
+    of_hub.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
