@@ -14,7 +14,7 @@ import pytest
 import torch
 from taught import QUICK, TEACHERS, public_model, teach
 from test_train import assert_equal_runs, go
-from tiny import Fuse, hiss, run_tiny, tiny_recipe
+from tiny import Fuse, hiss, ignore, run_tiny, tiny_recipe
 from torch import nn
 
 from engine.checkpoint import load
@@ -23,6 +23,7 @@ from engine.features import LogMel
 from engine.jobs import Control
 from engine.models import begin, blocks_of, build, checkpoint_blocks, example, layer_rates, slide
 from engine.optimiser import optimiser
+from engine.preview import hindrances, preview, timing
 from engine.recipe import Recipe
 from engine.recipe_file import loads, override
 from engine.report import Report
@@ -359,6 +360,35 @@ def test_a_teacher_no_better_than_the_twin_stops_the_training(
     allowed = override(recipe, {"distill.allow_unqualified": True})
     (held,) = qualify(allowed, home)
     assert (held.better, held.teacher) == (False, held.baseline)
+
+
+def test_a_preview_tells_what_would_stop_the_training(
+    tiny_data: Path, home: Workspace, conformer: Path
+) -> None:
+    recipe = wanting(tiny_data, conformer)
+    why = hindrances(recipe, home)
+    assert why[0] == "the conformer teacher was held against no run"
+    assert why[1].startswith("name a run without teachers: distill.baseline")
+    (fault,) = hindrances(override(recipe, {"data.wakeword": "boop"}), home)
+    assert fault.startswith("distill.teachers[0].path: it listens for")
+    assert hindrances(override(recipe, {"distill.allow_unqualified": True}), home) == ()
+    found = preview([recipe, recipe], home, emit=ignore, control=Control())
+    assert (found.training_s, found.why) == (None, "; ".join(why))
+
+
+def test_student_and_teachers_are_timed_apart_and_lessons_weighed(
+    tiny_data: Path, home: Workspace, conformer: Path
+) -> None:
+    """Of 8 clips a logit and a map of 48 channels by 36 frames, two bytes each, in 15 batches."""
+    settings = {"distill__allow_unqualified": True, "align_layers": [1], "distill__features": 1.0}
+    online = wanting(tiny_data, conformer, **settings)
+    pace = timing(online, home.cache, control=Control(), lasts_s=0.01)
+    assert pace.asked_per_s > 0
+    assert pace.lessons_mb == 0
+    kept = override(online, {"distill.views": 2, "train.hard_share": 0.0})
+    pace = timing(kept, home.cache, control=Control(), lasts_s=0.01)
+    assert pace.lessons_mb == pytest.approx(15 * 8 * 2 * (1 + 48 * 36) / 1e6)
+    assert not [*home.cache.glob("lessons-*")]
 
 
 def test_one_recipe_names_the_teachers_of_all_folds(tmp_path: Path) -> None:
