@@ -145,7 +145,7 @@ def hindrances(recipe: Recipe, workspace: Workspace) -> tuple[str, ...]:
         if not found:
             qualify(recipe, workspace)
     except RecipeError as error:
-        return (*error.problems, error.hint)
+        return ("; ".join((*error.problems, error.hint)),)
     except WakewordError as error:
         return (error.message,)
     return found

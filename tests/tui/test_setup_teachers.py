@@ -113,8 +113,7 @@ def test_a_teacher_is_looked_for_again_when_one_comes_back(
         await pilot.press("2")
         shutil.copy(taught, path)
         await pilot.press("1")
-        held = "✗ the conformer teacher was held against no run", "✗ name a run without teachers"
-        await see(app, pilot, *held, within_s=30)
+        await see(app, pilot, "✗ the conformer teacher was held against no run", within_s=30)
         assert sound not in screen(app)
         app.desk.draft.set("distill.allow_unqualified", "true")
         app.screen._cost_soon()
