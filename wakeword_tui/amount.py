@@ -113,7 +113,8 @@ def pace_line(pace: "Pace", recipe: Recipe, amount: Amount) -> str:
     if amount.audio is not None and not amount.refused:
         whole = f"about {duration(pace.training_s(recipe, amount.audio))}: "
     memory = f", {pace.gpu_mb:.0f} MB of GPU" if pace.gpu_mb else ""
-    return f"{whole}{paced(pace)}{memory}"
+    lessons = f", {pace.lessons_mb:.0f} MB of lessons" if pace.lessons_mb else ""
+    return f"{whole}{paced(pace)}{memory}{lessons}"
 
 
 def runs_lines(runs: Sequence[Run]) -> Iterable[Line]:

@@ -44,7 +44,7 @@ def render(found: "Preview") -> Iterable[str]:
     packed = "packed already" if audio.cached else "to be packed"
     disk = f"{audio.cache_mb:.0f} MB of audio, {packed}; {found.run_mb:.1f} MB a run"
     if found.pace is not None and found.pace.lessons_mb:
-        disk += f", and {found.pace.lessons_mb:.0f} MB of what its teachers say"
+        disk += f", {found.pace.lessons_mb:.0f} MB of lessons"
     yield f"{'disk':<9}{disk}"
     yield f"{'time':<9}{time_line(found)}"
     yield from (f"warning: {sentence}" for sentence in found.exceeded)
