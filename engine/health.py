@@ -17,6 +17,7 @@ from engine import audio
 from engine.dataset import Pack, PackedClip, kind_of, read, require, select, splits_of
 from engine.errors import DataError
 from engine.events import Emit, Progressed
+from engine.files import make_folder, writing
 from engine.jobs import Control
 from engine.manifest import FOLDERS, Split, append_rows, audio_files, clips_at
 from engine.recipe import Data
@@ -301,9 +302,10 @@ def _group(path: Path, source: Path) -> str:
 
 
 def _write(path: Path, waveform: audio.Waveform) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        audio.write(path, waveform)
-    except (OSError, RuntimeError) as error:
-        path.unlink(missing_ok=True)
-        raise DataError(f"cannot write {path}: {error}", "free space, check permissions") from error
+    make_folder(path.parent)
+    with writing(path):
+        try:
+            audio.write(path, waveform)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise

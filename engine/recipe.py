@@ -76,7 +76,8 @@ class Model(Section):
 
     arch: Literal["tinyconv", "mobilenetv3", "bcresnet", "conformer", "wav2vec2"] = "tinyconv"
     """tinyconv is smallest and fastest; mobilenetv3 (Small) is larger; bcresnet has the fewest
-    parameters for its accuracy, and is slow to train. conformer and wav2vec2 are teachers."""
+    parameters for its accuracy, and is slow to train. conformer and wav2vec2 are teachers;
+    the latter hears samples, which `augment.tract`, `equaliser_db` and the masks do not change."""
     width: Annotated[float, Field(ge=0.25, le=4)] = 1.0
     """Multiplies the channels of every layer."""
     depthwise: bool = True

@@ -14,6 +14,7 @@ import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
+from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from engine.errors import DataError, RecipeError
@@ -58,7 +59,7 @@ def reached(url: str) -> Iterator[None]:
 
 def _refusal(url: str, why: str) -> DataError:
     """What a database refused, with what to do about it."""
-    place = url.rpartition("@")[2]  # without a password
+    place = url.rpartition("@")[2].partition("?")[0]  # without a password
     path = place.removeprefix("sqlite:///")
     if path != place and any(word in why for word in DAMAGED):
         hint = (
@@ -79,6 +80,10 @@ def url_of(workspace: Workspace, name: str, storage: str | None) -> str:
 
 def storage_of(url: str) -> RDBStorage:
     """Open a database; a trial whose process falls silent is tried once more."""
+    try:
+        make_url(url)
+    except ValueError as error:
+        raise _refusal(url, "its port is no number") from error
     wait = {"connect_args": {"timeout": BUSY_S}} if url.startswith("sqlite") else {}
     with quiet():
         return RDBStorage(

@@ -1,13 +1,17 @@
 """Every command says in its --help what it does, what each argument is, and how it is typed."""
 
 import argparse
+import ast
 import re
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from wakeword_tui.__main__ import parser
+
+ROOT = Path(__file__).parents[1]
 
 
 def commands(of: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
@@ -30,6 +34,18 @@ def test_every_command_explains_itself(command: argparse.ArgumentParser) -> None
         assert words[0] == "wakeword-tui"
         if "COMMAND" not in words:
             parser().parse_args(words[1:])
+
+
+@pytest.mark.parametrize("command", list(commands(parser())), ids=lambda command: command.prog)
+def test_every_argument_is_read_somewhere(command: argparse.ArgumentParser) -> None:
+    read = {
+        node.attr
+        for path in (ROOT / "wakeword_tui").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "args"
+    }
+    given = {action.dest for action in command._actions} - {"help", "version", argparse.SUPPRESS}
+    assert given <= read
 
 
 def examples(command: argparse.ArgumentParser) -> list[str]:

@@ -129,6 +129,13 @@ def test_the_architecture_page_tells_them_in_order() -> None:
     assert re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE) == ORDER
 
 
+def test_the_architecture_page_names_every_file_of_the_app() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    own = [path.name for path in (ROOT / "wakeword_tui").glob("[a-z]*.py")]
+    folders = [f"{path.parent.name}/" for path in (ROOT / "wakeword_tui").glob("*/__init__.py")]
+    assert not [name for name in [*own, *folders] if f"`{name}`" not in page]
+
+
 @pytest.mark.parametrize("name", [name for name in TREES if name.startswith("engine/")])
 def test_engine_files_import_only_earlier_ones(name: str) -> None:
     here = engine_module(name)

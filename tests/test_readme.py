@@ -48,11 +48,12 @@ def test_every_link_leads_to_a_file(page: Path) -> None:
         assert link.startswith("https://") or (page.parent / link).exists(), link
 
 
-def test_every_command_is_in_the_guide() -> None:
+def test_every_command_is_in_the_guide_and_in_the_readme() -> None:
     guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
     verbs = next(a for a in parser()._actions if a.choices).choices
     assert verbs is not None
     assert not [verb for verb in verbs if f"wakeword-tui {verb}" not in guide]
+    assert not [verb for verb in verbs if not re.search(rf"^\|.*`{verb}\b.*\|", README, re.M)]
 
 
 def test_every_picture_is_shown_somewhere_and_is_small() -> None:

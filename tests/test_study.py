@@ -211,6 +211,21 @@ def test_a_database_that_cannot_be_reached_is_a_sentence(home: Workspace) -> Non
     assert "--storage" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://me:secret@box:port/x",
+        "nodatabase://box/x?user=me&password=secret",
+        "postgresql://me:secret@box/x",
+    ],
+)
+def test_no_password_is_told_of_a_database_that_is_not_there(home: Workspace, url: str) -> None:
+    with pytest.raises(DataError) as caught:
+        create(home, NAME, made_recipe(), 4, url)
+    told = f"{caught.value} {caught.value.hint}"
+    assert "secret" not in told
+
+
 def test_every_fifth_trial_is_a_fork_of_the_front(tmp_path: Path) -> None:
     trials = whole(tmp_path, 20, fork_every=5)
     forks = [trial for trial in trials if trial.parent is not None]

@@ -1,6 +1,7 @@
 """Teachers as models, how they are trained, and what keeps one from teaching."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -222,6 +223,25 @@ def test_a_hub_out_of_reach_is_asked_once_and_told_in_a_sentence(tmp_path: Path)
     assert [one.stdout for one in (broken, gone)] == [f"model.pretrained: {sentence}\n"] * 2
     assert [one.stderr for one in (broken, gone)] == ["", ""]
     assert Broken.asked == ["/facebook/wav2vec2-base/resolve/main/config.json"]
+
+
+def test_weights_in_a_pickle_are_not_read(public: Path, tmp_path: Path) -> None:
+    from transformers import Wav2Vec2Model
+
+    folder = tmp_path / "pickled"
+    folder.mkdir()
+    shutil.copy(public / "config.json", folder)
+    theirs = Wav2Vec2Model.from_pretrained(public, local_files_only=True).state_dict()
+    torch.save(theirs, folder / "pytorch_model.bin")
+    recipe = recipe_of("wav2vec2", {"model.pretrained": str(folder)})
+    with pytest.raises(CheckpointError, match="there is no Wav2Vec2 at") as caught:
+        begin(build(recipe), recipe)
+    assert "model.safetensors" in caught.value.hint
+
+
+def test_a_wav2vec2_that_is_to_become_int8_is_a_recipe_error_before_it_is_trained() -> None:
+    with pytest.raises(RecipeError, match="does not become INT8"):
+        build(recipe_of("wav2vec2", {"quantize.enabled": True}))
 
 
 def test_more_trained_blocks_than_there_are_is_a_recipe_error() -> None:

@@ -26,6 +26,7 @@ from engine.laptop import look_at_folder
 from engine.runs import Workspace
 from wakeword_tui.checked import Check, belongings
 
+TORCH = "pip install --force-reinstall 'torch==2.13.*' 'torchaudio==2.11.*'"
 SMALLEST_TERMINAL = (60, 16)
 FREE_MEMORY_GB = 1.5
 COLOURS = {
@@ -268,7 +269,7 @@ def _tried(name: str, check: Callable[[], Check]) -> Check:
         return check()
     except (ImportError, OSError, RuntimeError, WakewordError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return Check(name, "broken", reason, "pip install --force-reinstall wakeword-tui")
+        return Check(name, "broken", reason, TORCH)
 
 
 def _torch() -> Check:
@@ -276,7 +277,7 @@ def _torch() -> Check:
 
     found = f"{torch.__version__}, {torch.get_num_threads()} threads"
     if not torch.__version__.startswith("2.13."):
-        return Check("torch", "note", f"{found}; 2.13 is tested", "pip install 'torch==2.13.*'")
+        return Check("torch", "note", f"{found}; 2.13 is tested", TORCH)
     return Check("torch", "good", found)
 
 

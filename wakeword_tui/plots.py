@@ -4,7 +4,7 @@ The only importer of matplotlib (extra `plots`), and only once something is draw
 without pyplot: no window, no global state.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ import numpy as np
 from engine.compare import Outcomes
 from engine.errors import DataError
 from engine.events import Stepped, Validated
+from engine.files import make_folder, writing
 from engine.report import CLEAN, HALVES, Report
 from engine.runs import Run, read_events
 from engine.trials import StudyView, Trial
@@ -33,8 +34,7 @@ def draw(report: Report, run: Run | None, folder: Path) -> list[Path]:
         figures += [("training", training(run))]
     if run is not None and run.outcomes.exists():
         figures += [("scores", scores(run, report.operating_point.threshold))]
-    folder.mkdir(parents=True, exist_ok=True)
-    return [path for name, figure in figures for path in _save(figure, folder / name)]
+    return _saved(figures, folder)
 
 
 def det(report: Report) -> "Figure":
@@ -86,10 +86,7 @@ def training(run: Run) -> "Figure":
 def draw_study(found: StudyView, folder: Path) -> list[Path]:
     """Draw the Pareto front of a study, and its hypervolume over the trials."""
     figures = [("front", pareto(found)), ("hypervolume", grown(found))]
-    folder.mkdir(parents=True, exist_ok=True)
-    return [
-        path for name, figure in figures for path in _save(figure, folder / f"{found.name}-{name}")
-    ]
+    return _saved([(f"{found.name}-{name}", figure) for name, figure in figures], folder)
 
 
 def pareto(found: StudyView) -> "Figure":
@@ -140,8 +137,13 @@ def _figure(x: str, y: str) -> "tuple[Figure, Axes]":
     return figure, axes
 
 
-def _save(figure: "Figure", stem: Path) -> Iterator[Path]:
-    for format_ in FORMATS:
-        path = stem.with_suffix(f".{format_}")
-        figure.savefig(path, dpi=150)
-        yield path
+def _saved(figures: Sequence[tuple[str, "Figure"]], folder: Path) -> list[Path]:
+    """Write each figure in each format; return the files. Raises DataError."""
+    make_folder(folder)
+    paths = []
+    with writing(folder):
+        for name, figure in figures:
+            for kind in FORMATS:
+                paths.append(folder / f"{name}.{kind}")
+                figure.savefig(paths[-1], dpi=150)
+    return paths

@@ -60,6 +60,11 @@ def build(recipe: Recipe, config: str = "") -> nn.Module:
         if features.normalise != "cmvn":
             message = f'wav2vec2 hears no features.normalise = "{features.normalise}"'
             raise RecipeError(message, hint='it hears samples: set "cmvn"')
+        if recipe.quantize.enabled:
+            raise RecipeError(
+                "quantize.enabled: a wav2vec2 does not become INT8",
+                hint="it teaches and is never shipped: leave quantize.enabled out",
+            )
         return Wav2Vec2(settings, config)
     window = grid(features).window_frames
     made = STUDENTS | TEACHERS

@@ -68,7 +68,8 @@ class Wav2Vec2(nn.Module):
         if settings.pretrained:
             from transformers import Wav2Vec2Model
 
-            found, told = _found(Wav2Vec2Model, settings, output_loading_info=True)
+            options = {"output_loading_info": True, "use_safetensors": True}  # no pickle is read
+            found, told = _found(Wav2Vec2Model, settings, **options)
             weights = self.encoder.state_dict()
             absent = sorted(weights.keys() & set(told["missing_keys"]))
             if absent:

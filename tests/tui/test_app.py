@@ -12,12 +12,15 @@ from textual.pilot import Pilot
 from textual.widgets._footer import FooterKey
 
 from engine.runs import Workspace
+from tests.tui import keys
 from tests.tui.play import LARGE, play, screen, see, start
 from wakeword_tui.app import WakewordApp, scopes
 from wakeword_tui.config import Config, clashes, read_config
 from wakeword_tui.screens import dialogs
 from wakeword_tui.screens.page import TABS
 from wakeword_tui.widgets.form import Editor
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_importing_the_app_imports_no_torch_and_no_scipy() -> None:
@@ -220,6 +223,10 @@ def test_every_binding_has_a_name_of_its_own() -> None:
     for binding in bindings:
         actions.setdefault(binding.id, set()).add(binding.action)
     assert all(len(found) == 1 for found in actions.values())
+
+
+def test_the_page_of_keys_is_that_of_the_bindings() -> None:
+    assert (ROOT / "docs" / "keys.md").read_text(encoding="utf-8") == keys.page()
 
 
 def test_the_shipped_keys_do_not_clash() -> None:

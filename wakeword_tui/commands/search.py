@@ -8,7 +8,7 @@ from pathlib import Path
 
 from engine.errors import DataError
 from engine.events import Emit
-from engine.files import disk_error, write_atomic
+from engine.files import make_folder, write_atomic
 from engine.jobs import Control
 from engine.recipe import Recipe
 from engine.recipe_file import dump
@@ -126,7 +126,7 @@ def _search(home: Workspace, args: argparse.Namespace) -> int:
     try:
         perform(home, "search", verb)
     except Interrupted:
-        shared = f" --storage {args.storage}" if args.storage else ""
+        shared = " --storage URL" if args.storage else ""  # it may hold a password
         note(f"go on with: wakeword-tui --workspace {home.root} search --resume {name}{shared}")
         raise
     return _print(_view(home, name, args.storage))
@@ -219,12 +219,9 @@ def export_study(found: StudyView, folder: Path) -> list[Path]:
     from wakeword_tui.plots import draw_study
 
     sheet = folder / f"{found.name}.csv"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(sheet, _csv(found).encode())
-        return [sheet, *draw_study(found, folder)]
-    except OSError as error:
-        raise disk_error(folder, error) from error
+    make_folder(folder)
+    write_atomic(sheet, _csv(found).encode())
+    return [sheet, *draw_study(found, folder)]
 
 
 def _csv(found: StudyView) -> str:
