@@ -20,6 +20,7 @@ from engine.detector import Detector
 from engine.features import grid
 from engine.models import build, example
 from engine.recipe import Recipe, Targets
+from engine.recipe_file import override
 from engine.scorer import Window
 
 FLOAT_BYTES = 4
@@ -67,6 +68,11 @@ def cost(recipe: Recipe, config: str = "") -> Cost:
         ram_int8_kb=values / 1024,
         ram_float_kb=values * FLOAT_BYTES / 1024,
     )
+
+
+def locally(recipe: Recipe) -> Recipe:
+    """The recipe with public weights looked for on this machine alone: counting fetches nothing."""
+    return override(recipe, {"model.local_files_only": True})
 
 
 def _macs(model: nn.Module, frames: Tensor) -> int:

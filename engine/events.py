@@ -48,7 +48,10 @@ class Progressed(Event):
 
 @dataclass(frozen=True, slots=True)
 class Stepped(Event):
-    """The state of training after a step (loss: mean since the last of these events)."""
+    """The state of training after a step (loss: mean since the last of these events).
+
+    `eta_s` is to the report: steps, validations and all that follows them.
+    """
 
     step: int
     epoch: int

@@ -5,8 +5,10 @@ cache are measured by the heads of their files, and a few real steps are timed o
 on noise of the same shape.
 """
 
+import math
+import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -15,25 +17,24 @@ import numpy as np
 import torch
 
 from engine.audio import SAMPLE_RATE, seconds
-from engine.cohorts import CONDITIONS
-from engine.cost import FLOAT_BYTES, Cost, cost, exceeded
+from engine.cost import FLOAT_BYTES, Cost, cost, exceeded, locally
 from engine.dataset import Pack, PackedClip, Selection, packed_already, read, require, select
 from engine.device import describe, device_of, memory_errors, threads_of
-from engine.errors import DataError, WakewordError
-from engine.evaluate import SPEEDS, TAIL_S, Heard
+from engine.errors import DataError, RecipeError, WakewordError
 from engine.events import Emit, PhaseChanged
 from engine.features import LogMel
-from engine.hard import HOURS_PER_EPOCH
 from engine.jobs import Control
+from engine.lessons import Lessons, repeated, source
 from engine.manifest import Clip, Split
 from engine.onnx_graph import ConvLogMel
 from engine.optimiser import averaged_of
 from engine.pretrain import steps_to_learn
 from engine.recipe import Recipe
 from engine.recipe_file import override
+from engine.remaining import hearings, length_s
 from engine.runs import Workspace
 from engine.scorer import Scorer
-from engine.teachers import faults
+from engine.teachers import Lesson, faults, qualify
 from engine.trainer import Trainer
 
 TIMING_S = 2.0
@@ -58,6 +59,8 @@ class Audio:
     """Seconds of audio that the model hears in all validations, searches and the test."""
     lacks: str
     """Why no training can begin on it; empty if one can."""
+    words_steps: int = 0
+    """Steps in which many words are learned first; none where the cache holds what they teach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +70,30 @@ class Pace:
     device: str
     on: Literal["packed audio", "synthetic audio"]
     clips_per_s: float
+    """Clips that the student learns from in a second, with what teachers say of them at hand."""
     scored_per_s: float
     """Seconds of audio that the model hears in a second, when it validates."""
     gpu_mb: float | None
+    asked_per_s: float | None = None
+    """Clips that the teachers hear in a second; None without any."""
+    lessons_mb: float = 0.0
+    """Disk for what they say, where that is kept."""
 
     def training_s(self, recipe: Recipe, audio: Audio) -> float:
-        """Seconds that all of a training will take."""
-        train = recipe.train
-        clips = recipe.epochs * train.steps_per_epoch * train.batch_size
-        return clips / self.clips_per_s + audio.scored_s / self.scored_per_s
+        """Seconds that all of a training will take: words, teachers, steps, all that is scored."""
+        steps, batch = recipe.epochs * recipe.train.steps_per_epoch, recipe.train.batch_size
+        asked = repeated(recipe.distill, recipe.train) if recipe.distill.views else steps
+        learned_s = (audio.words_steps + steps) * batch / self.clips_per_s
+        asked_s = asked * batch / self.asked_per_s if self.asked_per_s else 0.0
+        return learned_s + asked_s + audio.scored_s / self.scored_per_s
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
     """What trainings would take. `pace` and `training_s` are None if no time is known: see `why`.
 
-    `audio` is that of the first of them, `run_mb` the disk of each, `training_s` the time of all.
+    `audio` and `pace` are those of the first of them, `run_mb` the disk of each, `training_s` the
+    time of all.
     """
 
     cost: Cost
@@ -106,12 +117,13 @@ def preview(
     first = recipes[0]
     emit(PhaseChanged("count"))
     outline = _outline(first, workspace.cache, control)
-    audios = [_measured(recipe, outline) for recipe in recipes]
-    size = cost(first)
+    audios = [_measured(recipe, outline, workspace.cache) for recipe in recipes]
+    size = cost(locally(first))
     over = tuple(exceeded(first.targets, size))
     bare = Preview(size, run_mb(first, size), over, audios[0], len(recipes))
     lacking = next((audio.lacks for audio in audios if audio.lacks), "")
-    lacking = lacking or "; ".join(fault for each in recipes for fault in faults(each, workspace))
+    hindered = [why for recipe in recipes for why in hindrances(recipe, workspace)]
+    lacking = lacking or "; ".join(dict.fromkeys(hindered))
     if lacking:
         return replace(bare, why=lacking)
     holder = workspace.holder()
@@ -120,9 +132,23 @@ def preview(
     emit(PhaseChanged("timing"))
     pace = timing(first, workspace.cache, control=control)
     each_s = [pace.training_s(*pair) for pair in zip(recipes, audios, strict=True)]
-    steps = steps_to_learn(first, workspace.cache, threads_of(first))
-    words_s = steps * first.train.batch_size / pace.clips_per_s
-    return replace(bare, pace=pace, training_s=sum(each_s) + words_s)
+    return replace(bare, pace=pace, training_s=sum(each_s))
+
+
+def hindrances(recipe: Recipe, workspace: Workspace) -> tuple[str, ...]:
+    """Why a training would refuse a recipe's teachers: their faults, or how they did.
+
+    Nothing is fetched or heard for it: how they did was measured when they were trained.
+    """
+    found = faults(locally(recipe), workspace)
+    try:
+        if not found:
+            qualify(recipe, workspace)
+    except RecipeError as error:
+        return ("; ".join((*error.problems, error.hint)),)
+    except WakewordError as error:
+        return (error.message,)
+    return found
 
 
 def run_mb(recipe: Recipe, size: Cost) -> float:
@@ -142,17 +168,18 @@ def run_mb(recipe: Recipe, size: Cost) -> float:
 
 def look(recipe: Recipe, cache: Path, *, control: Control) -> Audio:
     """Measure a recipe's audio. Raises DataError where there is none."""
-    return _measured(recipe, _outline(recipe, cache, control))
+    return _measured(recipe, _outline(recipe, cache, control), cache)
 
 
-def _measured(recipe: Recipe, outline: Pack) -> Audio:
+def _measured(recipe: Recipe, outline: Pack, cache: Path) -> Audio:
     splits = {split: select(outline, recipe.data, split) for split in get_args(Split)}
     return Audio(
         hours={split: _hours(selection) for split, selection in splits.items()},
         cache_mb=2 * sum(clip.samples for clip in outline.clips) / 1e6,
         cached=outline.folder != NOWHERE,
-        scored_s=_scored_s(recipe, outline, splits),
+        scored_s=sum(heard_s for _, heard_s in hearings(recipe, outline)),
         lacks=_lacks(recipe, outline),
+        words_steps=steps_to_learn(recipe, cache, threads_of(recipe)),
     )
 
 
@@ -193,43 +220,13 @@ def _as_packed(clip: Clip, offset: int, samples: int) -> PackedClip:
 
 
 def _hours(selection: Selection) -> dict[str, float]:
-    return {name: _seconds(getattr(selection, field)) / 3600 for field, name in KINDS.items()}
-
-
-def _seconds(clips: Iterable[PackedClip]) -> float:
-    return sum(clip.seconds for clip in clips)
+    return {name: length_s(getattr(selection, field)) / 3600 for field, name in KINDS.items()}
 
 
 def _averaged(recipe: Recipe) -> list[int]:
     """How many epochs are averaged, of the float student and of the INT8 one."""
     phases = [recipe.train.epochs, recipe.quantize.epochs if recipe.quantize.enabled else 0]
     return [averaged_of(recipe.train, epochs) for epochs in phases]
-
-
-def _scored_s(recipe: Recipe, pack: Pack, splits: dict[Split, Selection]) -> float:
-    """Each epoch hears the validation split and looks for hard negatives; the test is heard once.
-
-    The mean of the best weights is validated too, and what is shipped once more, its streams at
-    every speed. A wake word is heard once in every condition, and each clip after a lead of
-    background, some of which follows it.
-    """
-
-    def whole(split: Split) -> float:
-        chosen = splits[split]
-        clips = [*chosen.positives * len(CONDITIONS), *chosen.negatives]
-        around_s = Heard(pack, chosen, recipe).lead_s + TAIL_S
-        return _seconds([*clips, *chosen.speech, *chosen.noise]) + around_s * len(clips)
-
-    train, epochs = splits["train"], max(recipe.epochs, 1)
-    negatives_s = _seconds([*train.negatives, *train.speech, *train.noise])
-    searched_s = min(HOURS_PER_EPOCH * 3600, negatives_s) if recipe.train.hard_share else 0.0
-    validations = epochs + sum(kept > 1 for kept in _averaged(recipe))
-    shipped_s = 0.0
-    if recipe.evaluate.split == "test":
-        streams = (*splits["validation"].speech, *splits["validation"].noise)
-        shipped_s = whole("validation") + _seconds(streams) * sum(1 / speed for speed in SPEEDS)
-    heard_s = validations * whole("validation") + shipped_s
-    return heard_s + (epochs - 1) * searched_s + whole(recipe.evaluate.split)
 
 
 # --- the timing
@@ -246,17 +243,49 @@ def timing(recipe: Recipe, cache: Path, *, control: Control, lasts_s: float = TI
     torch.set_num_threads(threads_of(recipe))
     described = describe(device)
     try:
-        with memory_errors(recipe):
-            trainer = Trainer(override(recipe, settings), packed or synthetic(), device)
+        with memory_errors(recipe), tempfile.TemporaryDirectory() as folder:
+            made = override(locally(recipe), settings)
+            trainer = Trainer(made, packed or synthetic(), device)
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(device)
+            asked_per_s, lessons_mb = _asked(trainer, Path(folder), lasts_s, control)
+            steps_per_s = _per_s(lambda: trainer.step().item(), lasts_s, control)
             return Pace(
                 device=described,
                 on="packed audio" if packed else "synthetic audio",
-                clips_per_s=recipe.train.batch_size * _steps_per_s(trainer, lasts_s, control),
+                clips_per_s=recipe.train.batch_size * steps_per_s,
                 scored_per_s=_scored_per_s(trainer, control),
                 gpu_mb=_gpu_mb(device),
+                asked_per_s=asked_per_s,
+                lessons_mb=lessons_mb,
             )
     finally:
         torch.set_num_threads(before)
+
+
+def _asked(
+    trainer: Trainer, folder: Path, lasts_s: float, control: Control
+) -> tuple[float | None, float]:
+    """Clips that the teachers hear in a second, and MB of what they say, where that is kept.
+
+    The trainer has what they say of one batch at hand from here on, in `folder`. Where they are
+    asked beforehand, their batches are made for them alone, and that counts as well.
+    """
+    distiller, distill, train = trainer.distiller, trainer.recipe.distill, trainer.recipe.train
+    if distiller is None:
+        return None, 0.0
+    count = repeated(distill, train)
+    draw = source(trainer.batches, trainer.packed, trainer.train_set)
+    waveform = draw(0)[2]
+
+    def ask() -> tuple[Lesson, ...]:
+        return distiller.ask(draw(count - 1)[2] if distill.views else waveform)
+
+    per_s = _per_s(lambda: ask()[0].logits.sum().item(), lasts_s, control)
+    said = sum(2 * value.numel() for one in ask() for value in (one.logits, *one.maps))
+    trainer.lessons = Lessons(folder, "timing", 1, lambda _: distiller.ask(waveform))
+    trainer.lessons.fill(math.inf, emit=lambda _: None, control=control)
+    return train.batch_size * per_s, count * said / 1e6 if distill.views else 0.0
 
 
 def _trainable(recipe: Recipe, cache: Path) -> Pack | None:
@@ -270,20 +299,18 @@ def _trainable(recipe: Recipe, cache: Path) -> Pack | None:
     return packed if enough else None
 
 
-def _steps_per_s(trainer: Trainer, lasts_s: float, control: Control) -> float:
-    """Steps a second; the first ones, in which memory is found, are not counted."""
-    if trainer.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(trainer.device)
+def _per_s(act: Callable[[], object], lasts_s: float, control: Control) -> float:
+    """How often a second; `act` waits for the device. The first ones find memory: not counted."""
     for _ in range(WARM_STEPS):
         control.tick()
-        trainer.step().item()
-    began, steps, spent_s = time.perf_counter(), 0, 0.0
+        act()
+    began, times, spent_s = time.perf_counter(), 0, 0.0
     while spent_s < lasts_s:
         control.tick()
-        trainer.step().item()  # waits for the device
-        steps += 1
+        act()
+        times += 1
         spent_s = time.perf_counter() - began
-    return steps / spent_s
+    return times / spent_s
 
 
 def _scored_per_s(trainer: Trainer, control: Control) -> float:
@@ -310,10 +337,10 @@ def synthetic() -> Pack:
     lengths = [(WORD, 1.0, 40), ("other", 1.0, 40), ("speech", 60.0, 2), ("noise", 60.0, 2),
                ("rir", 0.4, 4)]  # fmt: skip
     clips, offset = [], 0
-    for label, length_s, count in lengths:
+    for label, long_s, count in lengths:
         for number in range(count):
             clip = Clip(Path(f"{label}{number}"), label, "", take=str(number), split="train")
-            clips.append(_as_packed(clip, offset, round(length_s * SAMPLE_RATE)))
+            clips.append(_as_packed(clip, offset, round(long_s * SAMPLE_RATE)))
             offset += clips[-1].samples
     noise = np.random.default_rng(0).normal(0, 1000, offset)
     return Pack(noise.astype(np.int16), tuple(clips), (), Path("synthetic"))

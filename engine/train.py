@@ -40,6 +40,7 @@ from engine.mined import take, used, with_cuts
 from engine.pretrain import learned
 from engine.quantize import fuse
 from engine.recipe import Recipe, Targets
+from engine.remaining import Remaining
 from engine.report import Measured, Report
 from engine.runs import EventLog, Run, Workspace, last_number
 from engine.scorer import Scorer
@@ -119,8 +120,8 @@ class _Loop:
     def __init__(self, trainer: Trainer, run: Run, emit: Emit, control: Control) -> None:
         self.trainer, self.run, self.emit, self.control = trainer, run, emit, control
         self.losses: list[torch.Tensor] = []
-        self.saved_s = self.shown_s = self.counted_s = time.monotonic()
-        self.counted_steps = 0
+        self.saved_s = self.shown_s = time.monotonic()
+        self.remaining = Remaining(trainer)
 
     def go(self) -> None:
         """Train to the end. On Stopped a checkpoint is written first."""
@@ -171,7 +172,7 @@ class _Loop:
     def _after_step(self) -> None:
         """Show and save now and then, but nothing that has not been found finite."""
         trainer, now = self.trainer, time.monotonic()
-        self.counted_steps += 1
+        self.remaining.step()
         shown = now - self.shown_s >= SHOW_EVERY_S
         saved = now - self.saved_s >= trainer.recipe.train.checkpoint_every_s
         saved |= self.control.take_checkpoint_request()
@@ -205,7 +206,6 @@ class _Loop:
 
     def _show(self, now: float) -> None:
         trainer, train = self.trainer, self.trainer.recipe.train
-        pace = self.counted_steps / max(now - self.counted_s, 1e-6)
         mean = float(torch.stack(self.losses).mean()) if self.losses else math.nan
         position = trainer.position
         heard = max(position.step - 1, 0) // train.steps_per_epoch  # the epoch of the last step
@@ -215,10 +215,10 @@ class _Loop:
                 epoch=trainer.epoch,
                 loss=mean,
                 lr=trainer.learning_rate(),
-                clips_per_s=pace * train.batch_size,
+                clips_per_s=self.remaining.steps_per_s() * train.batch_size,
                 snr_db=mean_snr_db(trainer.recipe.augment, heard, train.epochs),
                 memory_mb=memory_mb(trainer.device),
-                eta_s=(trainer.total_steps - position.step) / max(pace, 1e-6),
+                eta_s=self.remaining.seconds(position.step),
                 taught=trainer.distiller.told() if trainer.distiller else None,
             )
         )
@@ -232,14 +232,16 @@ class _Loop:
         self.emit(PhaseChanged("validate"))
         trainer = self.trainer
         scorer = self._scorer(trainer.averaged)
-        self._validate(score_split(scorer, trainer.validation, self.control))
+        with self.remaining.validating():
+            scored = score_split(scorer, trainer.validation, self.control)
+        self._validate(scored)
         if trainer.position.step < trainer.total_steps and trainer.recipe.train.hard_share > 0:
             trainer.hard.search(scorer, trainer.epoch)
             trainer.batches.hard = trainer.hard.spans()
         trainer.position.validated = trainer.position.step
         self.save()
         self.emit(PhaseChanged("train"))
-        self.counted_s, self.counted_steps = time.monotonic(), 0
+        self.remaining.begin()
 
     def _scorer(self, model: nn.Module) -> Scorer:
         """A scorer as it will be used: a threshold may lie a rounding above the highest peak."""

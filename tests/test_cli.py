@@ -249,11 +249,14 @@ def test_what_was_judged_on_validation_is_not_pooled_with_tests(
 def test_a_dry_run_says_what_a_training_takes_and_makes_nothing(
     tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """10 and 10 words of 0.8 s, 66.5 s of streams and rooms: 82.5 s are 2.6 MB as int16."""
+    """10 and 10 words of 0.8 s, 66.5 s of streams and rooms: 82.5 s are 2.6 MB as int16.
+
+    Words are learned in ten steps before the ten of the training, for each fold.
+    """
     (tmp_path / "my.toml").write_text(
         f'[data]\nmanifest = "{tiny_data}"\nwakeword = "beep"\n'
         "[train]\nepochs = 2\nsteps_per_epoch = 5\nbatch_size = 4\nthreads = 1\n"
-        'device = "cpu"\n[targets]\nflash_kb = 10.0\n'
+        'words_steps = 10\ndevice = "cpu"\n[targets]\nflash_kb = 10.0\n'
     )
     words = ["--workspace", str(tmp_path / "home"), "train", str(tmp_path / "my.toml"), "--dry-run"]
     assert main(words) == 0
@@ -269,7 +272,7 @@ def test_a_dry_run_says_what_a_training_takes_and_makes_nothing(
     assert main([*words, "--folds", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["runs"] == 5
-    pace, clips = told["pace"], 2 * 5 * 4
+    pace, clips = told["pace"], (10 + 2 * 5) * 4
     one_s = clips / pace["clips_per_s"] + told["audio"]["scored_s"] / pace["scored_per_s"]
     assert told["training_s"] == pytest.approx(5 * one_s)  # the folds are alike
     assert main([*words, "--set", "data.manifest=nowhere"]) == 1

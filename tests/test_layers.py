@@ -35,6 +35,7 @@ VERBS = [
     "evaluate",
     "int8",
     "trainer",
+    "remaining",
     "pretrain",
     "train",
     "agree",

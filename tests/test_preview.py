@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ from tiny import ignore, tiny_recipe
 
 from engine.cost import Cost
 from engine.dataset import pack, read
-from engine.errors import DataError
+from engine.errors import CheckpointError, DataError
 from engine.jobs import Control, Stopped
 from engine.preview import Audio, Pace, look, preview, run_mb, timing
 from engine.recipe import Recipe
@@ -60,6 +61,36 @@ def test_the_time_of_a_training_is_that_of_its_steps_and_of_what_it_scores() -> 
     changes = {"train.epochs": 2, "train.steps_per_epoch": 5, "train.batch_size": 8}
     audio = Audio({}, 0.0, cached=True, scored_s=500.0, lacks="")
     assert PACE.training_s(override(Recipe(), changes), audio) == pytest.approx(0.8 + 0.5)
+
+
+def test_words_are_learned_at_the_pace_of_the_student() -> None:
+    """50 steps of 8 clips at 100 a second, before the 10 of the training."""
+    changes = {"train.epochs": 2, "train.steps_per_epoch": 5, "train.batch_size": 8}
+    audio = Audio({}, 0.0, cached=True, scored_s=0.0, lacks="", words_steps=50)
+    assert PACE.training_s(override(Recipe(), changes), audio) == pytest.approx(4.0 + 0.8)
+
+
+def test_teachers_are_asked_in_every_step_or_once_about_what_is_kept() -> None:
+    """20 steps of 8 clips at 100 a second; of the teachers at 10. One view and the plain clips are
+    ten batches."""
+    changes = {"train.epochs": 4, "train.steps_per_epoch": 5, "train.batch_size": 8}
+    audio = Audio({}, 0.0, cached=True, scored_s=0.0, lacks="")
+    recipe, pace = override(Recipe(), changes), replace(PACE, asked_per_s=10.0)
+    assert pace.training_s(recipe, audio) == pytest.approx(1.6 + 16.0)
+    kept = override(recipe, {"distill.views": 1})
+    assert pace.training_s(kept, audio) == pytest.approx(1.6 + 8.0)
+
+
+def test_words_that_are_still_to_be_learned_are_looked_for(tiny_data: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(tiny_data, {"train.words_steps": 6})
+    assert look(recipe, tmp_path, control=Control()).words_steps == 6
+    assert look(tiny_recipe(tiny_data), tmp_path, control=Control()).words_steps == 0
+
+
+def test_nothing_is_fetched_for_a_preview(tiny_data: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(tiny_data, {"model.arch": "wav2vec2", "model.pretrained": "no/such"})
+    with pytest.raises(CheckpointError, match="no/such is not fetched yet"):
+        preview([recipe], Workspace(tmp_path), emit=ignore, control=Control())
 
 
 def test_timing_takes_packed_audio_if_there_is_some(tiny_data: Path, tmp_path: Path) -> None:

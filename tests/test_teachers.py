@@ -1,17 +1,22 @@
 """Teachers as models, how they are trained, and what keeps one from teaching."""
 
+import os
 import shutil
+import subprocess
+import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from taught import QUICK, TEACHERS, public_model, teach
 from test_train import assert_equal_runs, go
-from tiny import Fuse, hiss, run_tiny, tiny_recipe
+from tiny import Fuse, hiss, ignore, run_tiny, tiny_recipe
 from torch import nn
 
 from engine.checkpoint import load, save
@@ -20,6 +25,7 @@ from engine.features import LogMel
 from engine.jobs import Control
 from engine.models import begin, blocks_of, build, checkpoint_blocks, example, layer_rates, slide
 from engine.optimiser import optimiser
+from engine.preview import hindrances, preview, timing
 from engine.recipe import Recipe
 from engine.recipe_file import load as load_recipe
 from engine.recipe_file import loads, override
@@ -161,12 +167,66 @@ def test_each_block_learns_slower_than_the_one_above() -> None:
     assert sorted({group["rate"] for group in groups}) == [0.125, 0.25, 0.5, 1.0]
 
 
-@pytest.mark.parametrize("name", ["facebook/no-such-model", "/no/such/folder"])
-def test_a_public_model_that_is_not_here_is_a_sentence_with_what_to_do(name: str) -> None:
-    recipe = recipe_of("wav2vec2", {"model.pretrained": name, "model.local_files_only": True})
-    with pytest.raises(CheckpointError, match="there is no Wav2Vec2 at") as caught:
-        build(recipe)
+def test_a_public_model_that_is_not_here_is_a_sentence_with_what_to_do() -> None:
+    with pytest.raises(CheckpointError, match="there is no Wav2Vec2 at /no/such") as caught:
+        build(recipe_of("wav2vec2", {"model.pretrained": "/no/such/folder"}))
     assert "model.safetensors" in caught.value.hint
+
+
+def test_where_nothing_may_be_fetched_a_public_model_is_not_fetched_yet() -> None:
+    name = {"model.pretrained": "facebook/no-such-model", "model.local_files_only": True}
+    with pytest.raises(
+        CheckpointError, match="facebook/no-such-model is not fetched yet"
+    ) as caught:
+        build(recipe_of("wav2vec2", name))
+    assert "hf download facebook/no-such-model" in caught.value.hint
+
+
+FETCH = """
+from engine.errors import CheckpointError
+from engine.models import build
+from engine.recipe import Recipe
+from engine.recipe_file import override
+
+name = {"model.arch": "wav2vec2", "model.pretrained": "facebook/wav2vec2-base"}
+try:
+    build(override(Recipe(), name))
+except CheckpointError as error:
+    print(error.message)
+"""
+
+
+def fetched(endpoint: str, cache: Path) -> subprocess.CompletedProcess[str]:
+    """Have another process, which reads the address when it begins, fetch a model from a hub."""
+    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(cache)}
+    command = [sys.executable, "-c", FETCH]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+
+
+class Broken(BaseHTTPRequestHandler):
+    """A hub that answers, and always that it cannot."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_HEAD(self) -> None:
+        self.asked.append(self.path)
+        self.send_error(503)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+def test_a_hub_out_of_reach_is_asked_once_and_told_in_a_sentence(tmp_path: Path) -> None:
+    sentence = "there is no Wav2Vec2 at facebook/wav2vec2-base, and none could be fetched"
+    with ThreadingHTTPServer(("127.0.0.1", 0), Broken) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        broken = fetched(address, tmp_path)
+        server.shutdown()
+    gone = fetched(address, tmp_path)
+    assert [one.stdout for one in (broken, gone)] == [f"model.pretrained: {sentence}\n"] * 2
+    assert [one.stderr for one in (broken, gone)] == ["", ""]
+    assert Broken.asked == ["/facebook/wav2vec2-base/resolve/main/config.json"]
 
 
 def test_weights_in_a_pickle_are_not_read(public: Path, tmp_path: Path) -> None:
@@ -424,6 +484,34 @@ def test_one_recipe_names_the_teachers_of_all_folds_and_a_run_keeps_those_that_i
     (runs / "1002-wise-f1").mkdir()
     (wanted,) = run.recipe().distill.teachers
     assert wanted.path == runs / "1000-wise-f1"
+
+
+def test_a_preview_tells_what_would_stop_the_training(
+    tiny_data: Path, home: Workspace, conformer: Path
+) -> None:
+    recipe = wanting(tiny_data, conformer)
+    (why,) = hindrances(recipe, home)
+    assert why.startswith("the conformer teacher was held against no run; name a run without")
+    (fault,) = hindrances(override(recipe, {"data.wakeword": "boop"}), home)
+    assert fault.startswith("distill.teachers[0].path: it listens for")
+    assert hindrances(override(recipe, {"distill.allow_unqualified": True}), home) == ()
+    found = preview([recipe, recipe], home, emit=ignore, control=Control())
+    assert (found.training_s, found.why) == (None, why)
+
+
+def test_student_and_teachers_are_timed_apart_and_lessons_weighed(
+    tiny_data: Path, home: Workspace, conformer: Path
+) -> None:
+    """Of 8 clips a logit and a map of 48 channels by 36 frames, two bytes each, in 15 batches."""
+    settings = {"distill__allow_unqualified": True, "align_layers": [1], "distill__features": 1.0}
+    online = wanting(tiny_data, conformer, **settings)
+    pace = timing(online, home.cache, control=Control(), lasts_s=0.01)
+    assert pace.asked_per_s > 0
+    assert pace.lessons_mb == 0
+    kept = override(online, {"distill.views": 2, "train.hard_share": 0.0})
+    pace = timing(kept, home.cache, control=Control(), lasts_s=0.01)
+    assert pace.lessons_mb == pytest.approx(15 * 8 * 2 * (1 + 48 * 36) / 1e6)
+    assert not [*home.cache.glob("lessons-*")]
 
 
 def test_paths_of_teachers_are_relative_to_the_recipe(tmp_path: Path) -> None:

@@ -1,6 +1,10 @@
 """How numbers look on a screen: short, aligned, with a thin hand on digits."""
 
 import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.preview import Pace
 
 
 def count(value: int) -> str:
@@ -15,6 +19,12 @@ def brief(value: float) -> str:
             return f"{value:.3g}{unit}"
         value /= 1000
     return f"{value:.3g}G"
+
+
+def paced(pace: "Pace") -> str:
+    """How many clips a student learns from, and its teachers hear, in a second."""
+    teachers = f", teachers {brief(pace.asked_per_s)}/s" if pace.asked_per_s else ""
+    return f"{brief(pace.clips_per_s)} clips/s of {pace.on}{teachers}"
 
 
 def percent(share: float) -> str:

@@ -131,9 +131,9 @@ def check_data(jobs: Jobs, settings: Data) -> Live:
 def cost(recipe: Recipe) -> tuple["Cost", list[str]]:
     """What a recipe's student takes, and the targets that it exceeds."""
     from engine.cost import cost as count
-    from engine.cost import exceeded
+    from engine.cost import exceeded, locally
 
-    counted = count(recipe)
+    counted = count(locally(recipe))
     return counted, exceeded(recipe.targets, counted)
 
 
@@ -145,10 +145,10 @@ def look(jobs: Jobs, recipe: Recipe, control: Control) -> "Audio":
 
 
 def faults(jobs: Jobs, recipe: Recipe) -> tuple[str, ...]:
-    """What keeps the teachers of a recipe from teaching; their checkpoints are read for it."""
-    from engine.teachers import faults as found
+    """Why a training would refuse a recipe's teachers; their checkpoints are read for it."""
+    from engine.preview import hindrances
 
-    return found(recipe, jobs.workspace)
+    return hindrances(recipe, jobs.workspace)
 
 
 TIMING = "timing"

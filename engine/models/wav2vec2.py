@@ -131,24 +131,47 @@ def _small(settings: Model) -> dict[str, Any]:
 
 
 def _found(kind: Any, settings: Model, **options: Any) -> Any:
-    """Read a configuration or a model from its folder or the hub. Raises CheckpointError."""
-    name, local = (
-        settings.pretrained,
-        settings.local_files_only or Path(settings.pretrained).exists(),
-    )
+    """Read a configuration or a model, from this machine if it is there, else from the hub.
+
+    The hub is asked once whether it has it: transformers would try again for a minute. Raises
+    CheckpointError.
+    """
+    from huggingface_hub import file_exists
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    name, folder = settings.pretrained, Path(settings.pretrained).is_absolute()
     try:
-        return kind.from_pretrained(name, local_files_only=local, **options)
+        return kind.from_pretrained(name, local_files_only=True, **options)
     except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"model.pretrained: there is no Wav2Vec2 at {name}, and none could be fetched",
-            "give a folder with config.json and model.safetensors (`hf download NAME "
-            "--local-dir FOLDER` where there is a network), or leave it empty to start fresh",
-        ) from error
+        if folder or settings.local_files_only:
+            raise _absent(settings, folder=folder) from error
+    try:
+        if file_exists(name, "config.json"):
+            return kind.from_pretrained(name, **options)
+    except (OSError, ValueError, HTTPError) as error:
+        raise _absent(settings, folder=True) from error
+    raise _absent(settings, folder=True)
+
+
+def _absent(settings: Model, *, folder: bool) -> CheckpointError:
+    name = settings.pretrained
+    if not folder:
+        return CheckpointError(
+            f"model.pretrained: {name} is not fetched yet",
+            f"`hf download {name}` fetches it, and a training does without model.local_files_only",
+        )
+    return CheckpointError(
+        f"model.pretrained: there is no Wav2Vec2 at {name}, and none could be fetched",
+        "give a folder with config.json and model.safetensors (`hf download NAME "
+        "--local-dir FOLDER` where there is a network), or leave it empty to start fresh",
+    )
 
 
 def _quiet() -> None:
-    """Transformers tells how it goes on stderr, where a screen is painted."""
+    """Both libraries tell how they go on, on stderr, where a screen is painted."""
+    from huggingface_hub.utils import logging as of_hub
     from transformers.utils import logging
 
+    of_hub.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -12,10 +12,11 @@ from engine.errors import RecipeError
 from engine.events import Emit
 from engine.jobs import Control, Jobs, State
 from engine.recipe import Range, Recipe
-from engine.recipe_file import load
+from engine.recipe_file import load, override
 from engine.runs import Workspace
 from tests.tui.play import LARGE, SMALL, play, screen, see
 from wakeword_tui import verbs
+from wakeword_tui.amount import Amount, counted
 from wakeword_tui.app import WakewordApp
 from wakeword_tui.draft import Draft, limits
 from wakeword_tui.screens.setup import FIRST_COST_AFTER_S, SetupScreen
@@ -211,6 +212,37 @@ def test_t_times_a_few_steps(workspace: Workspace, tiny_data: Path) -> None:
         await see(app, pilot, "clips/s of synthetic audio", within_s=30)
 
     play(workspace, story, LARGE)
+
+
+def test_what_is_heard_is_counted_again_when_what_it_hangs_on_changes(
+    workspace: Workspace, tiny_data: Path
+) -> None:
+    """The words that are learned first, too; a loss changes nothing that is heard."""
+    data = {"data.manifest": str(tiny_data), "data.wakeword": "beep", "train.epochs": 6}
+    settings = [
+        {},
+        {"loss.kind": "focal"},
+        {"quantize.enabled": True},
+        {"quantize.epochs": 4},
+        {"train.average_best": 1},
+        {"evaluate.split": "validation"},
+        {"train.words_steps": 9},
+    ]
+    jobs, recipe, amount = Jobs(workspace), override(Recipe(), data), Amount()
+    found = []
+    for changes in settings:
+        recipe = override(recipe, changes)
+        *_, amount = counted(jobs, recipe, amount, Control())
+        found.append((round(amount.audio.scored_s, 2), amount.audio.words_steps))
+    assert found[0] == found[1]
+    assert len(set(found)) == len(settings) - 1
+
+
+def test_a_public_model_is_looked_for_on_this_machine_alone(workspace: Workspace) -> None:
+    """Typing a name would ask the network for each half of it."""
+    settings = {"model.arch": "wav2vec2", "model.pretrained": "facebook/wav2"}
+    *_, amount = counted(Jobs(workspace), override(Recipe(), settings), Amount(), Control())
+    assert amount.problem == "model.pretrained: facebook/wav2 is not fetched yet"
 
 
 def test_an_older_count_does_not_replace_a_newer_one(

@@ -1,8 +1,10 @@
+import shutil
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from taught import teach
 from textual.pilot import Pilot
 
 from engine.errors import RecipeError
@@ -86,10 +88,41 @@ def test_faults_of_teachers_are_told_while_they_are_typed(
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await open_distill(app, pilot)
         await pilot.press("a", "a", "j", "enter", *"/no/such.ckpt")
-        await see(app, pilot, "! distill.teachers[0].path: no checkpoint", within_s=30)
-        await see(app, pilot, "! distill.teachers[1].path: cannot read", within_s=30)
+        await see(app, pilot, "✗ distill.teachers[0].path: no checkpoint", within_s=30)
+        await see(app, pilot, "✗ distill.teachers[1].path: cannot read", within_s=30)
         await pilot.press("enter", "j", "enter", "backspace", "0")
         await see(app, pilot, "✗ distill", "✗ [1] weight", "✗ distill.teachers[1].weight: ")
+
+    play(workspace, story, size)
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_a_teacher_is_looked_for_again_when_one_comes_back(
+    workspace: Workspace, tiny_data: Path, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    """Missing, the recipe is not sound; trained meanwhile, it is held against no run."""
+    taught = teach(tiny_data, tmp_path / "other", "conformer")
+    path, sound = tmp_path / "best.ckpt", "✓ the recipe is sound"
+    settings = {"data.manifest": str(tiny_data), "data.wakeword": "beep",
+                TEACHERS: [{"path": str(path)}]}  # fmt: skip
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        app.desk.draft = Draft(saved=override(Recipe(), settings))
+        await see(app, pilot, "✗ distill.teachers[0].path: cannot read", within_s=30)
+        assert sound not in screen(app)
+        await pilot.press("2")
+        shutil.copy(taught, path)
+        await pilot.press("1")
+        await see(app, pilot, "✗ the conformer teacher was held against no run", within_s=30)
+        assert sound not in screen(app)
+        app.desk.draft.set("distill.allow_unqualified", "true")
+        app.screen._cost_soon()
+        await see(app, pilot, sound, within_s=30)
+        await pilot.press("2")
+        path.unlink()
+        await pilot.press("1")
+        await see(app, pilot, "✗ distill.teachers[0].path: cannot read", within_s=30)
+        assert sound not in screen(app)
 
     play(workspace, story, size)
 

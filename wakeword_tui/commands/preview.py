@@ -10,7 +10,7 @@ from engine.recipe import Recipe
 from engine.runs import Workspace
 from wakeword_tui.commands.output import say, say_json, table
 from wakeword_tui.commands.progress import perform
-from wakeword_tui.numbers import brief, duration
+from wakeword_tui.numbers import brief, duration, paced
 
 if TYPE_CHECKING:
     from engine.preview import Audio, Preview
@@ -43,6 +43,8 @@ def render(found: "Preview") -> Iterable[str]:
     yield f"\n{hours_table(audio)}\n"
     packed = "packed already" if audio.cached else "to be packed"
     disk = f"{audio.cache_mb:.0f} MB of audio, {packed}; {found.run_mb:.1f} MB a run"
+    if found.pace is not None and found.pace.lessons_mb:
+        disk += f", {found.pace.lessons_mb:.0f} MB of lessons"
     yield f"{'disk':<9}{disk}"
     yield f"{'time':<9}{time_line(found)}"
     yield from (f"warning: {sentence}" for sentence in found.exceeded)
@@ -63,6 +65,6 @@ def time_line(found: "Preview") -> str:
     if pace is None or found.training_s is None:
         return f"not known: {found.why}"
     memory = f", {pace.gpu_mb:.0f} MB of GPU memory" if pace.gpu_mb else ""
-    timed = f"{brief(pace.clips_per_s)} clips/s of {pace.on} on {pace.device}{memory}"
+    timed = f"{paced(pace)} on {pace.device}{memory}"
     runs = f" for {found.runs} runs" if found.runs > 1 else ""
     return f"about {duration(found.training_s)}{runs}: {timed}"

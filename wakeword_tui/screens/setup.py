@@ -5,12 +5,11 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual import on, work
 from textual.binding import Binding, BindingType
@@ -19,45 +18,23 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.worker import get_current_worker
 
-from engine.errors import WakewordError
-from engine.jobs import Control, Stopped
-from engine.recipe import Recipe
+from engine.jobs import Control
 from engine.recipe_file import field_at
-from engine.runs import Run
 from wakeword_tui import verbs
+from wakeword_tui.amount import Amount, Line, amount_lines, counted, pace_line, runs_lines
 from wakeword_tui.config import typed_path
 from wakeword_tui.draft import TEACHERS, Draft, choices, limits, show
-from wakeword_tui.numbers import brief, count, duration, hours
 from wakeword_tui.screens.dialogs import Ask, Choice, PickFile
 from wakeword_tui.screens.page import Page
 from wakeword_tui.widgets.form import Form
 from wakeword_tui.widgets.menu import Menu
 from wakeword_tui.widgets.panels import Lines
 
-if TYPE_CHECKING:
-    from engine.cost import Cost
-    from engine.preview import Audio
-
 COST_AFTER_S = 0.6
 """A student is built to be counted only when typing has rested this long."""
 FIRST_COST_AFTER_S = 2.0
 """The first time that imports torch, beside which everything takes twice as long. By then a person
 who has opened the app to go elsewhere has gone."""
-
-
-Line = Content | str | tuple[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Amount:
-    """What the recipe was found to amount to, and what of the recipe that was found for."""
-
-    recipe: Recipe | None = None
-    cost: "Cost | None" = None
-    exceeded: tuple[str, ...] = ()
-    problem: str = ""
-    audio: "Audio | None" = None
-    of: tuple[object, ...] = ()
 
 
 class SetupScreen(Page):
@@ -146,10 +123,11 @@ class SetupScreen(Page):
         elif unset := [f"data.{key}" for key in ("manifest", "wakeword") if not getattr(data, key)]:
             lines.append(Content.assemble(("· ", "$dim"), f"still to be set: {', '.join(unset)}"))
             lines += runs_lines(self._runs) if draft.path is None else ()
-        else:
+        elif not amount.refused:
             lines.append(Content.assemble(("✓ ", "$success"), "the recipe is sound"))
-            if amount.audio is not None and amount.audio.lacks and not warnings:
-                lines.append(Content.assemble(("✗ ", "$error"), amount.audio.lacks))
+        elif amount.lacks and not warnings:
+            lines.append(Content.assemble(("✗ ", "$error"), amount.lacks))
+        lines += [Content.assemble(("✗ ", "$error"), text) for text in amount.faults]
         lines += [Content.assemble(("! ", "$warning"), text) for text in amount.exceeded]
         health = self.desk.health_lines(short=not self.has_class("-tall"))
         return [*lines, *warnings, *amount_lines(amount), self._time_line(), *health]
@@ -159,14 +137,9 @@ class SetupScreen(Page):
         if self.desk.timing is not None:
             return Content.assemble(("· ", "$now"), "timing a few steps …")
         recipe, pace = self.desk.timed or (None, None)
-        if pace is None or recipe != self.desk.draft.recipe:
+        if recipe is None or pace is None or recipe != self.desk.draft.recipe:
             return ("t times a few steps", "$dim")
-        audio = self._amount.audio
-        whole = ""
-        if audio is not None and not audio.lacks:
-            whole = f"about {duration(pace.training_s(recipe, audio))}: "
-        memory = f", {pace.gpu_mb:.0f} MB of GPU" if pace.gpu_mb else ""
-        return f"{whole}{brief(pace.clips_per_s)} clips/s of {pace.on}{memory}"
+        return pace_line(pace, recipe, self._amount)
 
     def _take_timing(self) -> None:
         """Tell once what timing found."""
@@ -236,37 +209,17 @@ class SetupScreen(Page):
 
     @work(thread=True, exclusive=True, group="cost")
     def _count_cost(self) -> None:
-        """Count the student and the audio, if they are others; torch is first imported here.
+        """Count what the recipe amounts to.
 
         Once a newer count has begun, what this one finds is of a recipe that is no more.
         """
-        recipe, known, worker = self.desk.draft.recipe, self._amount, get_current_worker()
-        if known.recipe is None or _student(recipe) != _student(known.recipe):
-            known = replace(known, recipe=recipe, cost=None, problem="", exceeded=())
-            try:
-                cost, exceeded = verbs.cost(recipe)
-                wrong = (*exceeded, *verbs.faults(self.desk.jobs, recipe))
-                known = replace(known, cost=cost, exceeded=wrong)
-            except WakewordError as error:
-                known = replace(known, problem=error.message)
-            if worker.is_cancelled:
-                return
-            self._amount = known
-        if known.of != _listened(recipe):
-            known = replace(known, audio=self._look(recipe), of=_listened(recipe))
-            if not worker.is_cancelled:
-                self._amount = known
-
-    def _look(self, recipe: Recipe) -> "Audio | None":
-        """Measure the audio; None without any, or once another recipe is looked at."""
+        recipe, worker = self.desk.draft.recipe, get_current_worker()
         self._looking.stop()
         self._looking = Control()
-        if not (recipe.data.manifest or recipe.data.sources):
-            return None
-        try:
-            return verbs.look(self.desk.jobs, recipe, self._looking)
-        except (WakewordError, Stopped):  # what lacks is told above, and by `h`
-            return None
+        for amount in counted(self.desk.jobs, recipe, self._amount, self._looking):
+            if worker.is_cancelled:
+                return
+            self._amount = amount
 
     def on_unmount(self) -> None:
         """Look no further."""
@@ -365,36 +318,3 @@ def _edit(path: Path) -> str:
 
 def _not_ours(number: int, frame: FrameType | None) -> None:
     """Do nothing; unlike SIG_IGN it is not handed on to the editor."""
-
-
-def amount_lines(amount: Amount) -> Iterable[Line]:
-    """What the student and the audio amount to."""
-    cost, audio = amount.cost, amount.audio
-    if cost is None:
-        yield amount.problem or ("counting the model …", "$dim")
-    else:
-        macs = f"{brief(cost.macs)} MACs, {brief(cost.macs_per_s)} a second"
-        yield f"{brief(cost.parameters)} parameters  {macs}"
-        size = f"int8 {cost.int8_kb:.0f} kB + {cost.ram_int8_kb:.0f} RAM"
-        yield f"{size}   float {cost.float_kb:.0f} kB + {cost.ram_float_kb:.0f} RAM"
-    if audio is not None:
-        spans = [f"{split} {hours(sum(kinds.values()))}" for split, kinds in audio.hours.items()]
-        packed = "packed" if audio.cached else "to pack"
-        yield f"{'  '.join(spans)}  {audio.cache_mb:.0f} MB {packed}"
-
-
-def runs_lines(runs: Sequence[Run]) -> Iterable[Line]:
-    """What there is already, and the key that leads to it; nothing before the first run."""
-    if runs:
-        finished = sum(run.finished() for run in runs)
-        there = f"{count(len(runs))} run{'s' if len(runs) > 1 else ''} here, {finished} finished"
-        yield Content.assemble(("· ", "$now"), f"{there}: key 2 lists them, enter opens one")
-
-
-def _student(recipe: Recipe) -> tuple[object, ...]:
-    taught = recipe.distill, recipe.data, recipe.train.hard_share
-    return recipe.features, recipe.model, recipe.targets, *taught
-
-
-def _listened(recipe: Recipe) -> tuple[object, ...]:
-    return recipe.data, recipe.features, recipe.train.epochs, recipe.train.hard_share
