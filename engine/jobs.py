@@ -199,7 +199,7 @@ class Jobs:
         else:
             if self.gpu is not None and self.gpu.alive:
                 raise BusyError(f"{self.gpu.name} is running", "stop it first, or wait for it")
-            lock = self.workspace.lock()
+            lock = self.workspace.lock(log.path.parent.name if log else "")
             job = self.gpu = Job(name, _while(lock, verb), log)
         job.thread.start()
         return job

@@ -126,8 +126,8 @@ def _search(home: Workspace, args: argparse.Namespace) -> int:
     try:
         perform(home, "search", verb)
     except Interrupted:
-        shared = f" --storage {args.storage}" if args.storage else ""
-        note(f"go on with: wakeword-tui --workspace {home.root} search --resume {name}{shared}")
+        shared = ("--storage", args.storage) if args.storage else ()
+        note(f"go on with: {home.command('search', '--resume', name, *shared)}")
         raise
     return _print(_view(home, name, args.storage))
 
