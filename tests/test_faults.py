@@ -18,7 +18,7 @@ from studying import NAME, finish, made_recipe, tried
 from test_mine import busy, queued, scores
 from test_queue_store import find, session
 from test_train import assert_equal_runs, go
-from tiny import Fuse, Trained, ignore, tiny_recipe
+from tiny import Trained, ignore, tiny_recipe
 
 from engine import audio
 from engine.checkpoint import load, save
@@ -194,7 +194,7 @@ def test_the_cure_for_a_full_disk_leaves_the_run_that_is_to_be_gone_on_with(
     home, other = Workspace(disk / "my place"), Workspace(tmp_path / "workspace")
     run, never, bystander = (w.create(whole.recipe()) for w in (home, home, other))
     (disk / "my").mkdir()
-    go(run, home, Fuse(8))
+    go(run, home, Control(), until="validate")
     monkeypatch.chdir(tmp_path)
     prune, _, remove = checked.disk(home).fix.partition(", or ")
     assert main(shlex.split(prune)[1:]) == 0

@@ -36,7 +36,9 @@ with home.lock():
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Workspace:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """The usual workspace: what is told of it has no long path in it."""
+    monkeypatch.setenv("WAKEWORD_HOME", str(tmp_path))
     return Workspace(tmp_path)
 
 
