@@ -94,7 +94,8 @@ def disk(workspace: Workspace) -> Check:
         return Check("workspace", "broken", f"{workspace.root}: {error.strerror}", fix)
     found = f"{workspace.root}, {free_gb:.1f} GB free"
     if free_gb < FREE_GB:
-        fix = f"{workspace.command('runs', 'prune')}, or {_removing(workspace.cache)}"
+        fix = workspace.command("runs", "prune")
+        fix += "" if workspace.holder() else f", or {_removing(workspace.cache)}"
         return Check("workspace", "note", found, fix)
     return Check("workspace", "good", found)
 
