@@ -12,6 +12,8 @@ from torch import nn
 from engine.errors import DeviceError
 from engine.recipe import Recipe
 
+NO_MEMORY = "out of memory", "can't allocate memory", "ALLOC_FAILED"
+
 
 def device_of(recipe: Recipe) -> torch.device:
     """The device a recipe trains on. Raises DeviceError where it asks for a GPU in vain."""
@@ -44,13 +46,19 @@ def memory_mb(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
+def _no_memory(error: BaseException) -> bool:
+    """Whether an error is of memory; most of torch, cuBLAS and cuDNN say so in words alone."""
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or any(words in str(error) for words in NO_MEMORY)
+
+
 @contextmanager
 def memory_errors(recipe: Recipe) -> Iterator[None]:
     """Turn running out of memory into a sentence that names a batch size."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if type(error) is RuntimeError and "can't allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if not _no_memory(error):
             raise
         raise DeviceError(
             f"out of memory with train.batch_size = {recipe.train.batch_size}",

@@ -86,8 +86,7 @@ def export(
 def _report(run: Run) -> Told:
     tables = run.report_json()
     if tables is None or not run.best.exists():
-        hint = f"wakeword-tui train --resume {run.number}"
-        raise DataError(f"{run.name} has no report: it is not finished", hint)
+        raise DataError(f"{run.name} has no report: it is not finished", run.resuming())
     return tables
 
 

@@ -10,7 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 from typing import Literal
 
@@ -111,6 +111,7 @@ class Job:
         verb: Callable[[Emit, Control], None],
         log: EventLog | None,
         control: Control | None = None,
+        lock: AbstractContextManager[None] | None = None,
     ) -> None:
         self.name = name
         self.endless = False
@@ -120,6 +121,7 @@ class Job:
         self.error: Exception | None = None
         self._verb = verb
         self._log = log
+        self._lock = lock or nullcontext()
         self._n = 0
         self._outcome: State | None = None
         self._emit_lock = threading.Lock()
@@ -152,6 +154,15 @@ class Job:
             self.bus.put(record)
 
     def _run(self) -> None:
+        outcome = State.FAILED
+        try:
+            with self._lock:  # to the last event: who follows reads no further once it is free
+                outcome = self._perform()
+        finally:
+            self._outcome = outcome
+
+    def _perform(self) -> State:
+        """Run the verb and tell how it ended."""
         began = time.monotonic()
         outcome = State.FAILED
         try:
@@ -167,7 +178,7 @@ class Job:
             self._tell(JobFailed(f"{type(error).__name__}: {error}", "", traceback.format_exc()))
         finally:
             self._tell(JobFinished(self.name, outcome.value, time.monotonic() - began))
-            self._outcome = outcome
+        return outcome
 
     def _tell(self, event: Event) -> None:
         """Emit how the job ended; the bus hears it even where the log cannot be written."""
@@ -199,8 +210,8 @@ class Jobs:
         else:
             if self.gpu is not None and self.gpu.alive:
                 raise BusyError(f"{self.gpu.name} is running", "stop it first, or wait for it")
-            lock = self.workspace.lock()
-            job = self.gpu = Job(name, _while(lock, verb), log)
+            lock = self.workspace.lock(log.path.parent.name if log else "")
+            job = self.gpu = Job(name, verb, log, lock=lock)
         job.thread.start()
         return job
 
@@ -228,15 +239,3 @@ class Jobs:
         for job in jobs:
             job.thread.join(max(0.0, deadline - time.monotonic()))
         return not any(job.alive for job in jobs)
-
-
-def _while(
-    lock: AbstractContextManager[None], verb: Callable[[Emit, Control], None]
-) -> Callable[[Emit, Control], None]:
-    """Hold `lock` for as long as the verb runs."""
-
-    def held(emit: Emit, control: Control) -> None:
-        with lock:
-            verb(emit, control)
-
-    return held

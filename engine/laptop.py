@@ -10,6 +10,7 @@ pipe starts, so nothing but the standard library is imported here.
 import contextlib
 import os
 import select
+import shlex
 import socket
 import stat
 import sys
@@ -67,7 +68,8 @@ def look_at_folder() -> Path:
         facts = folder.lstat()
         ours = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid()
         if not ours or facts.st_mode & 0o077:
-            raise DeviceError(f"others can get at {folder}", f"remove it, or `chmod 700 {folder}`")
+            mended = shlex.join(["chmod", "700", str(folder)])
+            raise DeviceError(f"others can get at {folder}", f"remove it, or `{mended}`")
     return folder
 
 

@@ -53,7 +53,7 @@ def mine(
     """
     finder = Finder.of(checkpoint_path)
     with closing(QueueStore(workspace.queue)) as store:
-        miner = _Miner(store, {finder.path: finder}, emit, control)
+        miner = _Miner(workspace, store, {finder.path: finder}, emit, control)
         level = finder.lower if threshold is None else threshold
         return miner.all([partial(miner.session, path, finder, level) for path in paths])
 
@@ -61,10 +61,11 @@ def mine(
 def resume(sessions: Sequence[int], workspace: Workspace, *, emit: Emit, control: Control) -> int:
     """Go on with sessions that were broken off, all of them if none is named, as `mine` does."""
     with closing(QueueStore(workspace.queue)) as store:
-        miner = _Miner(store, {}, emit, control)
+        miner = _Miner(workspace, store, {}, emit, control)
         chosen = sessions or [s.id for s in store.sessions() if not s.done]
         if not chosen:
-            raise DataError("no mining was broken off", "wakeword-tui mine FILE begins one")
+            hint = f"{workspace.command('mine', 'FILE')} begins one"
+            raise DataError("no mining was broken off", hint)
         return miner.all([partial(store.session, number) for number in chosen])
 
 
@@ -72,9 +73,15 @@ class _Miner:
     """Mines sessions one after another."""
 
     def __init__(
-        self, store: QueueStore, finders: dict[Path, Finder], emit: Emit, control: Control
+        self,
+        workspace: Workspace,
+        store: QueueStore,
+        finders: dict[Path, Finder],
+        emit: Emit,
+        control: Control,
     ) -> None:
-        self.store, self.finders, self.emit, self.control = store, finders, emit, control
+        self.workspace, self.store, self.finders = workspace, store, finders
+        self.emit, self.control = emit, control
         self._accepted: dict[int, tuple[int, int]] = {}
         _step_back()
 
@@ -147,7 +154,7 @@ class _Miner:
         finder = self.finders[session.model]
         if finder.checkpoint != session.checkpoint:
             message = f"{session.model} is another checkpoint than session {session.id} began with"
-            raise CheckpointError(message, f"wakeword-tui mine {session.path} begins anew")
+            raise CheckpointError(message, self._anew(session))
         return finder
 
     def _check(self, session: Session) -> None:
@@ -162,8 +169,11 @@ class _Miner:
             return
         if content_of(session.path, self.control.tick) != session.content:
             message = f"{session.path} has changed since session {session.id} began"
-            raise DataError(message, f"wakeword-tui mine {session.path} begins anew")
+            raise DataError(message, self._anew(session))
         self._accepted[session.id] = state
+
+    def _anew(self, session: Session) -> str:
+        return f"{self.workspace.command('mine', str(session.path))} begins anew"
 
 
 class _Mining:
@@ -185,7 +195,8 @@ class _Mining:
         self.peaks = Peaks(finder.rules, session.threshold, finder.scorer.grid.hop_s)
         if session.state:
             self.peaks.restore(session.state)
-        self.position_s, self.new = session.position_s, 0
+        self.position_s = self.kept_at_s = session.position_s
+        self.new = 0
         self.waiting: list[Find] = []
         self.began_s = self.kept_s = time.monotonic()
         self.shown_s = 0.0
@@ -263,9 +274,14 @@ class _Mining:
     def _keep(self, *, done: bool = False) -> None:
         self.check(self.session)
         self.new += self.store.commit_progress(
-            self.session.id, self.position_s, self.waiting, state=self.peaks.state(), done=done
+            self.session.id,
+            self.position_s,
+            self.waiting,
+            before_s=self.kept_at_s,
+            state=self.peaks.state(),
+            done=done,
         )
-        self.waiting, self.kept_s = [], time.monotonic()
+        self.waiting, self.kept_s, self.kept_at_s = [], time.monotonic(), self.position_s
 
     def _show(self) -> None:
         now = time.monotonic()

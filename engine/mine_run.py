@@ -199,7 +199,7 @@ def import_triggers(
         for done, path in enumerate(paths, 1):
             control.tick()
             try:
-                find = _imported(path, finder)
+                find = _imported(path, finder, workspace)
             except DataError as error:
                 emit(Warned(f"skipped {error.message}", error.hint))
             else:
@@ -225,14 +225,14 @@ def _triggers(source: Path) -> list[Path]:
     return paths
 
 
-def _imported(path: Path, finder: Finder | None) -> Find:
+def _imported(path: Path, finder: Finder | None, workspace: Workspace) -> Find:
     """A recording as one find, all of it; where it scores highest if something can score it.
 
     It is heard between silences, since it may be shorter than a window.
     """
     if (length_s := audio.seconds(path)) > LONGEST_S:
         message = f"{path} lasts {length_s:.1f} s, an import {LONGEST_S:g} s at most"
-        raise DataError(message, f"wakeword-tui mine {path}")
+        raise DataError(message, workspace.command("mine", str(path)))
     content, waveform = content_of(path), audio.read(path)
     end_s = len(waveform) / audio.SAMPLE_RATE
     time_s, score, threshold = end_s, 0.0, 0.0

@@ -128,7 +128,7 @@ def preview(
         return replace(bare, why=lacking)
     holder = workspace.holder()
     if holder is not None:
-        return replace(bare, why=f"no time was taken: process {holder} is training")
+        return replace(bare, why=f"no time was taken: {holder} is training")
     emit(PhaseChanged("timing"))
     pace = timing(first, workspace.cache, control=control)
     each_s = [pace.training_s(*pair) for pair in zip(recipes, audios, strict=True)]

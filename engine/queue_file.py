@@ -5,6 +5,7 @@ and a commit is on the disk when it returns.
 """
 
 import contextlib
+import shlex
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -146,8 +147,9 @@ def _sentences(path: Path) -> Iterator[None]:
 
 
 def _damaged(path: Path, why: str) -> DataError:
+    recover = f"sqlite3 {shlex.quote(str(path))} .recover | sqlite3 mended.db"
     hint = (
-        f"save what is readable with `sqlite3 {path} .recover | sqlite3 mended.db`"
+        f"save what is readable with `{recover}`"
         " and put that in its place, or move it away to begin anew"
     )
     return DataError(f"{path} is damaged: {why}", hint)

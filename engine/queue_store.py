@@ -259,17 +259,24 @@ class QueueStore:
         position_s: float,
         finds: Sequence[Find],
         *,
+        before_s: float,
         state: str = "",
         done: bool = False,
     ) -> int:
-        """Move a session on and add what was found on the way, both or neither; give the new."""
+        """Move a session on and add what was found on the way, both or neither; give the new.
+
+        Raises DataError where it no longer is at `before_s`: somebody else has moved it.
+        """
         with self._file.writing() as sql:
             new = self._add(sql, finds)
-            sql.execute(
+            moved = sql.execute(
                 "UPDATE sessions SET position_s = ?, state = ?, done = ?, found = found + ?,"
-                " seen_at = ? WHERE id = ?",
-                (position_s, state, done, new, time.time(), session_id),
+                " seen_at = ? WHERE id = ? AND position_s = ? AND NOT done",
+                (position_s, state, done, new, time.time(), session_id, before_s),
             )
+            if not moved.rowcount:
+                message = f"mining session {session_id} is gone, or goes on elsewhere"
+                raise DataError(message, "`mine --list` shows how far it is")
             return new
 
     def close(self) -> None:

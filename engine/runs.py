@@ -1,7 +1,7 @@
 """The workspace and its run directories: what is kept, and how it gets to the disk whole.
 
 workspace/
-  lock                    pid of the process whose job holds the GPU
+  lock                    the process whose job holds the GPU, and the run it trains
   runs/001-name/          recipe.toml events.jsonl report.json outcomes.npz checkpoints/ export/
                           mined/
   studies/                name.toml, name.db: what a search has tried
@@ -12,11 +12,11 @@ workspace/
 
 import contextlib
 import errno
-import fcntl
 import json
 import math
 import os
 import re
+import shlex
 import shutil
 import signal
 import time
@@ -28,12 +28,12 @@ from typing import Any, BinaryIO
 from engine.errors import BusyError, DataError, WakewordError
 from engine.events import Event, Record, Stepped, from_line, to_line
 from engine.files import alone, disk_error, write_atomic, writing
+from engine.lock import Holder, Lock
 from engine.recipe import Recipe
 from engine.recipe_file import dump, load, override
 
 STEPPED_EVERY_S = 1.0
 LONGEST_LINE = 65_536
-LOCK_TRIES = 50
 
 
 class EventLog:
@@ -103,14 +103,6 @@ def last_number(path: Path) -> int:
         lines = file.read().decode(errors="replace").splitlines()
     numbers = [record.n for record in map(from_line, lines) if record is not None]
     return numbers[-1] if numbers else 0
-
-
-def _changed_ns(path: Path) -> int:
-    """When a file was last written, 0 where there is none; it may be pruned meanwhile."""
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +181,15 @@ class Run:
         """Whether the run has its report."""
         return self.report.exists()
 
+    def resuming(self) -> str:
+        """What to type to go on with it."""
+        return Workspace(self.path.parent.parent).command("train", "--resume", str(self.number))
+
+
+def default_root() -> Path:
+    """Where the workspace is unless --workspace says otherwise."""
+    return Path(os.environ.get("WAKEWORD_HOME") or "workspace")
+
 
 def of_fold(text: str, fold: int) -> str:
     """A path or a name in a recipe for all folds, for one of them."""
@@ -222,6 +223,7 @@ class Workspace:
 
     def __init__(self, root: Path) -> None:
         self.root = root.expanduser().absolute()
+        self._lock = Lock(self.root / "lock")
 
     @property
     def cache(self) -> Path:
@@ -237,6 +239,12 @@ class Workspace:
     def queue(self) -> Path:
         """File of the queue."""
         return self.root / "queue.db"
+
+    def command(self, *words: str) -> str:
+        """What to type to have our command work in this workspace."""
+        usual = Workspace(default_root()).root == self.root
+        place = () if usual else ("--workspace", str(self.root))
+        return shlex.join(["wakeword-tui", *place, *words])
 
     def runs(self) -> list[Run]:
         """All runs, oldest first."""
@@ -275,94 +283,67 @@ class Workspace:
         known = ", ".join(run.name for run in self.runs()[-5:]) or "none yet"
         raise DataError(f"no run {reference!r} in {self.root}", f"runs here: {known}")
 
-    def prune(self, keep: int) -> list[Run]:
-        """Remove unfinished runs and all but the newest `keep` finished ones; return them.
+    def prune(self, keep: int, *, unfinished: bool = False) -> list[Run]:
+        """Remove all but the newest `keep` finished runs, and what never came to a checkpoint.
 
-        While a job holds the GPU, unfinished runs stay: it may be training any of them.
+        With `unfinished` also what could be gone on with. While a job holds the GPU, only finished
+        runs: it may be training any other. Returns those that were removed.
         """
         finished = [run for run in self.runs() if run.finished()]
-        unfinished = [run for run in self.runs() if not run.finished()]
+        others = [run for run in self.runs() if not run.finished()]
         gone = finished[: max(0, len(finished) - keep)]
         if self.holder() is None:
-            gone = sorted([*gone, *unfinished], key=lambda run: run.number)
+            lost = [run for run in others if unfinished or not run.last.exists()]
+            gone = sorted([*gone, *lost], key=lambda run: run.number)
         for run in gone:
             with writing(run.path):
                 shutil.rmtree(run.path)
         return gone
 
-    @contextlib.contextmanager
-    def _held(self, file: BinaryIO) -> Iterator[None]:
-        try:
-            yield
-        finally:
-            file.truncate(0)
-            file.close()
+    def lock(self, run: str = "") -> contextlib.AbstractContextManager[None]:
+        """Take the GPU for this process at once, to train a run; the context gives it back.
 
-    def lock(self) -> contextlib.AbstractContextManager[None]:
-        """Take the GPU for this process at once; the context gives it back. Raises BusyError."""
-        path = self.root / "lock"
-        with writing(path):
-            self.root.mkdir(parents=True, exist_ok=True)
-            file = path.open("a+b", buffering=0)
-        try:
-            self._take(file)
-            file.truncate(0)
-            file.write(str(os.getpid()).encode())
-        except BusyError:
-            file.close()
-            raise
-        except OSError as error:
-            file.close()
-            raise disk_error(path, error) from error
-        return self._held(file)
-
-    def _take(self, file: BinaryIO) -> None:
-        """Take the lock, past those who only look whether it is taken. Raises BusyError."""
-        for _ in range(LOCK_TRIES):
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            if self.holder() is not None:
-                break
-            time.sleep(0.01)
-        message = f"process {self.holder() or '?'} is training in {self.root}"
-        raise BusyError(message, "wait for it, or `wakeword-tui runs stop`")
-
-    def holder(self) -> int | None:
-        """Pid of the process whose job holds the GPU, None if it is free.
-
-        A lock that was given back is empty, and is not touched to find that out.
+        Raises BusyError.
         """
-        try:
-            with (self.root / "lock").open("rb") as file:
-                pid = file.read().strip()
-                if not pid.isdigit():
-                    return None
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return int(pid)
-        except OSError:
-            return None
-        return None
+        with writing(self._lock.path):
+            self.root.mkdir(parents=True, exist_ok=True)
+            try:
+                return self._lock.take(run)
+            except BlockingIOError as error:
+                who = self.holder() or "another process"
+                hint = f"wait for it, or `{self.command('runs', 'stop')}`"
+                raise BusyError(f"{who} is training in {self.root}", hint) from error
+
+    def trains(self, run: Run) -> None:
+        """Say in the lock, if it is ours, which run is trained now: a search goes on to another."""
+        with writing(self._lock.path):
+            self._lock.trains(run.name)
+
+    def holder(self) -> Holder | None:
+        """The process whose job holds the GPU, None if it is free."""
+        return self._lock.holder()
 
     def training(self) -> Run | None:
-        """The unfinished run that the holder of the GPU writes, as far as its files tell."""
-        if self.holder() is None:
-            return None
-        began_ns = _changed_ns(self.root / "lock")
-        written = {run: _changed_ns(run.events) for run in self.runs() if not run.finished()}
-        newest = max(written, key=written.__getitem__, default=None)
-        return newest if newest is not None and written[newest] >= began_ns else None
+        """The unfinished run that the holder of the GPU trains."""
+        holder = self.holder()
+        named = (run for run in self.runs() if holder is not None and run.name == holder.run)
+        return next((run for run in named if not run.finished()), None)
 
-    def stop_holder(self) -> int | None:
-        """Ask the process that holds the GPU to stop after a checkpoint; return its pid."""
-        pid = self.holder()
-        if pid is None:
+    def stop_holder(self) -> Holder | None:
+        """Ask the process that holds the GPU to stop after a checkpoint; return it.
+
+        Raises BusyError where it cannot be asked from here.
+        """
+        holder = self.holder()
+        if holder is None:
             return None
+        if not holder.near:
+            message = f"{holder} runs on another machine, or in another container"
+            raise BusyError(message, "type `wakeword-tui runs stop` there")
         try:
-            os.kill(pid, signal.SIGTERM)
+            os.kill(holder.pid, signal.SIGTERM)
         except ProcessLookupError:
             return None
         except PermissionError as error:
-            raise BusyError(f"process {pid} is another user's", "ask them to stop it") from error
-        return pid
+            raise BusyError(f"{holder} is another user's", "ask them to stop it") from error
+        return holder

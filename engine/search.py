@@ -147,6 +147,7 @@ class _Attempt:
             self.outer(event)
             self._hear(event)
 
+        self.workspace.trains(run)
         recipe = run.recipe()
         self.epochs = recipe.train.epochs
         for record in read_events(run.events):

@@ -3,6 +3,7 @@
 Beside it lies the recipe that its trials change. This file and `study` know optuna.
 """
 
+import shlex
 import threading
 import warnings
 from collections.abc import Iterator
@@ -63,8 +64,8 @@ def _refusal(url: str, why: str) -> DataError:
     path = place.removeprefix("sqlite:///")
     if path != place and any(word in why for word in DAMAGED):
         hint = (
-            f"save what is readable with `sqlite3 {path} .recover | sqlite3 mended.db` and put "
-            "that in its place, or move it away and begin another study"
+            f"save what is readable with `sqlite3 {shlex.quote(path)} .recover | sqlite3 mended.db`"
+            " and put that in its place, or move it away and begin another study"
         )
         return DataError(f"{path} is damaged: {why}", hint)
     if path != place:

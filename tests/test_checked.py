@@ -1,5 +1,6 @@
 """What `doctor` finds in our own files: settings, databases, checkpoints, unfinished runs."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,25 @@ def test_a_damaged_database_is_found_with_the_way_to_recover(tmp_path: Path) -> 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["queue.db", "studies"]
 
 
+def test_what_is_typed_to_mend_a_workspace_keeps_to_it(tmp_path: Path) -> None:
+    """A space in its name makes no two folders of it, and another one is not meant."""
+    home = Workspace(tmp_path / "my place")
+    run = home.create(Recipe())
+    run.last.touch()
+    place, ours = f"'{home.root}", f"wakeword-tui --workspace '{home.root}'"
+    assert (
+        checked.unfinished(home).fix
+        == f"{ours} train --resume 1, or rm -r {place}/runs/001-wakeword'"
+    )
+    assert checked.checkpoints(home).fix.endswith(
+        f"{ours} train {place}/runs/001-wakeword/recipe.toml'"
+    )
+    home.queue.write_bytes(b"spoiled" * 1000)
+    assert f"`sqlite3 {place}/queue.db' .recover |" in checked.databases(home).fix
+    with home.lock():
+        assert checked.lock(home).fix == f"{ours} runs stop"
+
+
 def test_a_page_that_was_overwritten_in_the_queue_is_found(tmp_path: Path) -> None:
     home = Workspace(tmp_path)
     QueueStore(home.queue).close()
@@ -90,10 +110,10 @@ def test_a_damaged_checkpoint_is_found(tmp_path: Path) -> None:
     assert f"{run.last} is damaged" in check.found
     assert (
         check.fix
-        == f"best.ckpt still listens and exports; wakeword-tui train {run.path}/recipe.toml"
+        == f"best.ckpt still listens and exports; {home.command('train')} {run.path}/recipe.toml"
     )
     run.best.write_bytes(whole[:-1])
-    assert checked.checkpoints(home).fix == f"wakeword-tui train --resume {run.number}"
+    assert checked.checkpoints(home).fix == run.resuming()
     run.best.unlink()
     run.best.mkdir()
     assert "Is a directory" in checked.checkpoints(home).found
@@ -108,8 +128,11 @@ def test_an_unfinished_run_is_found_unless_it_goes_on_or_is_a_trial(tmp_path: Pa
     run.last.parent.mkdir(exist_ok=True)
     run.last.touch()
     assert f"train --resume {run.number}" in checked.unfinished(home).fix
-    with home.lock():
+    with home.lock(run.name):
         run.events.touch()
+        os.utime(run.events, (1, 1))  # the clock was set back meanwhile
         assert checked.unfinished(home).state == "good"
+    with home.lock():
+        assert "rm -r" not in checked.unfinished(home).fix  # an older version names no run
     run.path.rename(run.path.with_name("001-search-t3"))
     assert checked.unfinished(home).state == "good"

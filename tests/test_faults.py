@@ -1,6 +1,7 @@
 """What the machine may do to us: a sentence each time, what was whole stays whole, work goes on."""
 
 import json
+import shlex
 import subprocess
 import sys
 import threading
@@ -31,6 +32,7 @@ from engine.runs import EventLog, Run, Workspace, read_events
 from engine.study import Study
 from engine.study_file import create
 from engine.train import resume_log, train
+from wakeword_tui import checked
 from wakeword_tui.__main__ import main
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -98,9 +100,9 @@ def test_no_room_for_how_far_a_recording_is_mined(disk: Path) -> None:
     queue = QueueStore(disk / "queue.db")
     begun = queue.begin_session(session())
     finds = [find(9.0 * n) for n in range(20_000)]
-    filled(disk, lambda: queue.commit_progress(begun.id, 30.0, finds))
+    filled(disk, lambda: queue.commit_progress(begun.id, 30.0, finds, before_s=0.0))
     assert (queue.session(begun.id).position_s, queue.ids()) == (0.0, [])
-    assert queue.commit_progress(begun.id, 30.0, finds[:3]) == 3
+    assert queue.commit_progress(begun.id, 30.0, finds[:3], before_s=0.0) == 3
     queue.close()
 
 
@@ -182,6 +184,25 @@ def test_a_training_whose_disk_fills_up_goes_on_when_there_is_room(
     log.close()
     make_room(disk)
     go(run, home, Control())
+    assert_equal_runs(run, whole)
+
+
+def test_the_cure_for_a_full_disk_leaves_the_run_that_is_to_be_gone_on_with(
+    disk: Path, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `doctor` prints it, typed in another folder; a name with a space splits into two words."""
+    home, other = Workspace(disk / "my place"), Workspace(tmp_path / "workspace")
+    run, never, bystander = (w.create(whole.recipe()) for w in (home, home, other))
+    (disk / "my").mkdir()
+    go(run, home, Control(), until="validate")
+    monkeypatch.chdir(tmp_path)
+    prune, _, remove = checked.disk(home).fix.partition(", or ")
+    assert main(shlex.split(prune)[1:]) == 0
+    subprocess.run(remove, shell=True, check=True)
+    assert (run.path.exists(), never.path.exists(), home.cache.exists()) == (True, False, False)
+    assert (bystander.path.exists(), (disk / "my").exists()) == (True, True)
+    resume, _, _ = checked.unfinished(home).fix.partition(", or ")
+    assert main(shlex.split(resume)[1:]) == 0
     assert_equal_runs(run, whole)
 
 

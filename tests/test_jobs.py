@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import BusyError, DataError
-from engine.events import Emit, JobFailed, JobFinished, PhaseChanged, Progressed
+from engine.events import Emit, Event, JobFailed, JobFinished, PhaseChanged, Progressed, Record
 from engine.jobs import Control, Job, Jobs, State, Stopped
 from engine.runs import EventLog, Workspace, read_events
 
@@ -201,6 +201,22 @@ def test_the_lock_is_held_while_the_job_runs_and_given_back(jobs: Jobs) -> None:
     ended(job)
     with Workspace(jobs.workspace.root).lock():
         pass
+
+
+def test_how_a_job_ended_is_on_the_disk_before_the_lock_is_given_back(
+    jobs: Jobs, tmp_path: Path
+) -> None:
+    held = list[bool]()
+
+    class Watched(EventLog):
+        def append(self, event: Event) -> Record:
+            held.append(jobs.workspace.holder() is not None)
+            return super().append(event)
+
+    log = Watched(tmp_path / "events.jsonl")
+    ended(jobs.start("train", lambda emit, _: emit(PhaseChanged("pack")), log))
+    log.close()
+    assert held == [True, True]
 
 
 def test_durable_events_reach_the_log_and_all_of_them_the_bus(jobs: Jobs, tmp_path: Path) -> None:

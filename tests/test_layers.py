@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 # A file imports only files that stand earlier; a new file is one new word here.
 PLAIN = [
     "errors", "section", "recipe_distill", "recipe", "recipe_file", "events", "files", "bus",
-    "runs", "jobs", "audio", "source", "laptop", "portaudio", "pipe", "sound", "microphone",
+    "lock", "runs", "jobs", "audio", "source", "laptop", "portaudio", "pipe", "sound", "microphone",
     "judge", "judge_body", "manifest", "acoustics", "phonetics", "sentences", "espeak_helper",
     "espeak", "synth", "words", "prompts", "take", "record", "sitting", "queue_file",
     "queue_store", "recent", "dataset", "mined", "health", "detector", "metrics", "report",

@@ -144,7 +144,7 @@ def test_more_than_a_minute_is_mined_and_not_imported(home: Workspace, tmp_path:
     assert import_triggers(tmp_path, home, emit=events.append, control=Control()) == 1
     (warned,) = [event for event in events if isinstance(event, Warned)]
     assert "b.wav lasts 60.1 s, an import 60 s at most" in warned.message
-    assert warned.hint == f"wakeword-tui mine {tmp_path / 'b.wav'}"
+    assert warned.hint == home.command("mine", str(tmp_path / "b.wav"))
 
 
 def test_an_empty_folder_is_told(home: Workspace, tmp_path: Path) -> None:

@@ -191,8 +191,11 @@ def session(path: Path = HOUR) -> Session:
 
 def test_a_session_moves_with_its_finds(queue: QueueStore) -> None:
     begun = queue.begin_session(session())
-    assert queue.commit_progress(begun.id, 30.0, [find(10.0), find(10.4)], state="s") == 1
-    queue.commit_progress(begun.id, 60.0, [], done=True)
+    assert (
+        queue.commit_progress(begun.id, 30.0, [find(10.0), find(10.4)], before_s=0.0, state="s")
+        == 1
+    )
+    queue.commit_progress(begun.id, 60.0, [], before_s=30.0, done=True)
     (now,) = queue.sessions()
     assert (now.position_s, now.found, now.state, now.done) == (60.0, 1, "", True)
     assert (now.path, now.model) == (HOUR, Path("m"))
@@ -202,9 +205,22 @@ def test_neither_position_nor_finds_are_kept_when_the_disk_refuses(queue: QueueS
     begun = queue.begin_session(session())
     bad = find(20.0, score=None)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="cannot use"):
-        queue.commit_progress(begun.id, 30.0, [find(10.0), bad])
+        queue.commit_progress(begun.id, 30.0, [find(10.0), bad], before_s=0.0)
     assert queue.session(begun.id).position_s == 0.0
     assert queue.ids() == []
+
+
+def test_of_two_that_mine_a_session_the_slower_is_told_and_changes_nothing(
+    queue: QueueStore,
+) -> None:
+    begun = queue.begin_session(session())
+    queue.commit_progress(begun.id, 60.0, [find(10.0)], before_s=0.0, done=True)
+    for before_s, to_s in ((0.0, 30.0), (60.0, 60.0)):
+        with pytest.raises(DataError, match=f"mining session {begun.id} is gone, or goes on else"):
+            queue.commit_progress(begun.id, to_s, [find(20.0)], before_s=before_s)
+    (now,) = queue.sessions()
+    assert (now.position_s, now.done, now.found) == (60.0, True, 1)
+    assert len(queue.ids()) == 1
 
 
 def test_every_thread_may_decide(queue: QueueStore) -> None:

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -196,8 +197,15 @@ def test_pruning_spares_unfinished_runs_while_a_job_trains(home: Workspace) -> N
     for name, finished in (("resumed", False), ("old", True), ("new", True)):
         run_named(home, name, finished=finished)
     with home.lock():
-        assert [run.name for run in home.prune(keep=1)] == ["002-old"]
+        assert [run.name for run in home.prune(keep=1, unfinished=True)] == ["002-old"]
     assert [run.name for run in home.prune(keep=1)] == ["001-resumed"]
+
+
+def test_pruning_spares_what_can_be_gone_on_with_unless_it_is_asked_for(home: Workspace) -> None:
+    run_named(home, "begun").last.touch()
+    run_named(home, "never")
+    assert [run.name for run in home.prune(keep=0)] == ["002-never"]
+    assert [run.name for run in home.prune(keep=0, unfinished=True)] == ["001-begun"]
 
 
 # --- the lock
@@ -206,7 +214,7 @@ def test_pruning_spares_unfinished_runs_while_a_job_trains(home: Workspace) -> N
 def test_a_held_workspace_is_busy_and_names_the_process(
     home: Workspace, holder: subprocess.Popen[str]
 ) -> None:
-    assert home.holder() == holder.pid
+    assert str(home.holder()) == f"process {holder.pid}"
     with pytest.raises(BusyError, match=f"process {holder.pid} is training in"):
         home.lock()
 
@@ -218,14 +226,15 @@ def test_a_killed_process_gives_the_lock_back(
     holder.wait()
     assert home.holder() is None
     with home.lock():
-        assert home.holder() == os.getpid()
+        assert (held := home.holder()) is not None
+        assert held.ours
     assert home.holder() is None
 
 
 def test_a_holder_is_asked_to_stop_with_sigterm(
     home: Workspace, holder: subprocess.Popen[str]
 ) -> None:
-    assert home.stop_holder() == holder.pid
+    assert str(home.stop_holder()) == f"process {holder.pid}"
     assert holder.wait() == -signal.SIGTERM
     assert home.stop_holder() is None
 
@@ -237,3 +246,70 @@ def test_a_workspace_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> Non
         home.create(Recipe())
     with pytest.raises(DataError, match="cannot write"):
         home.lock()
+
+
+def test_a_process_elsewhere_is_not_signalled(
+    home: Workspace, holder: subprocess.Popen[str]
+) -> None:
+    """Its pid, here or in our container, is that of something else."""
+    lock = home.root / "lock"
+    told = json.loads(lock.read_text())
+    for place in ({"host": "other"}, {"boot": "later"}, {"pids": "pid:[7]"}):
+        lock.write_text(json.dumps(told | place) + "\n")
+        with pytest.raises(BusyError, match=f"process {holder.pid} of .* runs on another machine"):
+            home.stop_holder()
+    assert holder.poll() is None
+
+
+def test_the_lock_of_an_older_version_is_a_bare_pid(
+    home: Workspace, holder: subprocess.Popen[str]
+) -> None:
+    (home.root / "lock").write_text(str(holder.pid))
+    assert (str(home.holder()), home.training()) == (f"process {holder.pid}", None)
+    home.stop_holder()
+    assert holder.wait() == -signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    "rubbish", ["-1", "0", "1e3", "true", "[7]", '{"pid": 7, "run": 3}', "9" * 20]
+)
+def test_rubbish_in_a_lock_that_is_held_is_signalled_to_nobody(
+    home: Workspace, holder: subprocess.Popen[str], rubbish: str
+) -> None:
+    (home.root / "lock").write_text(rubbish)
+    assert home.stop_holder() is None
+    with pytest.raises(BusyError, match="another process is training"):
+        home.lock()
+
+
+def test_a_disk_that_turned_read_only_gives_the_lock_back_all_the_same(home: Workspace) -> None:
+    """What cannot be cut off any more stays, and nobody holds it."""
+    held = home.lock()
+    with pytest.raises(DataError, match="what the verb said"), held:
+        assert home._lock._file is not None
+        unwritable = os.open(home.root / "lock", os.O_RDONLY)
+        os.dup2(unwritable, home._lock._file.fileno())
+        os.close(unwritable)
+        raise DataError("what the verb said")
+    assert (home.root / "lock").read_bytes()
+    assert home.holder() is None
+    with home.lock():
+        pass
+
+
+# --- commands
+
+
+def test_a_command_says_which_workspace_it_is_for_unless_that_is_the_usual_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WAKEWORD_HOME", raising=False)
+    home = Workspace(tmp_path / "my place")
+    told = f"wakeword-tui --workspace '{tmp_path}/my place' runs stop"
+    assert home.command("runs", "stop") == told
+    assert Workspace(Path("workspace")).command("runs", "stop") == "wakeword-tui runs stop"
+    run = run_named(home, "jarvis")
+    assert run.resuming() == f"wakeword-tui --workspace '{tmp_path}/my place' train --resume 1"
+    monkeypatch.setenv("WAKEWORD_HOME", str(home.root))
+    assert run.resuming() == "wakeword-tui train --resume 1"

@@ -249,6 +249,21 @@ def test_a_search_holds_the_gpu_lane(home: Workspace, tiny_data: Path) -> None:
         Jobs(home).start("search", lambda emit, control: None)
 
 
+def test_the_lock_names_the_run_of_the_trial_that_is_trained(
+    home: Workspace, tiny_data: Path
+) -> None:
+    control, named = Control(), list[Run | None]()
+
+    def emit(event: Event) -> None:
+        if isinstance(event, TrialStarted):
+            named.append(Workspace(home.root).training())
+            control.stop()
+
+    with home.lock(), pytest.raises(Stopped):
+        search(searching(tiny_data), home, name="hunt", emit=emit, control=control)
+    assert named == home.runs() == [run_of(home, found(home).trials[0])]
+
+
 @contextmanager
 def little_memory() -> Iterator[None]:
     """Allow 1 GB more than now."""

@@ -5,6 +5,7 @@ Every check is a function that returns one `Check`; none changes anything.
 
 import fcntl
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -64,7 +65,9 @@ def settings(found: Config) -> Check:
         problems += clashes(found.keys, scopes())
     if problems:
         more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
-        return Check("config", "note", f"{problems[0]}{more}", f"${{EDITOR:-vi}} {path}")
+        return Check(
+            "config", "note", f"{problems[0]}{more}", f"${{EDITOR:-vi}} {shlex.quote(str(path))}"
+        )
     return Check("config", "good", f"{path}{'' if path.exists() else ', not there: defaults'}")
 
 
@@ -91,9 +94,14 @@ def disk(workspace: Workspace) -> Check:
         return Check("workspace", "broken", f"{workspace.root}: {error.strerror}", fix)
     found = f"{workspace.root}, {free_gb:.1f} GB free"
     if free_gb < FREE_GB:
-        fix = f"wakeword-tui runs prune, or rm -r {workspace.cache}"
+        fix = workspace.command("runs", "prune")
+        fix += "" if workspace.holder() else f", or {_removing(workspace.cache)}"
         return Check("workspace", "note", found, fix)
     return Check("workspace", "good", found)
+
+
+def _removing(folder: Path) -> str:
+    return shlex.join(["rm", "-r", str(folder)])
 
 
 def _existing(folder: Path) -> Path:
@@ -103,10 +111,10 @@ def _existing(folder: Path) -> Path:
 
 def lock(workspace: Workspace) -> Check:
     """Whether a training holds the workspace; the lock of a process that died holds nothing."""
-    pid = workspace.holder()
-    if pid is None:
+    holder = workspace.holder()
+    if holder is None:
         return Check("lock", "good", "free")
-    return Check("lock", "note", f"process {pid} is training", "wakeword-tui runs stop")
+    return Check("lock", "note", f"{holder} is training", workspace.command("runs", "stop"))
 
 
 def databases(workspace: Workspace) -> Check:
@@ -131,27 +139,33 @@ def checkpoints(workspace: Workspace) -> Check:
         try:
             damaged = unsealed(path.read_bytes()) is None
         except OSError as error:
-            return Check("checkpoints", "note", f"{path}: {error.strerror}", f"ls -l {path}")
+            fix = shlex.join(["ls", "-l", str(path)])
+            return Check("checkpoints", "note", f"{path}: {error.strerror}", fix)
         if damaged:
-            return Check("checkpoints", "note", f"{path} is damaged", _mending(run, path))
+            fix = _mending(workspace, run, path)
+            return Check("checkpoints", "note", f"{path} is damaged", fix)
     return Check("checkpoints", "good", f"{len(there)}, all whole" if there else "none yet")
 
 
-def _mending(run: Run, damaged: Path) -> str:
+def _mending(workspace: Workspace, run: Run, damaged: Path) -> str:
     """What is left of a run one of whose checkpoints is damaged: neither stands for the other."""
     if damaged == run.best and not run.finished():
-        return f"wakeword-tui train --resume {run.number}"
-    anew = f"wakeword-tui train {run.path / 'recipe.toml'}"
+        return run.resuming()
+    anew = workspace.command("train", str(run.path / "recipe.toml"))
     return anew if damaged == run.best else f"best.ckpt still listens and exports; {anew}"
 
 
 def unfinished(workspace: Workspace) -> Check:
-    """Runs that wait to be gone on with, as after a lost connection."""
-    going = workspace.training()
+    """Runs that wait to be gone on with, as after a lost connection.
+
+    While the workspace is held none is offered to be removed: the holder may train any of them.
+    """
+    holder, going = workspace.holder(), workspace.training()
     left = [run for run in workspace.runs() if run != going and _waits(run)]
     if left:
         names = ", ".join(run.name for run in left[-3:])
-        fix = f"wakeword-tui train --resume {left[-1].number}, or rm -r {left[-1].path}"
+        fix = left[-1].resuming()
+        fix += "" if holder else f", or {_removing(left[-1].path)}"
         return Check("runs", "note", f"unfinished: {names}", fix)
     return Check("runs", "good", f"{len(workspace.runs())}, none waits to be gone on with")
 

@@ -109,8 +109,7 @@ class Desk:
         before, now = self.followed, time.monotonic()
         if now - self._looked_s >= LOOK_EVERY_S:
             self._looked_s = now
-            pid = self.workspace.holder()
-            self.followed = followed(self.workspace, pid, before) if pid != os.getpid() else None
+            self.followed = followed(self.workspace, before)
         self._read_on(before)
         if self.followed is None:
             return before.ended() if before is not None else ""

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass, field
 
 from engine.events import from_line
+from engine.lock import Holder
 from engine.runs import Run, Workspace
 from wakeword_tui.store import Store
 
@@ -12,7 +13,7 @@ from wakeword_tui.store import Store
 class Followed:
     """A run of another process; its `store` grows as the event file does."""
 
-    pid: int
+    holder: Holder
     run: Run
     store: Store = field(default_factory=Store)
     _inode: int = 0
@@ -40,21 +41,23 @@ class Followed:
 
     def sentence(self) -> str:
         """That there is such a process, and how to end it."""
+        command = Workspace(self.run.path.parent.parent).command("runs", "stop")
         return (
-            f"process {self.pid} trains {self.run.name} here: this window only looks on; "
-            "`wakeword-tui runs stop` ends it after a checkpoint"
+            f"{self.holder} trains {self.run.name} here: this window only looks on; "
+            f"`{command}` ends it after a checkpoint"
         )
 
     def ended(self) -> str:
         """How it ended, as far as it told."""
-        return f"{self.run.name}: {self.store.outcome or f'process {self.pid} is gone'}"
+        return f"{self.run.name}: {self.store.outcome or f'{self.holder} is gone'}"
 
 
-def followed(workspace: Workspace, pid: int | None, known: Followed | None) -> Followed | None:
-    """What the process that holds a workspace trains now; a search goes from run to run."""
-    if pid is None:
+def followed(workspace: Workspace, known: Followed | None) -> Followed | None:
+    """What another process that holds a workspace trains now; a search goes from run to run."""
+    holder = workspace.holder()
+    if holder is None or holder.ours:
         return None
     run = workspace.training()
     if run is None or (known is not None and known.run == run):
         return known
-    return Followed(pid, run)
+    return Followed(holder, run)

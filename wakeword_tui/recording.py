@@ -56,7 +56,7 @@ def finished_lines(booth: Booth) -> list[str]:
 def next_step(booth: Booth) -> str:
     """What looks the takes over, as a command."""
     label = booth.sitting.label
-    return f"wakeword-tui data check {shlex.quote(_place(booth))} --wakeword {shlex.quote(label)}"
+    return shlex.join(["wakeword-tui", "data", "check", _place(booth), "--wakeword", label])
 
 
 def after_line(booth: Booth) -> str:

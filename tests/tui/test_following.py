@@ -1,5 +1,6 @@
 """A run of another process: read along, never touched; and two apps on one workspace."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,27 +12,33 @@ import pytest
 from textual.pilot import Pilot
 
 from engine.events import CheckpointSaved, JobFinished, JobStarted
+from engine.lock import Holder
 from engine.runs import EventLog, Run, Workspace, read_events
 from tests.tui.play import play, see
 from tests.tui.scripted import RECIPE, stepped
 from tests.tui.terminal import Terminal, terminal, until
 from wakeword_tui.app import WakewordApp
 from wakeword_tui.config import Config, read_config
-from wakeword_tui.following import Followed
+from wakeword_tui.following import Followed, followed
 from wakeword_tui.store import Store
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from engine.runs import Workspace
-with Workspace(Path(sys.argv[1])).lock():
+from engine.runs import Run, Workspace
+home = Workspace(Path(sys.argv[1]))
+with home.lock():
     print("held", flush=True)
+    run = Path(sys.argv[1], "runs", sys.stdin.readline().strip())
+    home.trains(Run(run))
     time.sleep(99)
 """
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Workspace:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """The usual workspace: what is told of it has no long path in it."""
+    monkeypatch.setenv("WAKEWORD_HOME", str(tmp_path))
     return Workspace(tmp_path)
 
 
@@ -39,12 +46,19 @@ def home(tmp_path: Path) -> Workspace:
 def holder(home: Workspace) -> Iterator[subprocess.Popen[str]]:
     """A process that holds the workspace, as one that trains does."""
     command = [sys.executable, "-c", HOLD, str(home.root)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
     assert process.stdout is not None
     process.stdout.readline()
     yield process
     process.kill()
     process.communicate()
+
+
+def trains(holder: subprocess.Popen[str], run: Run) -> None:
+    """Have it say which run it trains."""
+    assert holder.stdin is not None
+    print(run.name, file=holder.stdin, flush=True)
 
 
 Begin = Callable[[int], tuple[Run, EventLog]]
@@ -75,7 +89,7 @@ def write(log: EventLog, first: int, last: int) -> None:
 
 def test_what_is_followed_is_what_a_replay_gives(home: Workspace, begin: Begin) -> None:
     run, log = begin(3)
-    followed = Followed(1, run)
+    followed = Followed(Holder(1), run)
     for last in (3, 4, 9):
         write(log, last, last)
         followed.read()
@@ -84,7 +98,7 @@ def test_what_is_followed_is_what_a_replay_gives(home: Workspace, begin: Begin) 
 
 def test_a_file_that_cannot_be_read_any_more_leaves_what_was_read(begin: Begin) -> None:
     run, _ = begin(3)
-    followed = Followed(1, run)
+    followed = Followed(Holder(1), run)
     followed.read()
     run.events.unlink()
     run.events.mkdir()
@@ -95,7 +109,7 @@ def test_a_file_that_cannot_be_read_any_more_leaves_what_was_read(begin: Begin) 
 def test_half_a_line_waits_for_its_other_half(home: Workspace, begin: Begin) -> None:
     run, log = begin(2)
     whole = run.events.read_bytes()
-    followed, cut = Followed(1, run), len(whole) - 7
+    followed, cut = Followed(Holder(1), run), len(whole) - 7
     os.truncate(run.events, cut)
     followed.read()
     assert len(followed.store.losses) == 1
@@ -107,7 +121,7 @@ def test_half_a_line_waits_for_its_other_half(home: Workspace, begin: Begin) -> 
 def test_a_resume_that_cuts_the_file_is_read_anew(home: Workspace, begin: Begin) -> None:
     """Two of five steps stay, and another third follows."""
     run, log = begin(5)
-    followed = Followed(1, run)
+    followed = Followed(Holder(1), run)
     followed.read()
     log.close()
     resumed = EventLog(run.events, keep=3)
@@ -117,24 +131,41 @@ def test_a_resume_that_cuts_the_file_is_read_anew(home: Workspace, begin: Begin)
     assert [step for step, _ in followed.store.losses] == [1, 2, 7]
 
 
-def test_the_run_that_the_holder_writes_is_the_one_written_to_last(
-    home: Workspace, begin: Begin, tmp_path: Path
+def test_the_run_that_is_trained_is_the_one_that_the_lock_names(
+    home: Workspace, begin: Begin
 ) -> None:
-    old, _ = begin(1)
-    os.utime(old.events, (1, 1))
+    first, _ = begin(1)
     assert home.training() is None  # nobody trains
     with home.lock():
-        assert home.training() is None  # what holds it has written nothing yet
-        now, _ = begin(1)
-        assert home.training() == now
-        now.report.write_text("{}")
         assert home.training() is None
+    with home.lock(first.name):
+        os.utime(first.events, (1, 1))  # the clock was set back: written before it was locked
+        assert home.training() == first
+        second, _ = begin(1)
+        home.trains(second)
+        assert Workspace(home.root).training() == second
+        second.report.write_text("{}")
+        assert home.training() is None
+    home.trains(first)  # not held any more: nothing is written
+    assert (home.root / "lock").read_bytes() == b""
+
+
+def test_a_process_with_our_pid_in_another_container_is_followed(
+    home: Workspace, begin: Begin
+) -> None:
+    run, _ = begin(1)
+    with home.lock(run.name):
+        assert followed(home, None) is None  # that is us
+        told = json.loads((home.root / "lock").read_text()) | {"pids": "pid:[7]"}
+        (home.root / "lock").write_text(json.dumps(told))
+        assert followed(home, None) == Followed(Holder(**told), run)
 
 
 def test_a_second_app_opens_on_what_is_trained_and_says_that_it_looks_on(
     home: Workspace, begin: Begin, holder: subprocess.Popen[str]
 ) -> None:
     run, log = begin(400)
+    trains(holder, run)
 
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await see(app, pilot, "this window only looks", "runs stop", "read-only", "400/2 000")
@@ -156,10 +187,11 @@ def test_a_second_app_opens_on_what_is_trained_and_says_that_it_looks_on(
 def test_a_training_that_begins_elsewhere_later_is_noticed(home: Workspace, begin: Begin) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         command = [sys.executable, "-c", HOLD, str(home.root)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
             assert process.stdout is not None
             process.stdout.readline()
-            begin(100)
+            trains(process, begin(100)[0])
             await see(app, pilot, "read-only", "only looks")
             process.kill()
             await see(app, pilot, f"process {process.pid} is gone")
@@ -214,7 +246,7 @@ def test_it_trains_on_without_a_terminal_and_the_next_app_follows_and_can_stop_i
     (run,) = home.runs()
     before = last_step(run)
     until(lambda: last_step(run) > before + 100)
-    assert home.holder() == pid
+    assert str(home.holder()) == f"process {pid}"
     with terminal([str(tmp_path), "idle"], folders, (120, 36)) as second:
         second.wait_for("read-only")
         shown = len(second.output)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.events import CheckpointSaved, Event, Stepped
-from engine.runs import read_events
+from engine.runs import Workspace, read_events
 from tests.tui.terminal import Terminal, terminal, until
 
 LEFT_ALTERNATE_SCREEN = b"\x1b[?1049l"
@@ -204,8 +204,7 @@ def test_a_terminal_that_stops_reading_does_not_slow_the_job(
     training.reading.clear()
     training.press("\x0c" * 40)  # ctrl+l: frames enough to fill every buffer
     time.sleep(1.0)
-    lock = tmp_path / "lock"
-    assert lock.read_text() == str(training.process.pid)
+    assert str(Workspace(tmp_path).holder()) == f"process {training.process.pid}"
     before = steps(tmp_path)
     time.sleep(2.5)
     assert steps(tmp_path) - before >= 0.5 * 2.5 / 0.005 * 10 / 2

@@ -1,7 +1,6 @@
 """What the families of commands share: how a command is declared, and its usual arguments."""
 
 import argparse
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,9 +98,9 @@ def audio(args: argparse.Namespace) -> str:
 
 def workspace(args: argparse.Namespace) -> "Workspace":
     """Return the workspace that the command works in."""
-    from engine.runs import Workspace
+    from engine.runs import Workspace, default_root
 
-    return Workspace(Path(args.workspace or os.environ.get("WAKEWORD_HOME") or "workspace"))
+    return Workspace(Path(args.workspace) if args.workspace else default_root())
 
 
 def recipe(args: argparse.Namespace) -> "Recipe":

@@ -155,8 +155,5 @@ def find_checkpoint(home: Workspace, reference: str) -> tuple[Path, Run | None]:
         return Path(reference).absolute(), None
     run = home.find(reference)
     if not run.best.exists():
-        raise CheckpointError(
-            f"{run.name} has no best checkpoint yet",
-            f"wakeword-tui train --resume {run.number}",
-        )
+        raise CheckpointError(f"{run.name} has no best checkpoint yet", run.resuming())
     return run.best, run

@@ -112,7 +112,7 @@ def show_sessions(home: Workspace, as_json: bool) -> int:
     if as_json:
         say_json([asdict(session) | {"state": ""} for session in sessions])
     elif not sessions:
-        say("nothing was mined yet; begin with: wakeword-tui mine FILE")
+        say(f"nothing was mined yet; begin with: {home.command('mine', 'FILE')}")
     else:
         header = ("recording", "session", "mined", "hours", "found", "threshold")
         say(table(header, map(_row, sessions)))
@@ -197,7 +197,7 @@ def _tell(home: Workspace, verb: Callable[[Emit, Control], int], *, resumable: b
         new = perform(home, "mine", verb, lane="background")
     except Interrupted:
         if resumable:
-            note(f"go on with: wakeword-tui --workspace {home.root} mine --resume")
+            note(f"go on with: {home.command('mine', '--resume')}")
         raise
     with closing(QueueStore(home.queue)) as store:
         waiting: dict[Any, int] = dict(store.counts())

@@ -147,8 +147,7 @@ def _label(text: str) -> str:
 def read(run: Run) -> Report:
     """Read the report of a finished run. Raises DataError."""
     if not run.finished():
-        hint = f"wakeword-tui train --resume {run.number}"
-        raise DataError(f"{run.name} has no report: it is not finished", hint)
+        raise DataError(f"{run.name} has no report: it is not finished", run.resuming())
     return Report.from_json(run.report.read_text(encoding="utf-8"))
 
 

@@ -28,10 +28,14 @@ def add(verbs: Verbs) -> None:
         verbs,
         "prune",
         prune_runs,
-        "remove unfinished runs and all but the newest finished ones",
+        "remove all but the newest finished runs",
         "runs prune --keep 5",
+        "runs prune --unfinished     also what `train --resume` could go on with",
     )
     prune.add_argument("--keep", type=int, default=10, metavar="N", help="how many stay (10)")
+    prune.add_argument(
+        "--unfinished", action="store_true", help="also remove runs that could be gone on with"
+    )
     command(
         verbs, "stop", stop_run, "ask the running training to stop after a checkpoint", "runs stop"
     )
@@ -39,11 +43,12 @@ def add(verbs: Verbs) -> None:
 
 def list_runs(args: argparse.Namespace) -> int:
     """List the runs with what their tests gave."""
-    runs = workspace(args).runs()
+    home = workspace(args)
+    runs = home.runs()
     if args.json:
         say_json([_facts(run) for run in runs])
     elif not runs:
-        say(f"no runs in {workspace(args).root}; make one with: wakeword-tui demo")
+        say(f"no runs in {home.root}; make one with: {home.command('demo')}")
     else:
         say(table(("run", "state", "FRR", "FAH", "pAUC", "hours"), map(_row, runs)))
     return 0
@@ -73,15 +78,17 @@ def prune_runs(args: argparse.Namespace) -> int:
     """Remove runs and say which."""
     if args.keep < 0:
         args.usage_error("--keep takes 0 or more")
-    gone = workspace(args).prune(args.keep)
+    home = workspace(args)
+    gone = home.prune(args.keep, unfinished=args.unfinished)
     for run in gone:
         say(f"removed {run.path}")
-    say(f"{len(gone)} removed, {len(workspace(args).runs())} left")
+    waiting = sum(not run.finished() for run in home.runs())
+    say(f"{len(gone)} removed, {len(home.runs())} left, {waiting} of them unfinished")
     return 0
 
 
 def stop_run(args: argparse.Namespace) -> int:
     """Stop the process that trains in this workspace."""
-    pid = workspace(args).stop_holder()
-    say("nothing is running" if pid is None else f"asked process {pid} to stop after a checkpoint")
+    asked = workspace(args).stop_holder()
+    say("nothing is running" if asked is None else f"asked {asked} to stop after a checkpoint")
     return 0

@@ -126,8 +126,8 @@ def _search(home: Workspace, args: argparse.Namespace) -> int:
     try:
         perform(home, "search", verb)
     except Interrupted:
-        shared = " --storage URL" if args.storage else ""  # it may hold a password
-        note(f"go on with: wakeword-tui --workspace {home.root} search --resume {name}{shared}")
+        shared = ("--storage", "URL") if args.storage else ()  # it may hold a password
+        note(f"go on with: {home.command('search', '--resume', name, *shared)}")
         raise
     return _print(_view(home, name, args.storage))
 

@@ -104,7 +104,7 @@ def _train(home: Workspace, run: Run, log: EventLog, *, resume: bool) -> None:
     try:
         perform(home, "train", verb, log)
     except Interrupted:
-        note(f"go on with: wakeword-tui --workspace {home.root} train --resume {run.number}")
+        note(f"go on with: {run.resuming()}")
         raise
     finally:
         log.close()

@@ -1,7 +1,6 @@
 """Search answers "which trade-off do I take?"."""
 
 import asyncio
-import os
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -127,8 +126,8 @@ class SearchScreen(Page):
     def _held(self) -> str:
         """That another process works in the workspace: on the study or on something else."""
         holder = self.desk.workspace.holder()
-        other = holder not in (None, os.getpid())
-        return f"process {holder} holds the workspace" if other else ""
+        other = holder is not None and not holder.ours
+        return f"{holder} holds the workspace" if other else ""
 
     def _paint_study(self, view: StudyView) -> None:
         """Draw the plots, if the study or the chosen trial is another one."""
