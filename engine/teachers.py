@@ -134,6 +134,9 @@ def faults(recipe: Recipe, workspace: Workspace) -> tuple[str, ...]:
     if distill.views and recipe.train.hard_share:
         why = "hard negatives change the batches that the views repeat"
         found.append(f"distill.views: {why}: set train.hard_share = 0")
+    if distill.views and recipe.augment.snr_schedule != "constant":
+        why = "the views that are repeated are as hard as the last epoch"
+        found.append(f'distill.views: {why}: set augment.snr_schedule = "constant"')
     found += _faults_of_baseline(recipe, workspace)
     return tuple(found)
 

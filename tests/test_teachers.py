@@ -366,6 +366,10 @@ def test_a_damaged_teacher_is_named_before_the_first_step(
     [
         ({"distill__features": 1.0}, "distill.features: no teacher has align_layers"),
         ({"distill__views": 2}, "distill.views: hard negatives change the batches"),
+        (
+            {"distill__views": 2, "train__hard_share": 0.0, "augment__snr_schedule": "linear"},
+            "distill.views: the views that are repeated are as hard as the last epoch",
+        ),
         ({"distill__baseline": "nobody"}, "distill.baseline: no run 'nobody'"),
     ],
 )
