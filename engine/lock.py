@@ -43,7 +43,9 @@ class Holder:
     @property
     def near(self) -> bool:
         """Whether its pid is that process here too; an older version did not say where it is."""
-        return not self.host or (self.host, self.boot, self.pids) == _here()
+        _, *where = _here()  # a running machine may be renamed: its boot stays
+        told = [self.boot, self.pids]
+        return not self.host or (told == where if all(told) else (self.host, *told) == _here())
 
     @property
     def ours(self) -> bool:

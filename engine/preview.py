@@ -173,13 +173,18 @@ def look(recipe: Recipe, cache: Path, *, control: Control) -> Audio:
 
 def _measured(recipe: Recipe, outline: Pack, cache: Path) -> Audio:
     splits = {split: select(outline, recipe.data, split) for split in get_args(Split)}
+    lacks, steps = _lacks(recipe, outline), recipe.train.words_steps
+    try:
+        steps = steps_to_learn(recipe, cache, threads_of(recipe))
+    except DataError as error:
+        lacks = lacks or f"data.words: {error.message}; {error.hint}"
     return Audio(
         hours={split: _hours(selection) for split, selection in splits.items()},
         cache_mb=2 * sum(clip.samples for clip in outline.clips) / 1e6,
         cached=outline.folder != NOWHERE,
         scored_s=sum(heard_s for _, heard_s in hearings(recipe, outline)),
-        lacks=_lacks(recipe, outline),
-        words_steps=steps_to_learn(recipe, cache, threads_of(recipe)),
+        lacks=lacks,
+        words_steps=steps,
     )
 
 

@@ -383,7 +383,7 @@ class Trainer:
         self.position = Position(**state["position"])
         self.provenance = {**checkpoint.provenance, **self.provenance}
         self.kept = [Candidate((missed, area), w) for missed, area, w in state["kept"]]
-        same = bool(state["pack"] == self.data_key)
+        same = state["pack"] in (self.data_key, self.packed.folder.name)  # of an older version
         self.hard.restore(state["hard"] if same else [])
         self.batches.hard = self.hard.spans()
         self.ahead.forget()

@@ -254,11 +254,20 @@ def test_a_process_elsewhere_is_not_signalled(
     """Its pid, here or in our container, is that of something else."""
     lock = home.root / "lock"
     told = json.loads(lock.read_text())
-    for place in ({"host": "other"}, {"boot": "later"}, {"pids": "pid:[7]"}):
+    for place in ({"host": "other", "boot": ""}, {"boot": "later"}, {"pids": "pid:[7]"}):
         lock.write_text(json.dumps(told | place) + "\n")
         with pytest.raises(BusyError, match=f"process {holder.pid} of .* runs on another machine"):
             home.stop_holder()
     assert holder.poll() is None
+
+
+def test_a_machine_that_was_renamed_meanwhile_is_the_same_one(
+    home: Workspace, holder: subprocess.Popen[str]
+) -> None:
+    told = json.loads((home.root / "lock").read_text()) | {"host": "before"}
+    (home.root / "lock").write_text(json.dumps(told))
+    assert str(home.stop_holder()) == f"process {holder.pid}"
+    assert holder.wait() == -signal.SIGTERM
 
 
 def test_the_lock_of_an_older_version_is_a_bare_pid(

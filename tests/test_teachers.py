@@ -229,18 +229,34 @@ def test_a_hub_out_of_reach_is_asked_once_and_told_in_a_sentence(tmp_path: Path)
     assert Broken.asked == ["/facebook/wav2vec2-base/resolve/main/config.json"]
 
 
-def test_weights_in_a_pickle_are_not_read(public: Path, tmp_path: Path) -> None:
+class Touches:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_public_weights_without_safetensors_are_read_as_weights_alone(
+    public: Path, tmp_path: Path
+) -> None:
     from transformers import Wav2Vec2Model
 
-    folder = tmp_path / "pickled"
+    folder = tmp_path / "older"
     folder.mkdir()
     shutil.copy(public / "config.json", folder)
     theirs = Wav2Vec2Model.from_pretrained(public, local_files_only=True).state_dict()
-    torch.save(theirs, folder / "pytorch_model.bin")
     recipe = recipe_of("wav2vec2", {"model.pretrained": str(folder)})
-    with pytest.raises(CheckpointError, match="there is no Wav2Vec2 at") as caught:
+    torch.save(theirs, folder / "pytorch_model.bin")
+    begin(model := build(recipe), recipe)
+    name, weight = next(iter(model.get_submodule("encoder").state_dict().items()))
+    assert torch.equal(weight, theirs[name])
+    torch.save(theirs | {"more": Touches(tmp_path / "run")}, folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="there is no Wav2Vec2 at"):
         begin(build(recipe), recipe)
-    assert "model.safetensors" in caught.value.hint
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_wav2vec2_that_is_to_become_int8_is_a_recipe_error_before_it_is_trained() -> None:
@@ -488,6 +504,24 @@ def test_one_recipe_names_the_teachers_of_all_folds_and_a_run_keeps_those_that_i
     (runs / "1002-wise-f1").mkdir()
     (wanted,) = run.recipe().distill.teachers
     assert wanted.path == runs / "1000-wise-f1"
+
+
+def test_a_recipe_that_names_its_twin_can_be_begun_as_the_preview_says(
+    tiny_data: Path, conformer: Path, tmp_path: Path
+) -> None:
+    run, home = twin(tiny_data, tmp_path, conformer), Workspace(tmp_path)
+    measured_as(conformer, run.best, pauc=0.1)
+    assert hindrances(wanting(tiny_data, conformer, distill__baseline="twin"), home) == ()
+
+
+def test_a_teacher_of_other_rates_may_be_allowed_unqualified(
+    tiny_data: Path, conformer: Path, tmp_path: Path
+) -> None:
+    run, home = twin(tiny_data, tmp_path, conformer), Workspace(tmp_path)
+    measured_as(conformer, run.best, max_fpr=0.1)
+    settings = {"distill__baseline": "twin", "distill__allow_unqualified": True}
+    (held,) = qualify(wanting(tiny_data, conformer, **settings), home)
+    assert (held.baseline, held.better) == (None, False)
 
 
 def test_a_preview_tells_what_would_stop_the_training(

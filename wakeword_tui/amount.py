@@ -65,7 +65,7 @@ def counted(jobs: Jobs, recipe: Recipe, known: Amount, control: Control) -> Iter
 
 
 def _student(recipe: Recipe) -> tuple[object, ...]:
-    return recipe.features, recipe.model, recipe.targets
+    return recipe.features, recipe.model, recipe.targets, recipe.quantize.enabled
 
 
 def _heard(recipe: Recipe) -> tuple[object, ...]:

@@ -6,7 +6,9 @@ Whatever it would draw from another random generator than torch's is switched of
 """
 
 import json
+import os
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -68,8 +70,7 @@ class Wav2Vec2(nn.Module):
         if settings.pretrained:
             from transformers import Wav2Vec2Model
 
-            options = {"output_loading_info": True, "use_safetensors": True}  # no pickle is read
-            found, told = _found(Wav2Vec2Model, settings, **options)
+            found, told = _found(Wav2Vec2Model, settings, output_loading_info=True)
             weights = self.encoder.state_dict()
             absent = sorted(weights.keys() & set(told["missing_keys"]))
             if absent:
@@ -142,13 +143,13 @@ def _found(kind: Any, settings: Model, **options: Any) -> Any:
     name, folder = settings.pretrained, Path(settings.pretrained).is_absolute()
     try:
         return kind.from_pretrained(name, local_files_only=True, **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, UnpicklingError) as error:
         if folder or settings.local_files_only:
             raise _absent(settings, folder=folder) from error
     try:
         if file_exists(name, "config.json"):
             return kind.from_pretrained(name, **options)
-    except (OSError, ValueError, HTTPError) as error:
+    except (OSError, ValueError, UnpicklingError, HTTPError) as error:
         raise _absent(settings, folder=True) from error
     raise _absent(settings, folder=True)
 
@@ -172,6 +173,8 @@ def _quiet() -> None:
     from huggingface_hub.utils import logging as of_hub
     from transformers.utils import logging
 
+    # Else transformers has the hub convert what is no safetensors yet, in a thread of its own.
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "true")
     of_hub.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
