@@ -42,7 +42,6 @@ from engine.detector import smooth, vote_levels
 from engine.errors import CheckpointError
 from engine.events import Emit, PhaseChanged
 from engine.features import grid
-from engine.files import writing
 from engine.jobs import Control
 from engine.metrics import (
     GRACE_S,
@@ -383,7 +382,7 @@ def evaluate(
     split = recipe.evaluate.split
     chosen = select(packed, settings, split) if data is None else everything(packed, settings)
     heard = Heard(packed, chosen, recipe)
-    with writing(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
         onnx_path = Path(folder) / "model.onnx"
         report, outcomes = make_report(
             checkpoint_path, heard, onnx_path, emit=emit, control=control
