@@ -4,26 +4,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from card import Card, best_correlation, chirp
 from tiny import tone
+from waiting import until
 
 from engine import portaudio
 from engine.audio import SAMPLE_RATE, Waveform
 from engine.microphone import open_source
 from engine.sound import Player
 from engine.source import Source, SourceHealth
-
-
-def until(what: Callable[[], object], within_s: float = 20.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def reaches(source: Source, state: str) -> SourceHealth:

@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from card import Card, best_correlation, chirp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import tone
+from waiting import until
 
 from engine import laptop
 from engine.audio import Waveform, to_int16
@@ -29,13 +30,6 @@ from engine.sound import Player
 
 ANOTHER = "another wakeword-tui has the mic pipe"
 CLIP = to_int16(chirp()).tobytes()
-
-
-def until(what: Callable[[], object], within_s: float = 20.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def pipe(way: str, **options: object) -> "subprocess.Popen[bytes]":

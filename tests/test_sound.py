@@ -13,6 +13,7 @@ from card import Card, best_correlation, chirp
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tone
+from waiting import until
 
 from engine.audio import SAMPLE_RATE
 from engine.errors import DeviceError
@@ -25,13 +26,6 @@ def taken(deck: Deck, count: int) -> list[float]:
     out = np.full(count, 9.0, dtype=np.float32)
     deck.take(out)
     return [round(8 * float(value), 3) for value in out]
-
-
-def until(what: Callable[[], object], within_s: float = 10.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_deck_hands_out_a_clip_and_then_silence() -> None:

@@ -26,7 +26,7 @@ from textual.screen import Screen
 from engine.errors import RecipeError, WakewordError
 from engine.recipe import Recipe
 from engine.runs import Run, Workspace
-from wakeword_tui import letters, verbs
+from wakeword_tui import collector, letters, verbs
 from wakeword_tui.config import Config, clashes, config_path, log_path, read_config
 from wakeword_tui.desk import Desk
 from wakeword_tui.draft import Draft
@@ -117,6 +117,7 @@ class WakewordApp(App[int]):
         if start is not None:
             self.begin(*start)
         self.set_interval(TICK_S, self._tick)
+        self.set_interval(collector.EVERY_S, collector.Collector().collect)
 
     # What the screens ask for.
 

@@ -42,8 +42,8 @@ from engine.recipe import Recipe
 from engine.recipe_file import dump, override
 from engine.runs import Workspace
 from tests.card import Card, sound_card
-from tests.tui.play import LARGE, Story, play, see
-from tests.tui.reviewing import panel, press, until
+from tests.tui.play import LARGE, Story, play, see, until
+from tests.tui.reviewing import panel, press
 from tests.tui.scripted import stepped, validated
 from tests.tui.studying import made_view, run_name, write_study
 from wakeword_tui.__main__ import main as wakeword
@@ -206,9 +206,9 @@ async def when(what: Callable[[], object], within_s: float = 3600.0) -> None:
 
 async def setup(camera: Camera, app: WakewordApp, pilot: Pilot[int]) -> None:
     """The recipe, its help, what it costs and what is wrong with its data."""
-    await see(app, pilot, "parameters", within_s=60)
+    await see(app, pilot, "parameters")
     await pilot.press("h")
-    await see(app, pilot, "words of", within_s=60)
+    await see(app, pilot, "words of")
     await pilot.press("t")
     await see(app, pilot, "clips/s", within_s=120)
     await press(pilot, "tab", *"jjj")
@@ -230,7 +230,7 @@ async def search(camera: Camera, app: WakewordApp, pilot: Pilot[int]) -> None:
     job = app.desk.jobs.start("search", a_trial)
     app.follow(Searching(job, Store(), study="mel40", home=app.desk.workspace))
     await pilot.press("3")
-    await see(app, pilot, f"1 of {TRIALS + 1}", within_s=60)
+    await see(app, pilot, f"1 of {TRIALS + 1}")
     await press(pilot, *"jjjjjj")
     await asyncio.sleep(2.0)
     await camera.take(app, "search")
@@ -289,10 +289,10 @@ def halfway(app: WakewordApp) -> bool:
 async def review(camera: Camera, app: WakewordApp, pilot: Pilot[int]) -> None:
     """Some were decided on; the next one plays."""
     await pilot.press("5")
-    await see(app, pilot, "vol 100 %", within_s=60)
+    await see(app, pilot, "vol 100 %")
     await press(pilot, *"ccdcwcfc")
     await until(pilot, lambda: panel(app).clip is not None)
-    await see(app, pilot, "fired", within_s=60)
+    await see(app, pilot, "fired")
     await pilot.press("r")
     await asyncio.sleep(0.8)
     await camera.take(app, "review")
@@ -301,7 +301,7 @@ async def review(camera: Camera, app: WakewordApp, pilot: Pilot[int]) -> None:
 async def live(camera: Camera, app: WakewordApp, pilot: Pilot[int]) -> None:
     """A voice says the wake word and what sounds like it."""
     await pilot.press("6", "s")
-    await see(app, pilot, "listening for", within_s=60)
+    await see(app, pilot, "listening for")
     with camera.speaking(spoken("wowowwoow", 1.6, 4)):
         await pilot.pause(18.0)
         await pilot.press("j", "f")

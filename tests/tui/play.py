@@ -2,14 +2,17 @@
 
 import asyncio
 import difflib
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from textual.app import App
 from textual.pilot import Pilot
 
 from engine.runs import EventLog, Workspace
 from tests.tui.scripted import RECIPE, training
+from tests.waiting import PATIENCE_S
 from wakeword_tui.app import WakewordApp
 from wakeword_tui.store import Store
 from wakeword_tui.verbs import Live
@@ -36,20 +39,32 @@ def play(
     return app
 
 
-def screen(app: WakewordApp) -> str:
+def screen(app: "App[Any]") -> str:
     """What is on the screen."""
     strips = app.screen._compositor.render_strips()
     return "\n".join("".join(segment.text for segment in strip).rstrip() for strip in strips)
 
 
-async def see(app: WakewordApp, pilot: "Pilot[int]", *texts: str, within_s: float = 10.0) -> None:
+async def until(
+    pilot: "Pilot[int]", what: Callable[[], object], within_s: float = PATIENCE_S
+) -> None:
+    """Wait until something is so."""
+    deadline_s = time.monotonic() + within_s
+    while not what():
+        assert time.monotonic() < deadline_s, screen(pilot.app)
+        await pilot.pause(0.02)
+
+
+async def see(
+    app: WakewordApp, pilot: "Pilot[int]", *texts: str, within_s: float = PATIENCE_S
+) -> None:
     """Wait until all texts are on the screen."""
-    for _ in range(int(within_s / 0.05)):
-        if all(text in screen(app) for text in texts):
-            return
-        await pilot.pause(0.05)
-    missing = [text for text in texts if text not in screen(app)]
-    raise AssertionError(f"{missing} not in\n{screen(app)}")
+    await until(pilot, lambda: all(text in screen(app) for text in texts), within_s)
+
+
+async def gone(app: WakewordApp, pilot: "Pilot[int]", *texts: str) -> None:
+    """Wait until none of the texts is on the screen."""
+    await until(pilot, lambda: not any(text in screen(app) for text in texts))
 
 
 def start(app: WakewordApp, **script: Any) -> Live:
@@ -61,10 +76,23 @@ def start(app: WakewordApp, **script: Any) -> Live:
     return live
 
 
-def same_as_file(text: str, path: Path) -> None:
-    """Compare with a stored screen; a missing one is stored, to be looked at and committed."""
+async def same_as_file(
+    pilot: "Pilot[int]", path: Path, shown: Callable[[str], str] = lambda text: text
+) -> None:
+    """Wait until a stored screen is shown; a missing one is stored, to be looked at and committed.
+
+    `shown` is what is compared of the screen.
+    """
+
+    def lines() -> list[str]:
+        return shown(screen(pilot.app)).splitlines()
+
     if not path.exists():
+        await pilot.pause(0.5)
         path.parent.mkdir(exist_ok=True)
-        path.write_text(text + "\n", encoding="utf-8")
+        path.write_text("\n".join(lines()) + "\n", encoding="utf-8")
     stored = path.read_text(encoding="utf-8").splitlines()
-    assert text.splitlines() == stored, "\n".join(difflib.unified_diff(stored, text.splitlines()))
+    deadline_s = time.monotonic() + PATIENCE_S
+    while lines() != stored:
+        assert time.monotonic() < deadline_s, "\n".join(difflib.unified_diff(stored, lines()))
+        await pilot.pause(0.05)

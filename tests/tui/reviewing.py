@@ -1,12 +1,10 @@
 """Opens Review in a story, presses its keys, and reads what is in its queue."""
 
-from collections.abc import Callable
-
 import pytest
 from textual.pilot import Pilot
 
 from engine.queue_store import Decision, QueueItem, QueueStore
-from tests.tui.play import LARGE, SMALL, screen, see
+from tests.tui.play import LARGE, SMALL, see, until
 from wakeword_tui.app import WakewordApp
 from wakeword_tui.screens.review import ReviewScreen
 from wakeword_tui.widgets.clip import ClipPanel
@@ -28,14 +26,6 @@ async def press(pilot: "Pilot[int]", *keys: str) -> None:
     for key in keys:
         await pilot.press(key)
         await pilot.pause(0.09)
-
-
-async def until(pilot: "Pilot[int]", what: Callable[[], object], within_s: float = 10.0) -> None:
-    for _ in range(int(within_s / 0.02)):
-        if what():
-            return
-        await pilot.pause(0.02)
-    raise AssertionError(screen(pilot.app))
 
 
 def panel(app: WakewordApp) -> ClipPanel:

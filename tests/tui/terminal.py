@@ -12,10 +12,12 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import PATIENCE_S, until
 
 LAUNCHER = (sys.executable, str(Path(__file__).with_name("launcher.py")))
 COMMAND = (sys.executable, "-m", "wakeword_tui")
@@ -74,10 +76,10 @@ class Terminal:
         os.close(self.slave)
         os.close(self.master)
 
-    def wait_for(self, text: str, within_s: float = 15.0) -> None:
+    def wait_for(self, text: str, within_s: float = PATIENCE_S) -> None:
         until(lambda: text.encode() in self.output, within_s, self.tail)
 
-    def time_to(self, key: str, text: str, within_s: float = 5.0) -> float:
+    def time_to(self, key: str, text: str, within_s: float = PATIENCE_S) -> float:
         """Seconds from a key to a text in what is written after it."""
         mark, began = len(self.output), time.perf_counter()
         self.press(key)
@@ -90,22 +92,13 @@ class Terminal:
         """The last words of the output, without its escape sequences."""
         return re.sub(rb"\x1b\[[^A-Za-z]*[A-Za-z]|[^ -~]", b" ", self.output)[-1500:].decode()
 
-    def wait(self, within_s: float = 15.0) -> int:
+    def wait(self, within_s: float = PATIENCE_S) -> int:
         return self.process.wait(within_s)
 
 
 def inherited() -> dict[str, str]:
     """The environment, without the size of another terminal."""
     return {name: value for name, value in os.environ.items() if name not in SIZE_NAMES}
-
-
-def until(
-    what: Callable[[], object], within_s: float = 15.0, else_say: Callable[[], object] = lambda: ""
-) -> None:
-    deadline = time.monotonic() + within_s
-    while not what():
-        assert time.monotonic() < deadline, else_say()
-        time.sleep(0.02)
 
 
 @contextlib.contextmanager
@@ -155,7 +148,7 @@ class Tmux:
         self.run("send-keys", "-l", text)
         self.press("Enter")
 
-    def see(self, text: str, within_s: float = 20.0) -> None:
+    def see(self, text: str, within_s: float = PATIENCE_S) -> None:
         until(lambda: text in self.screen(), within_s, self.screen)
 
     def screen(self) -> str:

@@ -9,7 +9,7 @@ from engine.report import NEGATIVES
 from engine.runs import Workspace
 from tests.test_compare import negative, outcomes, words
 from tests.test_rounded import told
-from tests.tui.play import LARGE, SMALL, play, same_as_file, screen, see
+from tests.tui.play import LARGE, SMALL, gone, play, same_as_file, see
 from tests.tui.scripted import CLIPS, WRONG, report, write_run
 from wakeword_tui.app import WakewordApp
 from wakeword_tui.operating import answer, nearest_step
@@ -80,8 +80,7 @@ def test_the_whole_screen(workspace: Workspace, size: tuple[int, int]) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("8")
         await see(app, pilot, "threshold 0.7", "proved:", "reverb + 5 dB")
-        await pilot.pause(0.4)
-        same_as_file(screen(app), SCREENS / f"bench-{size[0]}x{size[1]}.txt")
+        await same_as_file(pilot, SCREENS / f"bench-{size[0]}x{size[1]}.txt")
 
     play(workspace, story, size)
 
@@ -109,7 +108,7 @@ def test_enter_stores_the_threshold_in_the_checkpoint(workspace: Workspace) -> N
         await pilot.press("8")
         await see(app, pilot, "threshold 0.740")
         await pilot.press("enter")
-        await see(app, pilot, "001-alexa now wakes at 0.740", within_s=30)
+        await see(app, pilot, "001-alexa now wakes at 0.740")
 
     play(workspace, story)
     assert load(best).operating_point == {"threshold": 0.74, "target_fah": 1.0}
@@ -193,8 +192,7 @@ def test_a_run_says_who_taught_it_and_how_each_did_beside_the_twin(
         await see(app, pilot, "✓ taught by conformer: 12.3 % missed, twin 20.1 %")
         await see(app, pilot, "! taught by wav2vec2: pAUC 0.9500, twin 0.2010", "p95 1.12 ms")
         await pilot.press("j")
-        await pilot.pause(0.5)
-        assert "taught" not in screen(app)
+        await gone(app, pilot, "taught")
 
     play(workspace, story, size)
 
@@ -208,7 +206,7 @@ def test_e_exports_the_run_and_says_how_it_ended(workspace: Workspace, tmp_path:
         await pilot.press("o")
         await see(app, pilot, "into the folder", "export/onnx")
         await pilot.press("enter")
-        await see(app, pilot, "has no report", within_s=60)
+        await see(app, pilot, "has no report")
         assert app.desk.exporter.live is None
 
     workspace.find("1").best.unlink(missing_ok=True)
@@ -256,8 +254,7 @@ def test_c_compares_with_another_run_in_place(workspace: Workspace, size: tuple[
         await see(app, pilot, "003-alexa against", "enter  esc")
         await pilot.press("enter")
         await see(app, pilot, "A 001-alexa   B 003-alexa", "clean: no difference shown by 329")
-        await pilot.pause(0.4)
-        same_as_file(screen(app), SCREENS / f"compare-{size[0]}x{size[1]}.txt")
+        await same_as_file(pilot, SCREENS / f"compare-{size[0]}x{size[1]}.txt")
         await pilot.press("right", "y")
         await see(app, pilot, "lines copied")
         assert app.clipboard.startswith("clean: no difference shown")

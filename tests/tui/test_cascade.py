@@ -22,8 +22,7 @@ from engine.judge import Health, OnFailure
 from engine.local_judge import LocalJudge
 from engine.runs import Workspace
 from tests.tui.judged import a_cascade
-from tests.tui.play import LARGE, SMALL, play, same_as_file, screen, see
-from tests.tui.reviewing import until
+from tests.tui.play import LARGE, SMALL, play, same_as_file, screen, see, until
 from wakeword_tui.app import WakewordApp
 from wakeword_tui.config import Config, JudgeConfig
 from wakeword_tui.judging import Judging, latency
@@ -67,8 +66,7 @@ def test_the_whole_screen(home: Workspace, size: tuple[int, int]) -> None:
         await pilot.press("7")
         await see(app, pilot, "and judge", "false wakes", "kitchen-02.ogg", "Quit")
         judging.health = Health("teacher-conformer-f0", 0.98, 2.495, 0, 8, 100.0)
-        await pilot.pause(0.4)
-        same_as_file(screen(app), SCREENS / f"cascade-{size[0]}x{size[1]}.txt")
+        await same_as_file(pilot, SCREENS / f"cascade-{size[0]}x{size[1]}.txt")
 
     config = Config(judge=JudgeConfig(url="none://judge", token_file=Path("/x/judge.token")))
     play(home, story, size, config=config)
@@ -125,7 +123,7 @@ def test_a_measurement_is_stopped(home: Workspace) -> None:
         await app.run_action("start_stop", app.screen)
         assert app.desk.judging.status() != ""
         await app.run_action("start_stop", app.screen)  # before it is through
-        await see(app, pilot, "cascade: stopped", within_s=60)
+        await see(app, pilot, "cascade: stopped")
         assert app.desk.judging.tested is None
 
     play(home, story)
@@ -142,11 +140,11 @@ def test_a_recording_is_verified_by_a_judge_behind_http(
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("7")
         await name_judge(app, pilot, server.url, str(tmp_path / "token"))
-        await see(app, pilot, "✓ tiny", "0 of 8 waiting", "token", within_s=30)
+        await see(app, pilot, "✓ tiny", "0 of 8 waiting", "token")
         await pilot.press("o")
         await see(app, pilot, "verify a recording", "radio.wav")
         await pilot.press("down", "enter")
-        await see(app, pilot, "radio.wav: sentry, judge", within_s=60)
+        await see(app, pilot, "radio.wav: sentry, judge")
         await see(app, pilot, "accepted", within_s=120)
         await see(app, pilot, "ms", "p50")
         assert len(app.desk.judging.verified) > 0
@@ -181,17 +179,17 @@ def test_a_judge_that_refuses_or_is_gone_is_said_in_a_line(
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("7")
         await name_judge(app, pilot, server.url)
-        await see(app, pilot, "✓ tiny", within_s=30)  # its health is no secret
+        await see(app, pilot, "✓ tiny")  # its health is no secret
         await pilot.press("o")
         await see(app, pilot, "verify a recording")
         await pilot.press("down", "enter")
-        await see(app, pilot, "set judge.token_file", within_s=60)
+        await see(app, pilot, "set judge.token_file")
         await name_judge(app, pilot, "http://127.0.0.1:9")
-        await see(app, pilot, "✗ no judge at", within_s=30)
+        await see(app, pilot, "✗ no judge at")
         await pilot.press("o")
         await see(app, pilot, "verify a recording")
         await pilot.press("down", "enter")
-        await see(app, pilot, "start it with `wakeword-tui judge`", within_s=60)
+        await see(app, pilot, "start it with `wakeword-tui judge`")
 
     with served(LocalJudge.of(tiny_run.run.best), TOKEN) as server:
         play(home, story, LARGE)
@@ -253,7 +251,7 @@ def test_live_listens_without_a_judge_after_it_was_verified_with_one(home: Works
         assert all(fired.judged is not None for fired in listener.hearing.fired)
         before = listener.hearing
         await pilot.press("6", "s")
-        await until(pilot, lambda: over(listener.hearing, before), within_s=60)
+        await until(pilot, lambda: over(listener.hearing, before))
         assert listener.hearing.fired
         assert all(fired.judged is None for fired in listener.hearing.fired)
         await pilot.press("7")
@@ -316,7 +314,7 @@ def test_a_recording_is_verified_to_its_end_by_a_judge_that_refuses(
         await pilot.press("7", "o")
         await see(app, pilot, "verify a recording")
         await pilot.press("down", "enter")
-        await see(app, pilot, "0 accepted by the judge", "set judge.token_file", within_s=60)
+        await see(app, pilot, "0 accepted by the judge", "set judge.token_file")
         await see(app, pilot, "accepted unheard: the judge at")
         found = app.desk.judging.verified
         assert len(found) > 1
@@ -346,8 +344,8 @@ def test_what_was_chosen_together_holds_where_both_verify(
         await pilot.press("end", "enter", "o")
         await see(app, pilot, "verify a recording")
         await pilot.press("down", "enter")
-        await see(app, pilot, f"radio.wav: sentry, judge {which}", within_s=60)
-        await until(pilot, lambda: judging.asking is None, within_s=60)
+        await see(app, pilot, f"radio.wav: sentry, judge {which}")
+        await until(pilot, lambda: judging.asking is None)
         assert {one.verdict.threshold for one in judging.verified if one.verdict} == {0.875}
         assert all(one.score >= 0.25 for one in judging.verified)
         await pilot.press("v")

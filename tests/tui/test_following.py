@@ -16,7 +16,8 @@ from engine.lock import Holder
 from engine.runs import EventLog, Run, Workspace, read_events
 from tests.tui.play import play, see
 from tests.tui.scripted import RECIPE, stepped
-from tests.tui.terminal import Terminal, terminal, until
+from tests.tui.terminal import Terminal, terminal
+from tests.waiting import until
 from wakeword_tui.app import WakewordApp
 from wakeword_tui.config import Config, read_config
 from wakeword_tui.following import Followed, followed

@@ -18,8 +18,7 @@ from engine.judge import Asked, Verdict
 from engine.queue_store import QueueItem, QueueStore
 from engine.recent import MISSED
 from engine.runs import Run, Workspace
-from tests.tui.play import LARGE, SMALL, play, same_as_file, screen, see
-from tests.tui.reviewing import until
+from tests.tui.play import LARGE, SMALL, gone, play, same_as_file, screen, see, until
 from wakeword_tui.app import WakewordApp
 from wakeword_tui.config import Config
 from wakeword_tui.listening import Fired, Hearing
@@ -51,10 +50,10 @@ async def heard(app: WakewordApp, pilot: "Pilot[int]", times: int = 1) -> Hearin
     await pilot.press("6")
     await see(app, pilot, "s starts to listen")
     await pilot.press("s")
-    await see(app, pilot, "listening for beep", within_s=60)
+    await see(app, pilot, "listening for beep")
     hearing = app.desk.listener.hearing
     assert hearing is not None
-    await until(pilot, lambda: len(fired_rows(app)) >= times, within_s=60)
+    await until(pilot, lambda: len(fired_rows(app)) >= times)
     return hearing
 
 
@@ -74,7 +73,7 @@ def test_an_empty_screen_says_what_to_press(trained: Workspace, size: Size) -> N
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("6")
         await see(app, pilot, "Nobody listens.", "s  start to listen", "6 Live", "q Quit")
-        same_as_file(screen(app), SCREENS / f"live-empty-{size[0]}x{size[1]}.txt")
+        await same_as_file(pilot, SCREENS / f"live-empty-{size[0]}x{size[1]}.txt")
 
     play(trained, story, size)
 
@@ -99,7 +98,7 @@ def test_s_listens_and_stops(trained: Workspace, talk: Config, size: Size) -> No
         await see(app, pilot, "sound, last 10 s")
         await pilot.press("s")
         await see(app, pilot, "listened: ", " in ", "s starts to listen")
-        assert "● live" not in screen(app)
+        await gone(app, pilot, "● live")
         await pilot.press("9")
         await see(app, pilot, "heard at")
 
@@ -189,7 +188,7 @@ def test_a_recording_shorter_than_a_window_is_said_to_be_too_short_and_was_not_m
 
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("6", "s")
-        await see(app, pilot, f"! {short}", within_s=60)
+        await see(app, pilot, f"! {short}")
         await pilot.press("m")
         await see(app, pilot, "what was never scored was not missed")
         assert not queue.ids()
@@ -205,7 +204,7 @@ def test_while_mic_pipe_is_waited_for_its_command_is_told_whole_and_copied(
 ) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("6", "s")
-        await see(app, pilot, "waiting for mic-pipe", "y copies the command", within_s=60)
+        await see(app, pilot, "waiting for mic-pipe", "y copies the command")
         panel = app.screen.query_one("#input").region
         lines = screen(app).splitlines()[panel.y + 1 : panel.bottom - 1]
         told = "".join(line.strip("│") for line in lines).replace(" ", "")
@@ -237,7 +236,7 @@ def test_the_log_keeps_every_session(trained: Workspace, tmp_path: Path) -> None
         for _ in range(2):
             await pilot.press("s")
             await until(pilot, lambda: app.desk.listener.job is not None)
-            await until(pilot, lambda: app.desk.listener.job is None, within_s=60)
+            await until(pilot, lambda: app.desk.listener.job is None)
         await pilot.press("9")
         await until(pilot, lambda: screen(app).count("listen  done after") == 2)
 
@@ -273,7 +272,7 @@ def test_o_chooses_the_sound(trained: Workspace, talk: Config, size: Size) -> No
         await pilot.press("backspace", "backspace", *"ne", "enter")
         await see(app, pilot, "input  none")
         await pilot.press("s")
-        await see(app, pilot, "✗ no sound was asked for", within_s=60)
+        await see(app, pilot, "✗ no sound was asked for")
 
     play(trained, story, size)
 
@@ -292,7 +291,7 @@ def test_d_chooses_the_detector_and_takes_hold_at_the_next_start(
         await pilot.press("s")
         await see(app, pilot, "listened:")
         await pilot.press("s")
-        await see(app, pilot, "listening for beep", within_s=30)
+        await see(app, pilot, "listening for beep")
         assert app.desk.listener.hearing is not None
         assert app.desk.listener.hearing.model == "001-tiny"
 
@@ -358,7 +357,7 @@ def test_where_there_is_no_room_one_panel_is_shown(
 ) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("6", "s")
-        await until(pilot, lambda: not app.screen.has_class("-empty"), within_s=60)
+        await until(pilot, lambda: not app.screen.has_class("-empty"))
         shown = set()
         for _ in range(6):
             await pilot.press("tab")
@@ -374,7 +373,7 @@ def test_a_judge_is_heard(trained: Workspace, talk: Config) -> None:
         said = Verdict(accepted=False, score=0.12, threshold=0.5, model="conformer", took_ms=3.0)
         await pilot.press("6")
         app.desk.listener.start(lambda: nullcontext(Asked(lambda sound: said)))
-        await see(app, pilot, "0.12", within_s=60)
+        await see(app, pilot, "0.12")
 
     play(trained, story, LARGE, config=talk)
 
@@ -382,7 +381,7 @@ def test_a_judge_is_heard(trained: Workspace, talk: Config) -> None:
 def test_a_lost_source_says_what_to_do(trained: Workspace, silent: None, tmp_path: Path) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("6", "s")
-        await see(app, pilot, "PortAudio is not installed", "apt-get install", within_s=60)
+        await see(app, pilot, "PortAudio is not installed", "apt-get install")
 
     play(trained, story, LARGE, config=Config(audio="microphone"))
 

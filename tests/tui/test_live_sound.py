@@ -10,8 +10,7 @@ from engine import audio
 from engine.queue_store import QueueStore
 from engine.runs import Workspace
 from tests.card import Card, best_correlation
-from tests.tui.play import LARGE, play, see
-from tests.tui.reviewing import until
+from tests.tui.play import LARGE, play, see, until
 from wakeword_tui.app import WakewordApp
 from wakeword_tui.config import Config
 
@@ -21,7 +20,7 @@ def test_a_word_said_into_the_microphone_gets_to_review(card: Card, trained: Wor
 
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("6", "s")
-        await see(app, pilot, "listening for beep", "16 kHz", within_s=60)
+        await see(app, pilot, "listening for beep", "16 kHz")
         hearing = app.desk.listener.hearing
         assert hearing is not None
         await pilot.pause(1.0)
@@ -50,11 +49,11 @@ def test_a_server_that_dies_is_told_and_listening_goes_on_with_the_next(
 ) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("6", "s")
-        await see(app, pilot, "listening for beep", within_s=60)
+        await see(app, pilot, "listening for beep")
         await asyncio.to_thread(card.die)
-        await see(app, pilot, "✗ lost", within_s=30)
+        await see(app, pilot, "✗ lost")
         await asyncio.to_thread(card.begin)
-        await see(app, pilot, "listening for beep", within_s=60)
+        await see(app, pilot, "listening for beep")
         assert app.desk.listener.job is not None
 
     play(trained, story, LARGE, config=Config(audio="microphone"))

@@ -19,7 +19,8 @@ from engine.recipe_file import dump
 from engine.runs import Run, Workspace
 from engine.scorer import scorer_of
 from tests.tiny import hiss, seconds, tiny_recipe, tone
-from tests.tui.terminal import APART_S, needs_tmux, tmux, until
+from tests.tui.terminal import APART_S, needs_tmux, tmux
+from tests.waiting import until
 
 LEARNS = {
     "train.steps_per_epoch": 40,

@@ -24,8 +24,9 @@ from engine.manifest import clips_at
 from engine.recipe import Recipe
 from engine.recipe_file import dump, override
 from tests.tiny import hiss
-from tests.tui.terminal import Tmux, needs_tmux, tmux, until
+from tests.tui.terminal import Tmux, needs_tmux, tmux
 from tests.tui.test_loop import LEARNS, glide
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 MANIFEST = os.environ.get("NEWCOMER_MANIFEST")

@@ -1,7 +1,6 @@
 """Record: prompts over a recording of words that is heard in real time, key by key."""
 
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from engine.manifest import Clip, read_manifest
 from engine.recipe import Data
 from engine.runs import Workspace
 from engine.source import Silence, SourceHealth
-from tests.tui.play import LARGE, SMALL, Story, play, same_as_file, screen, see
+from tests.tui.play import LARGE, SMALL, Story, gone, play, same_as_file, screen, see, until
 from wakeword_tui.app import WakewordApp
 from wakeword_tui.config import Config
 from wakeword_tui.prompted import large, waiting_line
@@ -65,14 +64,6 @@ def booth_of(app: WakewordApp) -> RecordScreen:
     return found
 
 
-async def until(pilot: Pilot[int], true: Callable[[], bool], within_s: float = 10.0) -> None:
-    for _ in range(int(within_s / 0.03)):
-        if true():
-            return
-        await pilot.pause(0.03)
-    raise AssertionError("it never came about")
-
-
 async def say(app: WakewordApp, pilot: Pilot[int], key: str = "enter") -> None:
     """Begin a take just after a word, so that the next one is whole, and wait until it is heard."""
     booth = booth_of(app).booth
@@ -99,9 +90,9 @@ def test_a_take_ends_by_itself_is_played_and_kept(
         await say(app, pilot)
         assert not Path("clips/manifest.csv").exists()
         await pilot.press("p")
-        await until(pilot, lambda: "┃" in screen(app))
+        await see(app, pilot, "┃")
         await pilot.press("p")
-        await until(pilot, lambda: "┃" not in screen(app))
+        await gone(app, pilot, "┃")
         await pilot.press("enter")
         await see(
             app, pilot, "kept as hey-nora-0001.flac", "wake words 1, negatives 0", "negative 1"
@@ -224,7 +215,7 @@ def test_live_stops_where_record_hears_again(trained: Workspace, silent: None, r
         await pilot.press("6")
         await see(app, pilot, "s starts to listen")
         await pilot.press("s")
-        await see(app, pilot, "listening for beep", within_s=60)
+        await see(app, pilot, "listening for beep")
         await pilot.press("1")
         await see(app, pilot, "listening has stopped, to record", "enter  then say it")
         await until(pilot, lambda: page._source is not None)
@@ -299,7 +290,7 @@ def test_without_sound_it_says_so_and_works_on(
 ) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await see(app, pilot, "no sound was asked for", "⏎ Record/keep")
-        same_as_file(screen(app), SCREENS / f"record-{size[0]}x{size[1]}.txt")
+        await same_as_file(pilot, SCREENS / f"record-{size[0]}x{size[1]}.txt")
         await pilot.press("enter")
         await pilot.pause(0.3)
         assert "● recording" not in screen(app)

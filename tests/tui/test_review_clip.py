@@ -18,8 +18,8 @@ from engine.recipe import Recipe
 from engine.recipe_file import override
 from engine.runs import Workspace
 from tests.tiny import hiss, ignore
-from tests.tui.play import play, screen, see
-from tests.tui.reviewing import SIZES, Size, decisions, opened, panel, press, until
+from tests.tui.play import gone, play, see, until
+from tests.tui.reviewing import SIZES, Size, decisions, opened, panel, press
 from tests.tui.scripted import finds, recording
 from wakeword_tui.app import WakewordApp
 from wakeword_tui.clips import _held_out, split_in
@@ -104,7 +104,7 @@ def test_notes_and_flags(workspace: Workspace, queue: QueueStore, size: Size) ->
         await see(app, pilot, "note a child", "! flagged", "!n")
         await press(pilot, "j", "n", "escape", "k", "n")
         await pilot.press(*["backspace"] * 7, "enter")
-        await until(pilot, lambda: "note a child" not in screen(app))
+        await gone(app, pilot, "note a child")
         await press(pilot, "f", "f")
 
     play(workspace, story, size)
@@ -156,7 +156,7 @@ def test_alarms_of_a_test_stream_are_marked_never_trained_on(
 
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await opened(app, pilot)
-        assert "never trained on" not in screen(app)
+        await gone(app, pilot, "never trained on")
         app.open_run("1")
         await see(app, pilot, "! never trained on: of the test streams")
 
@@ -201,7 +201,7 @@ def test_the_clip_can_have_the_whole_screen(
         await opened(app, pilot)
         await press(pilot, "z", "j", "d")
         await see(app, pilot, "@ 0:08.5")
-        assert "pending by" not in screen(app)
+        await gone(app, pilot, "pending by")
         await press(pilot, "escape", "k")
         await see(app, pilot, "8 pending by", "@ 0:05.5")
 

@@ -127,6 +127,6 @@ def test_they_are_on_the_screen(run: Run, tmp_path: Path) -> None:
 
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("5")
-        await see(app, pilot, "━ 001-raw ━ 0.734 ◆ fired", within_s=30)
+        await see(app, pilot, "━ 001-raw ━ 0.734 ◆ fired")
 
     play(workspace, story, LARGE)

@@ -12,7 +12,7 @@ from textual.pilot import Pilot
 from engine import audio
 from engine.runs import Workspace
 from tests.card import Card, best_correlation
-from tests.tui.play import play, screen, see
+from tests.tui.play import play, screen, see, until
 from tests.tui.scripted import SWEEP_S, queue_at
 from wakeword_tui.app import WakewordApp
 from wakeword_tui.config import Config
@@ -26,13 +26,10 @@ async def audible(app: WakewordApp, pilot: "Pilot[int]") -> ClipPanel:
     """Open Review with the sound on; a null sink swallows its first seconds at once."""
     await pilot.press("5")
     await see(app, pilot, "@ 0:02.5")
-    for _ in range(500):
-        if app.screen.query_one(ClipPanel).player.trouble == "":
-            break
-        await pilot.pause(0.02)
-    assert "silent" not in screen(app)
+    panel = app.screen.query_one(ClipPanel)
+    await until(pilot, lambda: panel.player.trouble == "" and "silent" not in screen(app))
     await pilot.pause(2.5)
-    return app.screen.query_one(ClipPanel)
+    return panel
 
 
 def test_items_are_heard_one_after_the_other(

@@ -13,7 +13,8 @@ import pytest
 from engine.queue_store import Decision, QueueStore
 from engine.runs import Workspace
 from tests.tui.scripted import finds, recording
-from tests.tui.terminal import APART_S, LAUNCHER, needs_tmux, terminal, tmux, until
+from tests.tui.terminal import APART_S, LAUNCHER, needs_tmux, terminal, tmux
+from tests.waiting import until
 
 KEYS: dict[str, Decision] = {"c": "confirmed", "d": "discarded", "w": "wakeword", "i": "ignored"}
 ITEMS = 50

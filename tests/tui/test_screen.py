@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.tui.terminal import needs_tmux, tmux, until
+from tests.tui.terminal import needs_tmux, tmux
+from tests.waiting import until
 
-PATIENCE_S = 60.0
 needs_screen = pytest.mark.skipif(shutil.which("screen") is None, reason="there is no screen here")
 
 
@@ -39,17 +39,17 @@ def test_the_app_outlives_the_window_that_is_detached_from_it(tmp_path: Path) ->
 
     (tmp_path / "first").mkdir()
     with tmux(tmp_path / "first", begin, home) as window:
-        window.see("manifest", PATIENCE_S)
+        window.see("manifest")
         assert "2 Train" not in window.screen()
         tell("detach")
-        until(lambda: not window.screen(), PATIENCE_S, window.screen)
+        until(lambda: not window.screen(), else_say=window.screen)
     pid = int((tmp_path / "pid").read_text())
     assert not gone(pid)
     (tmp_path / "second").mkdir()
     with tmux(tmp_path / "second", ["screen", "-r", "wake"], home, (120, 36)) as window:
-        window.see("2 Train", PATIENCE_S)  # there is no room for other screens' names in 80 columns
+        window.see("2 Train")  # there is no room for other screens' names in 80 columns
         window.press("6")
-        window.see("s starts to listen", PATIENCE_S)
+        window.see("s starts to listen")
         tell("quit")
-        until(lambda: gone(pid), PATIENCE_S, window.screen)
-        until(lambda: not window.screen(), PATIENCE_S, window.screen)
+        until(lambda: gone(pid), else_say=window.screen)
+        until(lambda: not window.screen(), else_say=window.screen)

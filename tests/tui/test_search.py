@@ -23,8 +23,7 @@ from engine.study import BUSY_S, Study, create
 from engine.study import view as study_view
 from engine.trials import Trial
 from tests.tiny import tiny_recipe
-from tests.tui.play import LARGE, SMALL, play, same_as_file, screen, see
-from tests.tui.reviewing import until
+from tests.tui.play import LARGE, SMALL, gone, play, same_as_file, see, until
 from tests.tui.scripted import stepped, validated, write_run
 from tests.tui.studying import RECIPE, made_view, write_study
 from wakeword_tui import trade
@@ -56,7 +55,7 @@ def home(studied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 async def opened(app: WakewordApp, pilot: Pilot[int]) -> TrialTable:
     await pilot.press("3")
-    await see(app, pilot, f"1 of {TRIALS + 1}", within_s=30)
+    await see(app, pilot, f"1 of {TRIALS + 1}")
     return app.screen.query_one(TrialTable)
 
 
@@ -65,8 +64,7 @@ def test_the_whole_screen(home: Workspace, size: tuple[int, int]) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await opened(app, pilot)
         await pilot.press("j", "j")
-        await pilot.pause(0.4)
-        same_as_file(screen(app), SCREENS / f"search-{size[0]}x{size[1]}.txt")
+        await same_as_file(pilot, SCREENS / f"search-{size[0]}x{size[1]}.txt")
 
     play(home, story, size)
 
@@ -75,7 +73,7 @@ def test_the_whole_screen(home: Workspace, size: tuple[int, int]) -> None:
 def test_an_empty_screen_says_what_to_press(workspace: Workspace, size: tuple[int, int]) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("3")
-        await see(app, pilot, "No study yet.", "n      new study", within_s=30)
+        await see(app, pilot, "No study yet.", "n      new study")
         await pilot.press("s")
         await see(app, pilot, "there is no study yet: n begins one")
         await pilot.press("f", "x", "l", "o", "v")
@@ -88,7 +86,7 @@ def test_a_tiny_screen_shows_one_panel_at_a_time(home: Workspace) -> None:
         await opened(app, pilot)
         await pilot.press("tab")
         await see(app, pilot, "trial 24")
-        assert "study mel40" not in screen(app)
+        await gone(app, pilot, "study mel40")
 
     play(home, story, (56, 15))
 
@@ -130,13 +128,13 @@ def test_a_fork_is_checked_at_each_key_and_is_tried_next(home: Workspace) -> Non
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await opened(app, pilot)
         await pilot.press("j", "f")
-        await see(app, pilot, "fork trial 23", "0.25 to 2, log", within_s=30)
+        await see(app, pilot, "fork trial 23", "0.25 to 2, log")
         await pilot.press("ctrl+u", "9", "enter")
         await see(app, pilot, "✗ input should be less than or equal to 4, not 9")
         await pilot.press("ctrl+u", "3")
         await see(app, pilot, "✗ 3 is outside")
         await pilot.press("ctrl+u", *"0.5", "enter")
-        await see(app, pilot, "the fork of 23 is", within_s=30)
+        await see(app, pilot, "the fork of 23 is")
 
     play(home, story)
     with Study.opened(home, "mel40", None) as study:
@@ -281,7 +279,7 @@ def test_a_study_that_cannot_be_read_says_so(home: Workspace) -> None:
 
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("3")
-        await see(app, pilot, "is damaged", "opens another study", within_s=30)
+        await see(app, pilot, "is damaged", "opens another study")
 
     play(home, story)
 
@@ -390,23 +388,23 @@ def test_a_real_study_from_its_beginning_to_a_training_at_full_length(
         await see(app, pilot, "new study")
         await pilot.press("ctrl+u", *"beeps.toml", "down", "ctrl+u", "2", "down", "ctrl+u")
         await pilot.press(*"beeps", "enter")
-        await see(app, pilot, "● run", within_s=60)
+        await see(app, pilot, "● run")
         await pilot.press("s")
         await see(app, pilot, "beeps: stopped", within_s=200)
-        await see(app, pilot, "study beeps 1/2: 1 done", within_s=30)
+        await see(app, pilot, "study beeps 1/2: 1 done")
         await pilot.press("f")
-        await see(app, pilot, "fork trial 0", within_s=30)
+        await see(app, pilot, "fork trial 0")
         await pilot.press("ctrl+u", *"0.4", "enter")
-        await see(app, pilot, "the fork of 0 is", within_s=30)
+        await see(app, pilot, "the fork of 0 is")
 
     async def goes_on(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("3")
-        await see(app, pilot, "study beeps 1/2", within_s=30)
+        await see(app, pilot, "study beeps 1/2")
         await pilot.press("s")
         await see(app, pilot, "beeps: done", within_s=200)
-        await see(app, pilot, "by hand 0", "study beeps 2/2: 2 done", within_s=30)
+        await see(app, pilot, "by hand 0", "study beeps 2/2: 2 done")
         await pilot.press("g", "t")
-        await see(app, pilot, "run 003-beeps-1", "● train", within_s=60)
+        await see(app, pilot, "run 003-beeps-1", "● train")
         assert app.desk.draft.recipe.train.epochs == recipe.train.epochs
         assert app.desk.draft.recipe.model.width == 0.4
 

@@ -11,7 +11,8 @@ import pytest
 
 from engine.events import CheckpointSaved, Event, Stepped
 from engine.runs import Workspace, read_events
-from tests.tui.terminal import Terminal, terminal, until
+from tests.tui.terminal import Terminal, terminal
+from tests.waiting import until
 
 LEFT_ALTERNATE_SCREEN = b"\x1b[?1049l"
 CURSOR_SHOWN = b"\x1b[?25h"

@@ -10,7 +10,7 @@ from engine.errors import BusyError
 from engine.events import CheckpointSaved, JobStarted, Record, Reported
 from engine.jobs import Jobs
 from engine.runs import EventLog, Workspace, read_events
-from tests.tui.play import LARGE, SMALL, play, screen, see, start
+from tests.tui.play import LARGE, SMALL, gone, play, screen, see, start
 from tests.tui.scripted import RECIPE, stepped, training, validated, write_run
 from wakeword_tui import verbs
 from wakeword_tui.app import WakewordApp
@@ -63,8 +63,7 @@ def test_the_parts_of_a_taught_loss_are_seen_beside_everything_else(
                 "features 0.0312 conformer 62.0 %", "ranking 4.0e-04 wav2vec2 38.0 %")  # fmt: skip
         assert [row for row in rows if not any(row in line for line in shown)] == []
         app.desk.open(workspace.find("1"))
-        await pilot.pause(0.5)
-        assert "temperature" not in screen(app)
+        await gone(app, pilot, "temperature")
 
     play(workspace, story, size)
 
@@ -86,7 +85,7 @@ def test_opening_an_old_run_replays_it(workspace: Workspace) -> None:
         await pilot.press("2")
         await pilot.press("j", "enter")
         await see(app, pilot, "run 001-alexa", "done  2 000/2 000 steps", "2.1 %, epoch 20")
-        assert "checkpoint" not in screen(app)
+        await gone(app, pilot, "checkpoint")
         await pilot.press("k", "enter")
         await see(app, pilot, "run 002-alexa", "stopped  700/2 000 steps")
 
@@ -178,7 +177,7 @@ def test_v_shows_the_other_curve_where_only_one_fits(workspace: Workspace) -> No
         await see(app, pilot, "◆ best")
         await pilot.press("v")
         await see(app, pilot, "○ pAUC ▲ in noise % ● missed %")
-        assert "◆ best" not in screen(app)
+        await gone(app, pilot, "◆ best")
 
     play(workspace, story)
 
@@ -189,8 +188,7 @@ def test_z_gives_a_chart_the_whole_screen_and_takes_it_back(workspace: Workspace
         await see(app, pilot, "◆ best")
         app.screen.query_one("#loss", Chart).focus()
         await pilot.press("z")
-        await pilot.pause(0.2)
-        assert "runs" not in screen(app)
+        await gone(app, pilot, "runs")
         await pilot.press("escape")
         await see(app, pilot, "runs", "◆ best")
 
@@ -235,7 +233,7 @@ def test_a_run_that_was_killed_has_no_time_left(workspace: Workspace) -> None:
 
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await see(app, pilot, "unfinished, r resumes  300/2 000 steps")
-        assert "ETA" not in screen(app)
+        await gone(app, pilot, "ETA")
 
     play(workspace, story, run=run)
 

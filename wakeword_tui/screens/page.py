@@ -47,7 +47,7 @@ class Page(Screen[None]):
     TITLE = ""
     PANELS = "Menu"
     """Selects the panels that `tab` goes through where only one is shown at a time."""
-    ALLOW_IN_MAXIMIZED_VIEW = "TopBar, ProgressLine, Footer"
+    ALLOW_IN_MAXIMIZED_VIEW = "TopBar, ProgressLine, Keys"
     _built = False
     _small = False
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (100, "-wide")]  # noqa: RUF012
@@ -74,7 +74,7 @@ class Page(Screen[None]):
         """The bar, the body, and the keys."""
         yield TopBar(TABS, self.TITLE)
         yield from self.body()
-        yield Keys(compact=True, show_command_palette=False)
+        yield Keys()
 
     def body(self) -> Iterable[Widget]:
         """The panels between the bars."""
