@@ -1,7 +1,7 @@
 """Collector: what refers to itself in circles is let go every half minute.
 
-Each change of screen leaves about 1,300 objects in circles behind: Textual's styles. Python looks at
-everything only once a quarter as much again has come, and with torch in memory that is 40 MB later.
+Each change of screen leaves about 1,300 objects in circles behind: Textual's styles. Python looks
+at everything only once a quarter as much again has come; with torch in memory that is 40 MB later.
 """
 
 import gc
@@ -17,7 +17,7 @@ class Collector:
         self._imported = 0
 
     def collect(self) -> None:
-        """Let go of circles: milliseconds, a quarter of a second after an import as large as torch."""
+        """Let go of circles; it takes milliseconds, after an import like torch's 0.25 s once."""
         gc.collect()
         if len(sys.modules) != self._imported:
             self._imported = len(sys.modules)

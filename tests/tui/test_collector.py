@@ -7,7 +7,6 @@ from types import ModuleType
 
 from wakeword_tui.collector import Collector
 
-
 ANOTHER = "tests.tui.another"
 
 
