@@ -199,7 +199,7 @@ def test_mic_pipe_waits_for_the_app_and_then_feeds_it(runtime: Path) -> None:
 def test_mic_pipe_ends_quietly_on_a_signal(source: PipeSource) -> None:
     feeder = pipe("mic")
     send(feeder, CLIP[:640])
-    until(lambda: source.health.state == "open")
+    until(lambda: send(feeder, CLIP[:640]) or source.health.state == "open")
     feeder.send_signal(signal.SIGTERM)
     assert ended(feeder) == (-signal.SIGTERM, "the app listens\n")
 
