@@ -155,7 +155,8 @@ def test_a_peer_that_falls_silent_is_told_and_another_takes_its_place(source: Pi
     send(another, CLIP)
     assert len(taken(source, 320 + len(CLIP) // 2)) == 320 + len(CLIP) // 2
     ended(another)
-    send(silent, CLIP[:1280])
+    with contextlib.suppress(BrokenPipeError):  # the first block tells it, and it may end at once
+        send(silent, CLIP[:1280])
     assert ended(silent) == (1, "the app listens\nerror: another mic-pipe feeds the app now\n")
 
 

@@ -30,7 +30,7 @@ from wakeword_tui import collector, letters, verbs
 from wakeword_tui.config import Config, clashes, config_path, log_path, read_config
 from wakeword_tui.desk import Desk
 from wakeword_tui.draft import Draft
-from wakeword_tui.driver import HangupDriver, Signals, backed_up, shield_terminal
+from wakeword_tui.driver import HangupDriver, Signals, backed_up, let_go, shield_terminal
 from wakeword_tui.mining import take_turns
 from wakeword_tui.screens import maker
 from wakeword_tui.screens.dialogs import Choice, Help
@@ -390,5 +390,6 @@ def show(app: WakewordApp) -> int:
             return without_window(app.desk.jobs.gpu)
     finally:
         app.desk.jobs.stop_all(SAVE_WITHIN_S)
+        let_go()
     crashed = app.return_code == 1  # what Textual returns after a bug
     return os.EX_SOFTWARE if crashed else app.return_code or 0

@@ -91,6 +91,17 @@ def shield_terminal(log: Path) -> None:
     logging.captureWarnings(True)
 
 
+def let_go() -> None:
+    """Drop what a lost terminal did not take: Python ends with 120 if it cannot write it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
+
+
 class Signals:
     """Ends the app in good order on SIGTERM and SIGINT, and after a lost terminal (SIGHUP).
 

@@ -3,6 +3,8 @@
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +95,14 @@ def test_a_lost_terminal_saves_and_ends_with_129(training: Terminal, tmp_path: P
     assert training.wait() == 129
     saved = int((tmp_path / "saved").read_text())
     assert CheckpointSaved(saved, "last") in events(tmp_path)
+
+
+def test_what_a_lost_terminal_did_not_take_changes_no_exit_code() -> None:
+    code = "import sys; from wakeword_tui.driver import let_go; print(1); let_go(); sys.exit(130)"
+    read, write = os.pipe()
+    os.close(read)
+    assert subprocess.run([sys.executable, "-E", "-c", code], stdout=write).returncode == 130
+    os.close(write)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
