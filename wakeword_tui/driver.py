@@ -45,9 +45,7 @@ class HangupDriver(LinuxDriver):
             with contextlib.suppress(queue.Empty):
                 while True:  # frees the app's thread if it waits for room
                     self._writer_thread._queue.get_nowait()
-        null = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1, 2):
-            os.dup2(null, descriptor)
+        _point_nowhere(0, 1, 2)
 
     def waiting(self) -> int:
         """How many writes the terminal has not taken yet."""
@@ -97,9 +95,14 @@ def let_go() -> None:
         try:
             stream.flush()
         except OSError:
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, stream.fileno())
-            os.close(null)
+            _point_nowhere(stream.fileno())
+
+
+def _point_nowhere(*descriptors: int) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in descriptors:
+        os.dup2(null, descriptor)
+    os.close(null)
 
 
 class Signals:

@@ -31,6 +31,7 @@ def play(
         async with app.run_test(size=size, notifications=True) as pilot:
             await pilot.pause()
             await story(app, pilot)
+            app.workers.cancel_all()  # as at every exit, before the screens are taken down
         app.desk.jobs.stop_all(10)
         if app.desk.live is not None:
             app.desk.live.drain()
@@ -46,12 +47,15 @@ def screen(app: "App[Any]") -> str:
 
 
 async def until(
-    pilot: "Pilot[int]", what: Callable[[], object], within_s: float = PATIENCE_S
+    pilot: "Pilot[int]",
+    what: Callable[[], object],
+    within_s: float = PATIENCE_S,
+    else_say: Callable[[], str] = lambda: "",
 ) -> None:
     """Wait until something is so."""
     deadline_s = time.monotonic() + within_s
     while not what():
-        assert time.monotonic() < deadline_s, screen(pilot.app)
+        assert time.monotonic() < deadline_s, f"{else_say()}\n{screen(pilot.app)}"
         await pilot.pause(0.02)
 
 
@@ -59,12 +63,20 @@ async def see(
     app: WakewordApp, pilot: "Pilot[int]", *texts: str, within_s: float = PATIENCE_S
 ) -> None:
     """Wait until all texts are on the screen."""
-    await until(pilot, lambda: all(text in screen(app) for text in texts), within_s)
+
+    def missing() -> list[str]:
+        return [text for text in texts if text not in screen(app)]
+
+    await until(pilot, lambda: not missing(), within_s, lambda: f"{missing()} not in")
 
 
 async def gone(app: WakewordApp, pilot: "Pilot[int]", *texts: str) -> None:
     """Wait until none of the texts is on the screen."""
-    await until(pilot, lambda: not any(text in screen(app) for text in texts))
+
+    def left() -> list[str]:
+        return [text for text in texts if text in screen(app)]
+
+    await until(pilot, lambda: not left(), else_say=lambda: f"{left()} still in")
 
 
 def start(app: WakewordApp, **script: Any) -> Live:
@@ -92,7 +104,8 @@ async def same_as_file(
         path.parent.mkdir(exist_ok=True)
         path.write_text("\n".join(lines()) + "\n", encoding="utf-8")
     stored = path.read_text(encoding="utf-8").splitlines()
-    deadline_s = time.monotonic() + PATIENCE_S
-    while lines() != stored:
-        assert time.monotonic() < deadline_s, "\n".join(difflib.unified_diff(stored, lines()))
-        await pilot.pause(0.05)
+    await until(
+        pilot,
+        lambda: lines() == stored,
+        else_say=lambda: "\n".join(difflib.unified_diff(stored, lines())),
+    )

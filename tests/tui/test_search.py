@@ -23,7 +23,7 @@ from engine.study import BUSY_S, Study, create
 from engine.study import view as study_view
 from engine.trials import Trial
 from tests.tiny import tiny_recipe
-from tests.tui.play import LARGE, SMALL, gone, play, same_as_file, see, until
+from tests.tui.play import LARGE, SMALL, play, same_as_file, screen, see, until
 from tests.tui.scripted import stepped, validated, write_run
 from tests.tui.studying import RECIPE, made_view, write_study
 from wakeword_tui import trade
@@ -86,7 +86,7 @@ def test_a_tiny_screen_shows_one_panel_at_a_time(home: Workspace) -> None:
         await opened(app, pilot)
         await pilot.press("tab")
         await see(app, pilot, "trial 24")
-        await gone(app, pilot, "study mel40")
+        assert "study mel40" not in screen(app)
 
     play(home, story, (56, 15))
 

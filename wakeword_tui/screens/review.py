@@ -11,7 +11,6 @@ from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.css.query import NoMatches
 from textual.events import Key, ScreenSuspend
 from textual.widget import Widget
 from textual.widgets import Input
@@ -257,7 +256,7 @@ class ReviewScreen(Page):
         question = f"{VERBS[decision]} {count(len(pile.marked))} marked items?"
         if await self.app.push_screen_wait(Choice(question, [("y", "yes"), ("n", "no")])) == "y":
             numbers = sorted(pile.marked)
-            with self.house.complaining(), contextlib.suppress(NoMatches):
+            with self.house.complaining():
                 written = pile.decide(numbers, decision)
                 await pile.settle_or_reopen(written, numbers, marked=True)
                 pile.sort()
@@ -268,11 +267,11 @@ class ReviewScreen(Page):
         self, pile: Pile, number: int, written: Written[None], *, trimmed: bool = False
     ) -> None:
         """Show what has become of an item once it is on the disk."""
-        with self.house.complaining(), contextlib.suppress(NoMatches):  # the app may end meanwhile
+        with self.house.complaining():
             await pile.settle_or_reopen(written, [number])
-            item, clip = self._item(), self.panel.clip
-            if trimmed and item is not None and clip is not None and item.id == number:
-                self.panel.put_on(item, clip, play=self.panel.player.playing)
+        item, clip = self._item(), self.panel.clip
+        if trimmed and item is not None and clip is not None and item.id == number:
+            self.panel.put_on(item, clip, play=self.panel.player.playing)
         self.repaint()
 
     def action_undo(self) -> None:
@@ -282,13 +281,14 @@ class ReviewScreen(Page):
 
     @work
     async def _when_undone(self, pile: Pile, written: Written[list[int]]) -> None:
-        with self.house.complaining(), contextlib.suppress(NoMatches):
-            if numbers := await pile.settle(written):
-                pile.reopen(numbers)
-                pile.go_to(numbers[0])
-                self._arrive()
-            else:
+        with self.house.complaining():
+            numbers = await pile.settle(written)
+            if not numbers:
                 self.notify("there is nothing to undo", timeout=2)
+                return
+            pile.reopen(numbers)
+            pile.go_to(numbers[0])
+            self._arrive()
 
     def action_flag(self) -> None:
         """Flag the item, or take the flag away."""
