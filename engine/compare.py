@@ -1,120 +1,35 @@
-"""Runs side by side: what became of each clip of a test, and where two tests differ.
+"""Runs side by side: where two tests differ.
 
 Two runs that heard the same clips are compared clip by clip, which shows a smaller difference than
 two rates with an interval each. A is the baseline, B what is held against it. A side may be several
 runs: folds, seeds, words.
+
+Thresholds lie where validation froze them, and one side may miss less only because it fires more.
+So the words are compared again where both sides give as many false alarms (`AtEqualAlarms`).
 """
 
-import io
 import math
-import struct
-import zipfile
-import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from engine.errors import DataError
-from engine.files import write_atomic
-from engine.metrics import Interval, OperatingPoint, bootstrap, mcnemar, rate_ratio
-from engine.recipe import DetectorSettings
-from engine.report import ClipScore, Measured, Share
+from engine.metrics import Floats, Interval, bootstrap, mcnemar, rate_ratio
+from engine.outcomes import Outcomes
+from engine.report import Share
 
 Verdict = Literal["fewer", "more", "same"]
 Key = tuple[str, str, bool]
 
-COLUMNS = {"clip": "U", "group": "U", "cohort": "U", "positive": "b", "wrong": "b", "score": "f"}
-SCALARS = ("version", "threshold", "target_fah", "false_alarms", "hours")
-VERSION = 1
-"""Of how clips are heard: another number says that runs before and after cannot be compared."""
-DAMAGE = (
-    OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, MemoryError,
-    zipfile.BadZipFile, zlib.error, struct.error,
-)  # fmt: skip
-"""What reading a damaged archive may raise."""
 SHARED = 0.9
 """Of the larger test, the share of clips that must be paired."""
 LEAST_ALARMS = 20
 """From fewer alarms of the baseline no change is shown."""
 LEAST_GROUPS = 10
 """Fewer groups are not drawn from: clips are, one by one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcomes:
-    """Every clip of a test `(N,)`, and the false alarms on its streams, at a frozen threshold.
-
-    Wrong is a miss of a wake word, and a detection on any other clip. `score` is the highest
-    smoothed score. A clip is known in other runs by its name; "" has none and is never paired.
-    """
-
-    clip: NDArray[np.str_]
-    group: NDArray[np.str_]
-    cohort: NDArray[np.str_]
-    positive: NDArray[np.bool_]
-    wrong: NDArray[np.bool_]
-    score: NDArray[np.float32]
-    point: OperatingPoint
-    false_alarms: int
-    hours: float
-
-    @classmethod
-    def of(
-        cls,
-        clips: Sequence[ClipScore],
-        test: Measured,
-        point: OperatingPoint,
-        settings: DetectorSettings,
-        hop_s: float,
-    ) -> "Outcomes":
-        """What clips become at the operating point that `test` was measured at."""
-        wrong = [c.fires(point.threshold, settings, hop_s) != c.positive for c in clips]
-        return cls(
-            clip=np.array([c.clip for c in clips], dtype=np.str_),
-            group=np.array([c.group for c in clips], dtype=np.str_),
-            cohort=np.array([c.cohort for c in clips], dtype=np.str_),
-            positive=np.array([c.positive for c in clips], dtype=np.bool_),
-            wrong=np.array(wrong, dtype=np.bool_),
-            score=np.array([c.score for c in clips], dtype=np.float32),
-            point=point,
-            false_alarms=test.false_alarms,
-            hours=test.hours,
-        )
-
-    def write(self, path: Path) -> None:
-        """Write `outcomes.npz`."""
-        point = self.point
-        numbers = (VERSION, point.threshold, point.target_fah, self.false_alarms, self.hours)
-        arrays: dict[str, Any] = dict(zip(SCALARS, map(np.array, numbers), strict=True))
-        file = io.BytesIO()
-        np.savez_compressed(file, **arrays, **{name: getattr(self, name) for name in COLUMNS})
-        write_atomic(path, file.getvalue())
-
-    @classmethod
-    def read(cls, path: Path) -> "Outcomes":
-        """Read what `write` wrote. Raises DataError."""
-        hint = "test the run again: wakeword-tui evaluate RUN"
-        if not path.exists():
-            raise DataError(f"{path.parent.name} does not say what became of each clip", hint)
-        try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-                columns = {name: arrays[name] for name in COLUMNS}
-                version, *numbers = (float(arrays[name]) for name in SCALARS)
-        except DAMAGE as problem:
-            raise DataError(f"{path} cannot be read: {problem}", hint) from problem
-        shapes = {column.shape for column in columns.values()}
-        kinds = {name: column.dtype.kind for name, column in columns.items()}
-        if kinds != COLUMNS or shapes != {columns["clip"].shape[:1]}:
-            raise DataError(f"{path} holds something else than the outcomes of clips", hint)
-        if version != VERSION:
-            raise DataError(f"{path} was made when clips were heard otherwise", hint)
-        threshold, target_fah, alarms, hours = numbers
-        point = OperatingPoint(threshold, target_fah)
-        return cls(**columns, point=point, false_alarms=int(alarms), hours=hours)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,15 +85,30 @@ class Alarms:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """Cohorts in the order A heard them, and the streams.
+class AtEqualAlarms:
+    """The words of all cohorts, with all thresholds of a side moved by one shift of their logits.
 
+    It is the lowest shift that keeps the alarms: `alarms` on the hours of A, and as many an hour on
+    those of B. The test's own streams choose it, so this ranks two sides and is no number of
+    either; how much hangs on single alarms is not in the interval.
+    """
+
+    alarms: int
+    words: Paired
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Cohorts in the order A heard them, the streams, and the words at equal alarms.
+
+    The last is at the target, and at what A and B gave; empty where there is no stream or word.
     `pairs` are the clips both sides heard, of `clips` that either did in those cohorts.
     `target_fah` are the targets of all runs: with more than one, misses are traded for alarms.
     """
 
     cohorts: tuple[Paired, ...]
     alarms: Alarms
+    at_equal_alarms: tuple[AtEqualAlarms, ...]
     pairs: int
     clips: int
     target_fah: tuple[float, ...]
@@ -201,11 +131,13 @@ def compare(a: Sequence[Outcomes], b: Sequence[Outcomes]) -> Comparison:
             "compare runs of the same data and folds, as many on each side",
         )
     named = dict.fromkeys(key[1] for key in both)
+    alarms = _alarms(a, b, _seeds(both, rows_a))
     return Comparison(
         tuple(
             _paired(cohort, [k for k in both if k[1] == cohort], rows_a, rows_b) for cohort in named
         ),
-        _alarms(a, b, _seeds(both, rows_a)),
+        alarms,
+        _at_equal_alarms(a, b, [key for key in both if key[2]], alarms),
         len(both),
         clips,
         tuple(sorted({run.point.target_fah for run in (*a, *b)})),
@@ -274,6 +206,45 @@ def _alarms(a: Sequence[Outcomes], b: Sequence[Outcomes], seeds: int) -> Alarms:
     ]
     ratio, (low, high) = rate_ratio(*counts[0], *counts[1])
     return Alarms(*counts[0], *counts[1], ratio, low, high)
+
+
+def _at_equal_alarms(
+    a: Sequence[Outcomes], b: Sequence[Outcomes], words: Sequence[Key], alarms: Alarms
+) -> tuple[AtEqualAlarms, ...]:
+    if not words or not all(run.thresholds.size for run in (*a, *b)):
+        return ()
+    target = min(run.point.target_fah for run in (*a, *b))
+    of_b = alarms.b / alarms.hours_b * alarms.hours_a
+    kept = {int(count + 1e-9) for count in (target * alarms.hours_a, alarms.a, of_b)}
+    found = []
+    for count in sorted(kept):
+        rate = count / alarms.hours_a
+        moved = (_Rows([_missed(run, _shift(side, rate)) for run in side]) for side in (a, b))
+        found.append(AtEqualAlarms(count, _paired("all conditions", words, *moved)))
+    return tuple(found)
+
+
+def _shift(runs: Sequence[Outcomes], rate: float) -> float:
+    """The lowest shift of all thresholds' logits that keeps so many false alarms an hour."""
+    most = rate * sum(run.hours for run in runs) + 1e-6
+    steps = [_logit(run.thresholds) - _logit(run.point.threshold) for run in runs]
+    shifts = np.unique(np.concatenate(steps))[::-1]
+    total = np.zeros(shifts.size)
+    for run, falling in zip(runs, steps, strict=True):
+        # Between two thresholds the alarms are those of the lower; below the last nobody counted.
+        total += np.append(run.alarms, np.inf)[np.searchsorted(-falling, -shifts)]
+    kept = int(np.searchsorted(total, most, side="right"))
+    return float(shifts[kept - 1]) if kept else math.inf
+
+
+def _missed(run: Outcomes, shift: float) -> Outcomes:
+    """A run whose words are missed where they do not reach its shifted threshold."""
+    return replace(run, wrong=_logit(run.peak) - _logit(run.point.threshold) < shift)
+
+
+def _logit(level: ArrayLike) -> Floats:
+    held = np.clip(level, 1e-12, 1 - 1e-12)
+    return np.asarray(np.log(held / (1 - held)))
 
 
 def _ratio(over: int, under: int) -> float:

@@ -296,8 +296,9 @@ def _build(clips: list[Clip], folder: Path, emit: Emit, control: Control) -> Non
         part = _part_folder(folder.parent)
         try:
             _write(clips, part, emit, control)
-            shutil.rmtree(folder, ignore_errors=True)
-            part.rename(folder)
+            if _open(folder, clips) is None:  # else another process was faster: it may be in use
+                shutil.rmtree(folder, ignore_errors=True)
+                part.rename(folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
     except OSError as error:

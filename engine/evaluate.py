@@ -35,7 +35,6 @@ from engine.cohorts import (
     power,
     word_in,
 )
-from engine.compare import Outcomes
 from engine.cost import cost, exceeded, features_ms, latency_ms
 from engine.dataset import Int16, Pack, PackedClip, Selection, everything, pack, read, select
 from engine.detector import smooth, vote_levels
@@ -54,6 +53,7 @@ from engine.metrics import (
     tail_threshold,
 )
 from engine.onnx_graph import write_onnx, write_student
+from engine.outcomes import Outcomes
 from engine.recipe import Data, Recipe
 from engine.report import ClipScore, Measured, Report, measure
 from engine.runs import Workspace
@@ -355,7 +355,7 @@ def _outcomes(checkpoint: Checkpoint, scored: Scored, test: Measured) -> Outcome
     """What became of each clip."""
     recipe, point = checkpoint.settings(), checkpoint.threshold()
     hop_s = grid(recipe.features).hop_s
-    return Outcomes.of(scored.clips, test, point, recipe.detector, hop_s)
+    return Outcomes.of(scored.clips, test, point, recipe.detector, hop_s, scored.streams)
 
 
 def evaluate(

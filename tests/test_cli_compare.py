@@ -26,6 +26,8 @@ confusable      2    1  50.0    0   0.0   0.00  0.00-1.00       1/0      -
 clean: B misses fewer words than A
 false alarms: A 1 in 1.00 h, B 1 in 1.00 h, B / A 1.00 (0.01-78)
   no change is shown: that takes 20 alarms of A
+words of all conditions at equal alarms, each side's thresholds moved:
+  at 1: A 60, B 20 of 200 missed, B / A 0.33 (0.25-0.42), B fewer
 202 of 202 clips paired; intervals draw whole groups
   or clips, where there are fewer than 10 groups: confusable
 """

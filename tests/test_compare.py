@@ -7,21 +7,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.compare import Outcomes, compare
+from engine.compare import compare
 from engine.errors import DataError
 from engine.metrics import OperatingPoint, StreamScores
+from engine.outcomes import Outcomes
 from engine.recipe import DetectorSettings, Evaluate
 from engine.report import ClipScore, Share, measure
 
 POINT = OperatingPoint(0.5, 1.0)
 RULES = DetectorSettings()
-HOUR = StreamScores(np.repeat([0.0, 0.9, 0.0], 40), 3600.0)
+HOUR = StreamScores(np.repeat([0.0, 0.9, 0.0, 0.3, 0.0, 0.2, 0.0], 40), 3600.0)
 
 
 def outcomes(*clips: ClipScore, target_fah: float = 1.0, hours: int = 1) -> Outcomes:
     point = OperatingPoint(0.5, target_fah)
     test = measure(clips, [HOUR] * hours, point, RULES, 0.08, Evaluate())
-    return Outcomes.of(clips, test, point, RULES, 0.08)
+    return Outcomes.of(clips, test, point, RULES, 0.08, [HOUR] * hours)
 
 
 def words(marks: str, cohort: str = "clean", *, speakers: int = 20) -> list[ClipScore]:
@@ -207,3 +208,51 @@ def test_alarms_are_compared_from_twenty_of_the_baseline_on() -> None:
 def test_runs_made_for_different_targets_are_told_apart() -> None:
     found = compare([outcomes(*words("."))], [outcomes(*words("."), target_fah=0.5)])
     assert found.target_fah == (0.5, 1.0)
+
+
+def hour(*peaks: float) -> StreamScores:
+    """An hour with these peaks, 100 hops apart."""
+    return StreamScores(np.repeat([level for p in peaks for level in (0.0, p, 0.0)], 40), 3600.0)
+
+
+def at(peaks: list[float], stream: StreamScores, *, threshold: float = 0.5) -> Outcomes:
+    """Words `w0`, `w1` and on with these peaks, each of a speaker of its own."""
+    clips = [
+        ClipScore(peak, peak, True, f"speaker{n}", "clean", f"w{n}") for n, peak in enumerate(peaks)
+    ]
+    point = OperatingPoint(threshold, 1.0)
+    test = measure(clips, [stream], point, RULES, 0.08, Evaluate())
+    return Outcomes.of(clips, test, point, RULES, 0.08, [stream])
+
+
+def test_sides_are_compared_where_they_give_as_many_alarms() -> None:
+    """A has no alarm at 0.5 and misses two; at one alarm, just above 0.2, it misses none.
+
+    B has two alarms at 0.5 and misses none; at one, just above 0.6, it misses two.
+    """
+    a = at([0.9, 0.8, 0.4, 0.3], hour(0.45, 0.2, 0.1))
+    b = at([0.9, 0.8, 0.6, 0.55], hour(0.8, 0.6, 0.1))
+    found = compare([a], [b])
+    assert (found.alarms.a, found.alarms.b) == (0, 2)
+    told = [(e.alarms, e.words.a.wrong, e.words.b.wrong) for e in found.at_equal_alarms]
+    assert told == [(0, 2, 3), (1, 0, 2), (2, 0, 0)]
+
+
+def test_the_thresholds_of_a_side_move_together_on_the_scale_of_logits() -> None:
+    """Two folds of B at 0.5 and 0.9 give an alarm each; odds times 4 silence both, 0.8 and 0.973.
+
+    Of the words at 0.7 and 0.95 neither is left then, of those at 0.85 and 0.98 both.
+    """
+    folds = [
+        at([0.7, 0.85], hour(0.8), threshold=0.5),
+        replace(at([0.95, 0.98], hour(0.92), threshold=0.9), clip=np.array(["v0", "v1"])),
+    ]
+    quiet = [at([0.9, 0.9], hour(0.1)), replace(at([0.9, 0.9], hour(0.1)), clip=folds[1].clip)]
+    none, two = compare(quiet, folds).at_equal_alarms
+    assert (none.alarms, none.words.a.wrong, none.words.b.wrong) == (0, 0, 2)
+    assert (two.alarms, two.words.b.wrong) == (2, 0)
+
+
+def test_without_streams_nothing_is_said_of_equal_alarms() -> None:
+    silent = replace(outcomes(*words("x.")), thresholds=np.empty(0), alarms=np.empty(0, int))
+    assert compare([silent], [outcomes(*words(".x"))]).at_equal_alarms == ()

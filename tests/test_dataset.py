@@ -402,6 +402,19 @@ def test_a_damaged_pack_is_built_again(people: Data, tmp_path: Path, damage: str
     assert len(second.audio) == 5 * (24000 + 32000)
 
 
+def test_a_pack_that_another_process_finished_first_is_kept(people: Data, tmp_path: Path) -> None:
+    inodes = list[int]()
+
+    def emit(event: Event) -> None:
+        if not inodes:
+            other = packed(people, tmp_path / "cache")
+            inodes.append((other.folder / "audio.npy").stat().st_ino)
+
+    mine = pack(read(people), tmp_path / "cache", emit=emit, control=Control())
+    assert [(mine.folder / "audio.npy").stat().st_ino] == inodes
+    assert list((tmp_path / "cache").iterdir()) == [mine.folder]
+
+
 def test_a_stopped_pack_leaves_nothing(people: Data, tmp_path: Path) -> None:
     control = Control()
     with pytest.raises(Stopped):

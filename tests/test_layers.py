@@ -21,7 +21,7 @@ PLAIN = [
     "judge", "judge_body", "manifest", "acoustics", "phonetics", "sentences", "espeak_helper",
     "espeak", "synth", "words", "prompts", "take", "record", "sitting", "queue_file",
     "queue_store", "recent", "dataset", "mined", "health", "detector", "metrics", "report",
-    "flips", "cohorts", "compare", "export_folder", "trials", "space", "study_file", "study",
+    "flips", "cohorts", "outcomes", "compare", "export_folder", "trials", "space", "study_file", "study",
 ]  # fmt: skip
 TORCH = [
     "device", "features", "rooms", "pitch", "augment", "batches", "ahead", "models", "quantize",

@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.compare import Outcomes
 from engine.errors import DataError
 from engine.events import Stepped, Validated
 from engine.metrics import OperatingPoint, StreamScores
+from engine.outcomes import Outcomes
 from engine.recipe import DetectorSettings, Evaluate, Recipe
 from engine.report import ClipScore, Measured, Report, measure
 from engine.runs import EventLog, Run, Workspace

@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 from tiny import Fuse, tiny_recipe
 
 from engine.checkpoint import load, save
-from engine.compare import Outcomes
 from engine.dataset import fold_of
 from engine.errors import BusyError, DataError
 from engine.events import (
@@ -34,6 +33,7 @@ from engine.events import (
     Validated,
 )
 from engine.jobs import Control, Jobs, Stopped
+from engine.outcomes import Outcomes
 from engine.recipe import Recipe
 from engine.recipe_file import dump, override
 from engine.report import Report

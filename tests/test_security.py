@@ -16,11 +16,11 @@ from tiny import ignore, run_tiny
 import engine
 from engine import audio
 from engine.checkpoint import HASH_BYTES, load
-from engine.compare import Outcomes
 from engine.dataset import pack, read
 from engine.errors import CheckpointError, DataError, WakewordError
 from engine.health import import_folder
 from engine.jobs import Control
+from engine.outcomes import Outcomes
 from engine.recipe import Data, Recipe
 from engine.recipe_file import override
 from engine.study_file import reached

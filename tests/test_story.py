@@ -8,7 +8,6 @@ from tiny import Trained, ignore
 from engine import audio
 from engine.audio import SAMPLE_RATE, Waveform
 from engine.checkpoint import load
-from engine.compare import Outcomes
 from engine.dataset import read, split_of
 from engine.detector import Detection, Detector
 from engine.evaluate import evaluate
@@ -16,6 +15,7 @@ from engine.events import Event, Validated
 from engine.features import grid
 from engine.jobs import Control
 from engine.manifest import Clip
+from engine.outcomes import Outcomes
 from engine.recipe import Recipe
 from engine.recipe_file import override
 from engine.report import CLEAN, Report

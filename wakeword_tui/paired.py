@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from engine.compare import LEAST_ALARMS, LEAST_GROUPS, Alarms, Comparison, Paired
+from engine.compare import LEAST_ALARMS, LEAST_GROUPS, Alarms, AtEqualAlarms, Comparison, Paired
 from engine.report import Share
 from wakeword_tui.numbers import hours
 
@@ -33,6 +33,7 @@ def sentences(comparison: Comparison) -> Iterable[str]:
     else:
         yield f"{first.cohort}: B {does.format(first.verdict)} than A"
     yield from alarm_lines(comparison.alarms)
+    yield from _equal_lines(comparison.at_equal_alarms)
     if len(comparison.target_fah) > 1:
         targets = ", ".join(f"{target:g}" for target in comparison.target_fah)
         yield f"thresholds were frozen for FAH <= {targets}: misses are traded for alarms"
@@ -56,6 +57,19 @@ def alarm_lines(alarms: Alarms) -> Iterable[str]:
         yield f"  no change is shown: that takes {LEAST_ALARMS} alarms of A"
     else:
         yield "  no difference" if alarms.verdict == "same" else f"  B has {alarms.verdict}"
+
+
+def _equal_lines(found: Iterable[AtEqualAlarms]) -> Iterable[str]:
+    """A line for each number of alarms that both sides are brought to."""
+    for n, level in enumerate(found):
+        if n == 0:
+            yield "words of all conditions at equal alarms, each side's thresholds moved:"
+        words = level.words
+        verdict = "" if words.verdict == "same" else f", B {words.verdict}"
+        yield (
+            f"  at {level.alarms}: A {words.a.wrong}, B {words.b.wrong} of {words.a.clips} missed, "
+            f"B / A {_number(words.ratio)} ({_interval(words.low, words.high)}){verdict}"
+        )
 
 
 def _wrong(share: Share) -> str:

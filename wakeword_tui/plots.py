@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.compare import Outcomes
 from engine.errors import DataError
 from engine.events import Stepped, Validated
 from engine.files import make_folder, writing
+from engine.outcomes import Outcomes
 from engine.report import CLEAN, HALVES, Report
 from engine.runs import Run, read_events
 from engine.trials import StudyView, Trial

@@ -254,7 +254,8 @@ def export_run(jobs: Jobs, run: Run, kind: "Kind", out: Path | None) -> Live:
 
 def compare_runs(a: Run, b: Run) -> "Comparison":
     """Hold run B against run A, the baseline, on the clips that both heard."""
-    from engine.compare import Outcomes, compare
+    from engine.compare import compare
+    from engine.outcomes import Outcomes
 
     return compare([Outcomes.read(a.outcomes)], [Outcomes.read(b.outcomes)])
 

@@ -10,8 +10,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from engine.compare import Outcomes, compare
+from engine.compare import compare
 from engine.metrics import OperatingPoint
+from engine.outcomes import Outcomes
 
 REPEATS = 300
 

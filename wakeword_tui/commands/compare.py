@@ -12,7 +12,7 @@ from wakeword_tui.commands.output import say, say_json, table
 from wakeword_tui.commands.train import FOLDS
 
 if TYPE_CHECKING:
-    from engine.compare import Comparison
+    from engine.compare import Alarms, Comparison, Paired
 
 
 def add(verbs: Verbs) -> None:
@@ -35,7 +35,8 @@ def add(verbs: Verbs) -> None:
 
 def run_compare(args: argparse.Namespace) -> int:
     """Compare and print."""
-    from engine.compare import Outcomes, compare
+    from engine.compare import compare
+    from engine.outcomes import Outcomes
 
     home = workspace(args)
     sides = runs_of(home, args.a), runs_of(home, args.b)
@@ -75,12 +76,11 @@ def _named(home: Workspace, reference: str) -> list[Run]:
 
 def _tables(found: "Comparison") -> dict[str, Any]:
     """A comparison as plain tables; what is infinite becomes null."""
-    cohorts = [_finite(asdict(p)) | {"verdict": p.verdict} for p in found.cohorts]
-    alarms = found.alarms
-    tables = asdict(found) | {"cohorts": cohorts}
-    tables["alarms"] = _finite(asdict(alarms)) | {"verdict": alarms.verdict}
-    return tables
+    levels = [{"alarms": e.alarms, "words": _table(e.words)} for e in found.at_equal_alarms]
+    tables = {"cohorts": [_table(paired) for paired in found.cohorts], "at_equal_alarms": levels}
+    return asdict(found) | tables | {"alarms": _table(found.alarms)}
 
 
-def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: None if value == math.inf else value for name, value in values.items()}
+def _table(part: "Paired | Alarms") -> dict[str, Any]:
+    finite = {name: None if v == math.inf else v for name, v in asdict(part).items()}
+    return finite | {"verdict": part.verdict}
