@@ -5,9 +5,10 @@ list is also the order to read them in.
 
 plain (no torch)   errors section recipe_distill recipe recipe_file events files bus lock runs jobs
                    audio source laptop portaudio pipe sound microphone judge judge_body manifest
-                   acoustics phonetics sentences espeak_helper espeak synth words prompts take
-                   record sitting queue_file queue_store recent dataset mined health detector
-                   metrics report flips cohorts outcomes compare export_folder trials space study_file study
+                   acoustics phonetics sentences espeak_helper espeak programs synth words prompts
+                   take record sitting queue_file queue_store recent dataset mined health detector
+                   metrics report flips cohorts outcomes compare export_folder trials space
+                   study_file study
 torch              device features rooms pitch augment batches ahead models quantize losses
                    optimiser checkpoint teachers distill lessons onnx_graph
 verbs              scorer local_judge hard cost evaluate int8 trainer remaining pretrain train

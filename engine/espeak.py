@@ -10,7 +10,7 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -63,6 +63,8 @@ class Espeak:
     Raises DataError where the helper cannot start or dies.
     """
 
+    licence = "synthetic, free to use"
+
     def __init__(self, seed: int) -> None:
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 -- closed by `close`
         # -P: or this folder would come first on the helper's path.
@@ -108,7 +110,7 @@ class Espeak:
         words = self._answer().decode().split()
         return tuple(tuple(word.strip("_").split("_")) for word in words)
 
-    def speak(self, lines: Iterable[Line]) -> Iterator[Waveform]:
+    def speak(self, lines: Iterable[Line]) -> Generator[Waveform]:
         """Speak lines in order, a few ahead of the caller; waveforms `(N,)`."""
         under_way = 0
         for line in lines:

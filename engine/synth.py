@@ -11,11 +11,11 @@ not at all. A positive is the phrase between two stretches of quiet:
     0      start_s               end_s     seconds
 """
 
-import contextlib
 import csv
 import io
 import shutil
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import chain, count, cycle, islice, product, zip_longest
 from pathlib import Path
@@ -31,7 +31,8 @@ from engine.events import Emit, Progressed
 from engine.files import disk_error, write_atomic
 from engine.jobs import Control
 from engine.manifest import FOLDS, WORDLESS, fold_of
-from engine.phonetics import confusables, partials, slug, words_heard_in
+from engine.phonetics import Lookalike, confusables, partials, slug, words_heard_in
+from engine.programs import Programs
 from engine.sentences import VOCABULARY, Talker
 
 CONFUSABLES_OF_A_KIND = 20
@@ -77,8 +78,8 @@ class Synthesised:
     def __str__(self) -> str:
         return (
             f"{self.folder}: {self.positives} clips of {self.label} by {self.speakers} speakers, "
-            f"{self.negatives} partial phrases and confusables, {self.speech_minutes:.0f} min of "
-            f"speech, {self.noises} noises, {self.rooms} rooms. "
+            f"{self.negatives} words and parts like it, {self.speech_minutes:.0f} min of speech, "
+            f"{self.noises} noises, {self.rooms} rooms. "
             "Synthetic voices are for a start, not for a claim: record real people next."
         )
 
@@ -118,21 +119,28 @@ def synth(
     *,
     amounts: Amounts = DEFAULT,
     seed: int = 0,
+    programs: Programs | None = None,
     emit: Emit,
     control: Control,
 ) -> Synthesised:
     """Make a data folder for a phrase at `out`; the same seed gives the same bytes.
 
-    Raises DataError for a phrase without a word, a folder in use, or a missing espeak-ng.
+    Programs speak it all if there are any; espeak-ng still says what sounds like what. Raises
+    DataError for a phrase without a word, a folder in use, a missing espeak-ng, or a program that
+    does not speak.
     """
     check(phrase, out)
 
     def plan(espeak: Espeak, rng: np.random.Generator) -> Iterator[Planned]:
-        yield from _plan_clips(phrase, amounts, espeak, rng)
+        voices = programs.voices if programs else cast(espeak.variants, rng)
         banned = words_heard_in(phrase, VOCABULARY, espeak.transcribe)
-        yield from _plan_streams(banned, amounts.speech_minutes, espeak, rng)
+        near, parts = _lookalikes(phrase, banned, espeak, texts_only=programs is not None)
+        yield from _plan_clips(phrase, amounts, voices, near, parts, rng)
+        talker = Talker(banned, rng)
+        voices = programs.voices if programs else cast(espeak.variants, rng)
+        yield from _plan_streams(talker, amounts.speech_minutes, voices, rng)
 
-    rows = _grow(out, plan, amounts, seed, emit=emit, control=control)
+    rows = _grow(out, plan, amounts, seed, programs, emit=emit, control=control)
     return _summary(out, slug(phrase), rows)
 
 
@@ -150,13 +158,22 @@ def speak_words(
         for word, _ in product(words, range(amounts.takes)):
             voice = voices[rng.integers(len(voices))]
             yield Planned("words", word, _line(voice, word, rng))
-        yield from _plan_streams(frozenset(), amounts.speech_minutes, espeak, rng)
+        talker = Talker(frozenset(), rng)
+        voices = cast(espeak.variants, rng)
+        yield from _plan_streams(talker, amounts.speech_minutes, voices, rng)
 
-    _grow(out, plan, amounts, seed, emit=emit, control=control)
+    _grow(out, plan, amounts, seed, None, emit=emit, control=control)
 
 
 def _grow(
-    out: Path, plan: Plan, amounts: Amounts, seed: int, *, emit: Emit, control: Control
+    out: Path,
+    plan: Plan,
+    amounts: Amounts,
+    seed: int,
+    programs: Programs | None,
+    *,
+    emit: Emit,
+    control: Control,
 ) -> list[Row]:
     """Make a data folder whole or not at all."""
     growing = out.with_name(f"{out.name}.partial")
@@ -164,7 +181,7 @@ def _grow(
     try:
         growing.mkdir(parents=True)
         rows: list[Row] = []
-        with contextlib.closing(_make(plan, growing, amounts, seed)) as made:
+        with closing(_make(plan, growing, amounts, seed, programs)) as made:
             for row, total in made:
                 control.tick()
                 rows.append(row)
@@ -198,7 +215,7 @@ def cast(variants: Iterable[str], rng: np.random.Generator) -> list[Voice]:
 
 
 def _make(
-    plan: Plan, folder: Path, amounts: Amounts, seed: int
+    plan: Plan, folder: Path, amounts: Amounts, seed: int, programs: Programs | None
 ) -> Generator[tuple[Row, int], None, None]:
     """Write every file; give its row and the number of files there will be."""
     rng = np.random.default_rng(seed)
@@ -207,42 +224,57 @@ def _make(
     with Espeak(seed) as espeak:
         lines = list(plan(espeak, rng))
         total = len(lines) + len(noises) + len(rooms)
-        spoken = espeak.speak(planned.line for planned in lines)
-        for number, (planned, waveform) in enumerate(zip(lines, spoken, strict=True)):
-            row = _keep_speech(folder, number, planned, waveform, rng)
-            yield replace(row, source=espeak.source), total
+        speaker = programs or espeak
+        with closing(speaker.speak(planned.line for planned in lines)) as spoken:
+            for number, (planned, waveform) in enumerate(zip(lines, spoken, strict=True)):
+                row = _keep_speech(folder, number, planned, waveform, rng)
+                yield replace(row, source=speaker.source, licence=speaker.licence), total
     for kind, group in noises:
         yield _keep_sound(folder, group, noise(kind, NOISE_S, rng)), total
     for group in rooms:
         yield _keep_sound(folder, group, room(rng)), total
 
 
-def _plan_clips(
-    phrase: str, amounts: Amounts, espeak: Espeak, rng: np.random.Generator
-) -> Iterator[Planned]:
-    """The phrase by every voice, then what sounds like it by voices at random."""
-    voices = cast(espeak.variants, rng)
-    for _, voice in product(range(amounts.takes), voices[: amounts.voices]):
-        yield Planned("positive", slug(phrase), _line(voice, phrase, rng))
+def _lookalikes(
+    phrase: str, banned: frozenset[str], espeak: Espeak, *, texts_only: bool
+) -> tuple[list[Lookalike], list[Lookalike]]:
+    """What sounds like the phrase, and parts of it, or other words where no part is a text."""
     near = confusables(phrase, VOCABULARY, espeak.transcribe, ACCENTS, CONFUSABLES_OF_A_KIND)
     parts = partials(phrase, espeak.transcribe)
+    if not texts_only:
+        return near, parts
+    others = [Lookalike(w, w) for w in VOCABULARY if len(w) >= LETTERS and w not in banned]
+    near, parts = ([one for one in kind if not one.phonemes] for kind in (near, parts))
+    return near, parts or [word for word in others if word.label not in WORDLESS]
+
+
+def _plan_clips(
+    phrase: str,
+    amounts: Amounts,
+    voices: Sequence[Voice],
+    near: Iterable[Lookalike],
+    parts: Iterable[Lookalike],
+    rng: np.random.Generator,
+) -> Iterator[Planned]:
+    """The phrase by every voice in turn, then what sounds like it by voices at random."""
+    for _, voice in product(range(amounts.takes), islice(cycle(voices), amounts.voices)):
+        yield Planned("positive", slug(phrase), _line(voice, phrase, rng))
     lookalikes = islice(cycle(near), amounts.confusables), islice(cycle(parts), amounts.partials)
     for lookalike in chain(*lookalikes):
-        voice = voices[rng.integers(len(voices))]
+        voice = voices[int(rng.integers(len(voices)))]
         line = _line(voice, lookalike.text, rng, phonemes=lookalike.phonemes)
         yield Planned("negative", lookalike.label, line)
 
 
 def _plan_streams(
-    banned: frozenset[str], minutes: float, espeak: Espeak, rng: np.random.Generator
+    talker: Talker, minutes: float, voices: Sequence[Voice], rng: np.random.Generator
 ) -> Iterator[Planned]:
-    """Running speech without the banned words, by voices in turn."""
-    talker = Talker(banned, rng)
-    voices = cycle(cast(espeak.variants, rng))
+    """Running speech by voices in turn."""
+    turns = cycle(voices)
     missing_s = 60.0 * minutes
     while missing_s > 0:
         seconds = rng.uniform(*STREAM_S) if missing_s > STREAM_S[1] else max(missing_s, STREAM_S[0])
-        line = _line(next(voices), "", rng)
+        line = _line(next(turns), "", rng)
         # Fast voices outrun their nominal rate; what is too long is cut.
         text = talker.text(words=round(1.6 * seconds * line.rate_wpm / 60))
         yield Planned("streams", "speech", replace(line, speak=text), seconds)
@@ -309,7 +341,7 @@ def _audible(spoken: Waveform) -> Waveform:
     loudness = np.sqrt(np.mean(frames**2, axis=1))
     audible = np.flatnonzero(loudness > loudness.max(initial=0.0) * _gain(AUDIBLE_DB))
     if len(audible) == 0:
-        raise DataError("espeak-ng said nothing", "write the phrase in plain English words")
+        raise DataError("a voice said nothing", "write the phrase in plain words")
     speech = spoken[audible[0] * frame : (audible[-1] + 1) * frame]
     return np.asarray(speech / np.abs(speech).max(), dtype=np.float32)
 
@@ -335,7 +367,7 @@ def _summary(folder: Path, label: str, rows: list[Row]) -> Synthesised:
         folder=folder,
         label=label,
         positives=len(positives),
-        negatives=sum(row.label.startswith(("partial-", "confusable-")) for row in rows),
+        negatives=sum(row.start_s is not None and row.label != label for row in rows),
         speakers=len({row.group for row in positives}),
         speech_minutes=sum(row.seconds for row in rows if row.label == "speech") / 60,
         noises=sum(row.label == "noise" for row in rows),

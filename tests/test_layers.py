@@ -19,9 +19,10 @@ PLAIN = [
     "errors", "section", "recipe_distill", "recipe", "recipe_file", "events", "files", "bus",
     "lock", "runs", "jobs", "audio", "source", "laptop", "portaudio", "pipe", "sound", "microphone",
     "judge", "judge_body", "manifest", "acoustics", "phonetics", "sentences", "espeak_helper",
-    "espeak", "synth", "words", "prompts", "take", "record", "sitting", "queue_file",
+    "espeak", "programs", "synth", "words", "prompts", "take", "record", "sitting", "queue_file",
     "queue_store", "recent", "dataset", "mined", "health", "detector", "metrics", "report",
-    "flips", "cohorts", "outcomes", "compare", "export_folder", "trials", "space", "study_file", "study",
+    "flips", "cohorts", "outcomes", "compare", "export_folder", "trials", "space", "study_file",
+    "study",
 ]  # fmt: skip
 TORCH = [
     "device", "features", "rooms", "pitch", "augment", "batches", "ahead", "models", "quantize",

@@ -16,6 +16,7 @@ from wakeword_tui.commands.progress import perform
 from wakeword_tui.commands.train import finish, new_run, trained
 
 if TYPE_CHECKING:
+    from engine.programs import Programs
     from engine.synth import Amounts, Synthesised
 
 PHRASE = "hey jarvis"
@@ -44,6 +45,10 @@ def add(verbs: Verbs) -> None:
     demo.add_argument(
         "--no-app", action="store_true", help="print lines instead of opening the app"
     )
+    _add_synth(verbs)
+
+
+def _add_synth(verbs: Verbs) -> None:
     synth = command(
         verbs,
         "synth",
@@ -51,6 +56,7 @@ def add(verbs: Verbs) -> None:
         "make a data folder of a phrase with synthetic voices, noise and rooms",
         'synth "hey jarvis" --out voices',
         'synth "hey jarvis" --out voices --voices 400 --minutes 30',
+        "synth jarvis --out voices --voice 'piper -m en.onnx --speaker {0-903} -f {wav}'",
     )
     synth.add_argument("phrase", metavar="PHRASE", help="what is said")
     synth.add_argument(
@@ -71,6 +77,14 @@ def add(verbs: Verbs) -> None:
         help="running speech without the phrase, in minutes (60)",
     )
     synth.add_argument(
+        "--voice",
+        action="append",
+        default=[],
+        metavar="COMMAND",
+        help="a program that reads {text}, or its input, aloud into the file {wav}, instead of "
+        "espeak-ng; {stretch} is how much slower than usual, {0-99} a hundred voices; repeat it",
+    )
+    synth.add_argument(
         "--seed",
         type=int,
         default=0,
@@ -81,22 +95,37 @@ def add(verbs: Verbs) -> None:
 
 def run_synth(args: argparse.Namespace) -> int:
     """Make a data folder and say what is in it."""
+    from engine.programs import Programs
     from engine.synth import Amounts
 
     amounts = Amounts(voices=args.voices, speech_minutes=args.minutes)
-    say(str(spoken(workspace(args), args.phrase, args.out, amounts, args.seed)))
+    programs = Programs(args.voice) if args.voice else None
+    say(str(spoken(workspace(args), args.phrase, args.out, amounts, args.seed, programs)))
     return 0
 
 
 def spoken(
-    home: Workspace, phrase: str, out: Path, amounts: "Amounts", seed: int = 0
+    home: Workspace,
+    phrase: str,
+    out: Path,
+    amounts: "Amounts",
+    seed: int = 0,
+    programs: "Programs | None" = None,
 ) -> "Synthesised":
     """Make a data folder as a job."""
 
     def verb(emit: Emit, control: Control) -> "Synthesised":
         from engine.synth import synth
 
-        return synth(phrase, out, amounts=amounts, seed=seed, emit=emit, control=control)
+        return synth(
+            phrase,
+            out,
+            amounts=amounts,
+            seed=seed,
+            programs=programs,
+            emit=emit,
+            control=control,
+        )
 
     return perform(home, "synth", verb, lane="background")
 
