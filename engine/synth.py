@@ -38,7 +38,8 @@ from engine.sentences import VOCABULARY, Talker
 CONFUSABLES_OF_A_KIND = 20
 STREAM_S = (20.0, 58.0)
 QUIET_S = (0.2, 0.6)
-QUIET_DB = -65.0
+QUIET_DB = (-110.0, -45.0)
+"""Devices hiss or are silent to the last bit: no floor may tell the voices from people."""
 LEVEL_DB = (-18.0, -1.0)
 AUDIBLE_DB = -40.0
 NOISE_S = 20.0
@@ -314,8 +315,8 @@ def _keep_speech(
         waveform = np.pad(speech, (before, after))
     else:
         waveform = speech[: round(planned.seconds * SAMPLE_RATE)]
-    # No microphone gives digital silence, and its logarithm would be a feature of its own.
-    waveform = waveform + rng.standard_normal(len(waveform), dtype=np.float32) * _gain(QUIET_DB)
+    hiss = _gain(rng.uniform(*QUIET_DB))
+    waveform = waveform + rng.standard_normal(len(waveform), dtype=np.float32) * hiss
     _write(folder / path, waveform)
     return replace(row, seconds=len(waveform) / SAMPLE_RATE)
 

@@ -60,8 +60,8 @@ def test_the_word_lies_where_the_manifest_says(folder: Path, rows: Rows) -> None
         start, end = (round(float(row[at]) * audio.SAMPLE_RATE) for at in ("start_s", "end_s"))
         assert 0 < start < end < len(waveform)
         assert np.abs(waveform[start:end]).max() > 0.1
-        assert np.abs(waveform[:start]).max() < 0.01
-        assert np.abs(waveform[end:]).max() < 0.01
+        assert np.abs(waveform[:start]).max() < 0.04  # the loudest hiss, seven deviations
+        assert np.abs(waveform[end:]).max() < 0.04
 
 
 @pytest.mark.parametrize("label", ["hey-jarvis", "speech", "noise", "rir"])
