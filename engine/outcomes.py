@@ -106,16 +106,15 @@ class Outcomes:
             raise DataError(f"{path.parent.name} does not say what became of each clip", hint)
         try:
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+                if arrays["version"] != VERSION:
+                    raise DataError(f"{path} was made when clips were heard otherwise", hint)
                 columns, curve = ({n: arrays[n] for n in names} for names in (COLUMNS, CURVE))
-                version, *numbers = (float(arrays[name]) for name in SCALARS)
+                _, threshold, target_fah, alarms, hours = (float(arrays[n]) for n in SCALARS)
         except DAMAGE as problem:
             raise DataError(f"{path} cannot be read: {problem}", hint) from problem
         kinds = {name: array.dtype.kind for name, array in (columns | curve).items()}
         if kinds != COLUMNS | CURVE or not (_as_long(columns) and _as_long(curve)):
             raise DataError(f"{path} holds something else than the outcomes of clips", hint)
-        if version != VERSION:
-            raise DataError(f"{path} was made when clips were heard otherwise", hint)
-        threshold, target_fah, alarms, hours = numbers
         point = OperatingPoint(threshold, target_fah)
         return cls(**columns, **curve, point=point, false_alarms=int(alarms), hours=hours)
 

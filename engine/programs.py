@@ -114,11 +114,11 @@ def _each(command: str) -> list[list[str]]:
 
 def _names(stems: Sequence[str]) -> list[str]:
     """A name for each voice, numbered so that voices fill the folds in turn."""
-    names = list[str]()
+    names = dict[str, None]()
     for at, stem in enumerate(stems):
         numbered = (f"{slug(stem) or 'voice'}-{number}" for number in count())
-        names.append(next(name for name in numbered if name not in names and _fold(name, at)))
-    return names
+        names[next(name for name in numbered if name not in names and _fold(name, at))] = None
+    return list(names)
 
 
 def _fold(name: str, at: int) -> bool:

@@ -155,8 +155,7 @@ def speak_words(
 
     def plan(espeak: Espeak, rng: np.random.Generator) -> Iterator[Planned]:
         voices = cast(espeak.variants, rng)
-        words = [w for w in VOCABULARY if len(w) >= LETTERS and w not in WORDLESS]
-        for word, _ in product(words, range(amounts.takes)):
+        for word, _ in product(_words(), range(amounts.takes)):
             voice = voices[rng.integers(len(voices))]
             yield Planned("words", word, _line(voice, word, rng))
         talker = Talker(frozenset(), rng)
@@ -244,9 +243,13 @@ def _lookalikes(
     parts = partials(phrase, espeak.transcribe)
     if not texts_only:
         return near, parts
-    others = [Lookalike(w, w) for w in VOCABULARY if len(w) >= LETTERS and w not in banned]
     near, parts = ([one for one in kind if not one.phonemes] for kind in (near, parts))
-    return near, parts or [word for word in others if word.label not in WORDLESS]
+    return near, parts or [Lookalike(word, word) for word in _words(banned)]
+
+
+def _words(banned: frozenset[str] = frozenset()) -> list[str]:
+    """The vocabulary's words that are long enough to be a clip."""
+    return [w for w in VOCABULARY if len(w) >= LETTERS and w not in WORDLESS | banned]
 
 
 def _plan_clips(

@@ -93,6 +93,17 @@ def test_other_arrays_are_not_outcomes(tmp_path: Path) -> None:
         Outcomes.read(path)
 
 
+def test_outcomes_of_an_earlier_kind_say_so(tmp_path: Path) -> None:
+    path = tmp_path / "outcomes.npz"
+    outcomes(*words("x.")).write(path)
+    with np.load(path) as arrays:
+        found = {name: arrays[name] for name in arrays if name not in ("peak", "alarms")}
+    np.savez(path, **(found | {"version": np.array(1)}))
+    with pytest.raises(DataError, match="heard otherwise") as raised:
+        Outcomes.read(path)
+    assert "wakeword-tui evaluate" in raised.value.hint
+
+
 def test_clips_are_paired_by_name_and_cohort_in_any_order() -> None:
     # A misses w0 and w1, B misses w1 and w2: 2 of 4 each, one clip of each side its own
     a = outcomes(*words("xx.."), *words("....", "reverb"))

@@ -69,10 +69,10 @@ def test_slower_lines_are_longer_and_smaller_speakers_higher(command: str) -> No
 
 def test_a_text_is_never_a_place_nor_an_option_of_the_shell(command: str, tmp_path: Path) -> None:
     programs = Programs([command])
-    text = "{wav} $(touch x) '; rm"
+    text = f"{{wav}} $(touch {tmp_path}/touched) '; rm"
     (waveform,) = said(programs, Line(programs.voices[0], text, False, 170, 50, 50))
     assert len(waveform) == len(text) * 0.05 * SAMPLE_RATE
-    assert not Path("x").exists()
+    assert not (tmp_path / "touched").exists()
 
 
 def test_voices_fill_the_folds_in_turn(command: str) -> None:
