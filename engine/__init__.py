@@ -11,7 +11,7 @@ plain (no torch)   errors section recipe_distill recipe recipe_file events files
                    study_file study
 torch              device features rooms pitch augment batches ahead models quantize losses
                    optimiser checkpoint teachers distill lessons onnx_graph
-verbs              scorer local_judge hard cost evaluate int8 trainer remaining pretrain train
+verbs              scorer local_judge hard cost heard evaluate int8 trainer remaining pretrain train
                    agree round_off export_manifest export preview search finder forwarding
                    cascade verify mine mine_run listen judge_server
 """

@@ -11,10 +11,10 @@ import numpy as np
 from engine.audio import SAMPLE_RATE, Waveform
 from engine.dataset import PackedClip
 from engine.detector import Detection, detect, vote_levels
-from engine.evaluate import TAIL_S, Heard
 from engine.events import Emit, Progressed
 from engine.features import Grid
 from engine.flips import Flip, unmatched
+from engine.heard import Heard
 from engine.jobs import Control
 from engine.scorer import Scores, blocks
 
@@ -101,7 +101,7 @@ def _items(heard: Heard) -> list[_Item]:
     items = [_Item("", False, seconds, heard.stream)]
     for clips, word in ((chosen.positives, True), (chosen.negatives, False)):
         for clip in clips:
-            whole_s = heard.lead_s + clip.seconds + TAIL_S
+            whole_s = heard.clip_s(clip)
             items.append(_Item(clip.name, word, whole_s, partial(_alone, heard, clip)))
     return items
 

@@ -17,10 +17,11 @@ from engine.checkpoint import Checkpoint, heard_elsewhere, load
 from engine.compare import Alarms
 from engine.dataset import pack, read, select
 from engine.errors import DataError
-from engine.evaluate import SPEEDS, Heard, Scored
+from engine.evaluate import Scored
 from engine.events import Emit, PhaseChanged
 from engine.features import grid
 from engine.forwarding import Forwarding, end_of
+from engine.heard import SPEEDS, Heard, Progress
 from engine.jobs import Control
 from engine.judge import Verify
 from engine.local_judge import LocalJudge
@@ -183,9 +184,10 @@ def cascade(
     packed = pack(read(recipe.data), workspace.cache, emit=emit, control=control)
 
     def forwarding(split: Split, speeds: Sequence[float] = ()) -> Forwarding:
-        emit(PhaseChanged(split))
         heard = Heard(packed, select(packed, recipe.data, split), recipe)
-        return Forwarding(scorer, verify, heard, sent_s=sent_s, speeds=speeds, control=control)
+        seconds = heard.seconds + (heard.other_speeds_s if speeds else 0.0)
+        passed = Progress(split, seconds, emit, control)
+        return Forwarding(scorer, verify, heard, sent_s=sent_s, speeds=speeds, passed=passed)
 
     validation = forwarding("validation", SPEEDS)
     thresholds = sentry_thresholds(validation, {fah for wish in wishes for fah in wish.tried()})

@@ -1,10 +1,4 @@
-"""The benchmark: scores of a split, and its report.
-
-A wake-word clip is heard after 2.3 s of real background of its own split, and 1 s of it follows:
-
-    |~~~ background 2.3 s ~~~|---- clip [ word ] ----|~~ 1 s ~~|
-                                        [ start, end + 0.5 s ]     where a detection is a hit
-"""
+"""The benchmark: scores of a split, and its report."""
 
 import hashlib
 import json
@@ -19,28 +13,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from engine import acoustics
-from engine.audio import SAMPLE_RATE, Waveform, resample
+from engine.audio import SAMPLE_RATE, Waveform
 from engine.checkpoint import Checkpoint, load, sha256
-from engine.cohorts import (
-    CONDITIONS,
-    Chance,
-    Condition,
-    add_noise,
-    cut,
-    half,
-    in_room,
-    labelled,
-    made_noise,
-    power,
-    word_in,
-)
+from engine.cohorts import Condition
 from engine.cost import cost, exceeded, features_ms, latency_ms
-from engine.dataset import Int16, Pack, PackedClip, Selection, everything, pack, read, select
+from engine.dataset import PackedClip, everything, pack, read, select
 from engine.detector import smooth, vote_levels
 from engine.errors import CheckpointError
 from engine.events import Emit, PhaseChanged
 from engine.features import grid
+from engine.heard import SPEEDS, Heard, Passed, Progress, each_hearing, untold
 from engine.jobs import Control
 from engine.metrics import (
     GRACE_S,
@@ -59,11 +41,7 @@ from engine.report import ClipScore, Measured, Report, measure
 from engine.runs import Workspace
 from engine.scorer import Exported, Scorer, Scores, Whole, Window, blocks, scorer_of
 
-LEAD_S = 2.3
-VOTES_S = 0.8
-TAIL_S = 1.0
 CUT_S = 3.0
-SPEEDS = (0.9, 0.95, 1.05, 1.1)
 TAIL_COST = 0.05
 EXPORT_TOLERANCE = 1e-3
 INT8_TOLERANCE = 0.05
@@ -78,82 +56,14 @@ class Scored:
     streams: tuple[StreamScores, ...]
 
 
-class Heard:
-    """The audio of a split, cut the way it is measured."""
-
-    def __init__(self, packed: Pack, selection: Selection, recipe: Recipe) -> None:
-        self.packed, self.selection, self.recipe = packed, selection, recipe
-        # By the time of the word, windows have long been whole and have voted.
-        self.lead_s = max(LEAD_S, grid(recipe.features).window_s + VOTES_S)
-
-    def stream(self, speed: float = 1.0) -> Iterator[Waveform]:
-        """The split's speech, then its noise, as one stream, a clip `(N,)` at a time."""
-        for clip in (*self.selection.speech, *self.selection.noise):
-            yield resample(self.waveform(clip), round(SAMPLE_RATE * speed))
-
-    def clip(self, clip: PackedClip, condition: Condition = CONDITIONS[0]) -> Waveform:
-        """A clip between its backgrounds, or in a condition's noise and room, `(N,)`."""
-        before, after = round(self.lead_s * SAMPLE_RATE), round(TAIL_S * SAMPLE_RATE)
-        sound, chance = self.waveform(clip), Chance(clip.content, condition.cohort)
-        word = word_in(sound, clip.start_s, clip.end_s)
-        if condition.room:
-            sound = in_room(sound, self._room(chance))
-        level = power(sound[slice(*word)])
-        if condition.halved:
-            sound = half(sound, *word, chance)
-        heard = np.zeros(before + clip.samples + after, dtype=np.float32)
-        sound = sound[: len(heard) - before]
-        heard[before : before + len(sound)] = sound
-        if condition.snr_db is not None:
-            noise = self._noise(len(heard), chance)
-            return add_noise(heard, noise, level, condition.snr_db)
-        background = self._background(before + after, chance)
-        heard[:before] += background[:before]
-        heard[-after:] += background[before:]
-        return heard
-
-    def waveform(self, clip: PackedClip) -> Waveform:
-        """The samples of a packed clip `(N,)`."""
-        return _floats(self._packed(clip))
-
-    def _packed(self, clip: PackedClip) -> Int16:
-        return self.packed.audio[clip.offset : clip.offset + clip.samples]
-
-    def _background(self, samples: int, chance: Chance) -> Waveform:
-        """Background at its own level, before and after a clip."""
-        long = [c for c in self.selection.noise if c.samples > samples]
-        sources = long or [c for c in self.selection.speech if c.samples > samples]
-        if not sources:
-            return np.zeros(samples, dtype=np.float32)
-        return _floats(cut(self._packed(sources[chance.below(len(sources))]), samples, chance))
-
-    def _noise(self, samples: int, chance: Chance) -> Waveform:
-        """Noise that a clip is heard in."""
-        sources = self.selection.noise
-        if not sources:
-            return made_noise(samples, chance)
-        return _floats(cut(self._packed(sources[chance.below(len(sources))]), samples, chance))
-
-    def _room(self, chance: Chance) -> Waveform:
-        """The room that a clip is heard in."""
-        rooms = self.selection.rooms
-        if not rooms:
-            return acoustics.room(chance.generator())
-        return self.waveform(rooms[chance.below(len(rooms), 4)])
-
-
-def _floats(audio: Int16) -> Waveform:
-    return audio.astype(np.float32) / np.float32(32768)
-
-
-def score_split(scorer: Scorer, heard: Heard, control: Control | None = None) -> Scored:
+def score_split(scorer: Scorer, heard: Heard, passed: Passed = untold) -> Scored:
     """Score every clip and stream of a split, resetting the scorer between them.
 
     The streams take as long as the clips, and are heard beside them in another thread.
     """
     with ThreadPoolExecutor(1, "streams", torch.set_num_threads, (1,)) as beside:
-        streams = beside.submit(_score_stream, scorer.another(), heard, control)
-        clips = _score_clips(scorer, heard, control)
+        streams = beside.submit(_score_stream, scorer.another(), heard, passed)
+        clips = _score_clips(scorer, heard, passed)
         scores = streams.result()
     cuts = _cut_scores(scores, heard, scorer)
     clips += [ClipScore(score, score, False, "speech") for score in cuts]
@@ -161,43 +71,32 @@ def score_split(scorer: Scorer, heard: Heard, control: Control | None = None) ->
 
 
 def other_hearings(
-    scorer: Scorer, heard: Heard, control: Control | None = None
+    scorer: Scorer, heard: Heard, passed: Passed = untold
 ) -> tuple[StreamScores, ...]:
     """Score the stream of a split played slower and faster: as other people might have said it."""
     found: list[StreamScores] = []
     for speed in SPEEDS:
-        scores = _score_stream(scorer, heard, control, speed)
+        scores = _score_stream(scorer, heard, passed, speed)
         found += [replace(s, seconds=s.seconds / speed) for s in _streams(scores, heard, scorer)]
     return tuple(found)
 
 
-def _score_clips(scorer: Scorer, heard: Heard, control: Control | None) -> list[ClipScore]:
+def _score_clips(scorer: Scorer, heard: Heard, passed: Passed) -> list[ClipScore]:
     """Score the wake words in every condition and the other words, with a step boundary at each."""
     clips = []
     for clip, condition in each_hearing(heard.selection):
-        if control is not None:
-            control.tick()
         clips.append(_score_clip(scorer, heard, clip, condition))
+        passed(heard.clip_s(clip))
     return clips
 
 
-def each_hearing(selection: Selection) -> list[tuple[PackedClip, Condition]]:
-    """The clips of a split, each with what is done to it, in the order they are scored in."""
-    words = [(clip, condition) for condition in CONDITIONS for clip in selection.positives]
-    others = [(c, Condition(labelled(c.clip.label), positive=False)) for c in selection.negatives]
-    return words + others
-
-
-def _score_stream(
-    scorer: Scorer, heard: Heard, control: Control | None, speed: float = 1.0
-) -> Scores:
+def _score_stream(scorer: Scorer, heard: Heard, passed: Passed, speed: float = 1.0) -> Scores:
     """Score the stream of a split, `(H,)`, with a step boundary at each of its clips."""
     scorer.reset()
     parts = [np.zeros(0, dtype=np.float32)]
     for waveform in heard.stream(speed):
-        if control is not None:
-            control.tick()
         parts += [scorer.push(block) for block in blocks(waveform)]
+        passed(len(waveform) / SAMPLE_RATE)
     return np.concatenate(parts)
 
 
@@ -321,8 +220,8 @@ def make_report(
 ) -> tuple[Report, Outcomes]:
     """Open the test set, once, at the frozen threshold; report, and tell what each clip became."""
     checkpoint = load(checkpoint_path)
-    emit(PhaseChanged("test"))
-    scored = score_split(Scorer.of(checkpoint), test, control)
+    passed = Progress("test", test.seconds, emit, control)
+    scored = score_split(Scorer.of(checkpoint), test, passed)
     emit(PhaseChanged("export"))
     exported = export_and_compare(checkpoint, onnx_path, test)
     report = report_of(checkpoint, sha256(checkpoint_path), scored, exported)

@@ -20,7 +20,7 @@ from engine.checkpoint import Checkpoint, load, sha256
 from engine.cost import cost, exceeded, latency_ms
 from engine.dataset import everything, pack, read, select
 from engine.errors import CheckpointError, DataError
-from engine.evaluate import EXPORT_TOLERANCE, Heard, report_of, score_split
+from engine.evaluate import EXPORT_TOLERANCE, report_of, score_split
 from engine.events import Emit, ExportWritten, PhaseChanged, Warned
 from engine.export_folder import HOP, STUDENT, WINDOW, Kind, Told, is_export, seal
 from engine.export_folder import read as read_export
@@ -37,6 +37,7 @@ from engine.export_manifest import (
     write_golden,
 )
 from engine.files import disk_error, write_atomic
+from engine.heard import Heard, Progress
 from engine.jobs import Control
 from engine.manifest import Split
 from engine.onnx_graph import write_hop, write_onnx, write_student
@@ -251,8 +252,7 @@ def evaluate_export(
     emit(PhaseChanged("pack"))
     packed = pack(read(settings), workspace.cache, emit=emit, control=control)
     heard = Heard(packed, everything(packed, settings), recipe)
-    emit(PhaseChanged("test"))
-    scored = score_split(scorer, heard, control)
+    scored = score_split(scorer, heard, Progress("test", heard.seconds, emit, control))
     checkpoint = replace(checkpoint, validation=json.dumps(told["validation"]))
     digest = told["run"]["checkpoint_sha256"]
     return report_of(checkpoint, digest, scored, Exported(folder / WINDOW))

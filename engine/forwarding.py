@@ -19,9 +19,10 @@ import numpy as np
 
 from engine.audio import SAMPLE_RATE, Waveform
 from engine.detector import firings
-from engine.evaluate import Heard, Scored, each_hearing, other_hearings, score_split
+from engine.evaluate import Scored, other_hearings, score_split
 from engine.events import Emit, Progressed
 from engine.features import Grid
+from engine.heard import Heard, Passed, each_hearing, untold
 from engine.jobs import Control
 from engine.judge import AFTER_S, Verify
 from engine.metrics import Floats
@@ -47,15 +48,15 @@ class Forwarding:
         *,
         sent_s: float,
         speeds: Sequence[float] = (),
-        control: Control | None = None,
+        passed: Passed = untold,
     ) -> None:
         """`sent_s` are forwarded, and `AFTER_S`; `speeds`: of the streams beside their own."""
         self.grid, self.verify, self.heard = sentry.grid, verify, heard
         self.sent_s = sent_s + AFTER_S
         self.rules = heard.recipe.detector
-        self.scored = score_split(sentry, heard, control)
+        self.scored = score_split(sentry, heard, passed)
         self.work = each_hearing(heard.selection)
-        others = other_hearings(sentry, heard, control) if speeds else ()
+        others = other_hearings(sentry, heard, passed) if speeds else ()
         self.streams = (*self.scored.streams, *others)
         self.speeds = (1.0, *speeds)
         self.took_ms: list[float] = []

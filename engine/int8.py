@@ -9,10 +9,11 @@ import numpy as np
 from engine.checkpoint import Checkpoint, load
 from engine.cost import cost, latency_ms
 from engine.detector import firings
-from engine.evaluate import Heard, Scored, measured, score_split
-from engine.events import Emit, PhaseChanged
+from engine.evaluate import Scored, measured, score_split
+from engine.events import Emit
 from engine.features import grid
 from engine.flips import FLOAT, ROUNDED, TUNED, Flip, Int8, Side, Student, unmatched
+from engine.heard import Heard, Progress
 from engine.jobs import Control
 from engine.metrics import count_alarms
 from engine.onnx_graph import write_onnx, write_student
@@ -22,6 +23,9 @@ from engine.report import CLEAN, ClipScore
 from engine.runs import Run
 from engine.scorer import Exported, scorer_of
 
+COMPARED = 3
+"""Students that are compared: float, rounded, fine-tuned."""
+
 
 def compare_int8(
     run: Run, validation: Heard, test: Heard, folder: Path, *, emit: Emit, control: Control
@@ -30,10 +34,11 @@ def compare_int8(
 
     Their graphs are written into `folder`, where those of the float student are already.
     """
-    emit(PhaseChanged("compare"))
+    heard, reference = {"validation": validation, "test": test}, dict[str, Scored]()
+    each_s = sum(split.seconds for split in heard.values())
+    passed = Progress("compare", COMPARED * each_s, emit, control)
     tuned, point = load(run.int8), load(run.best).threshold()
     frozen = {"threshold": point.threshold, "target_fah": point.target_fah}
-    heard, reference = {"validation": validation, "test": test}, dict[str, Scored]()
     students: dict[str, Student] = {}
     for name, path in ((FLOAT, run.best), (ROUNDED, run.rounded), (TUNED, run.int8)):
         checkpoint = replace(load(path), operating_point=frozen)
@@ -44,7 +49,7 @@ def compare_int8(
         if name != FLOAT:
             write_student(checkpoint, alone)
         scorer = scorer_of(alone)
-        scored = {split: score_split(scorer, audio, control) for split, audio in heard.items()}
+        scored = {split: score_split(scorer, audio, passed) for split, audio in heard.items()}
         reference = reference or scored
         students[name] = Student(
             file_kb=alone.stat().st_size / 1024,

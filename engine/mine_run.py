@@ -17,9 +17,9 @@ from engine import audio
 from engine.dataset import PackedClip, pack, read, select
 from engine.detector import Detection, vote_levels
 from engine.errors import DataError
-from engine.evaluate import Heard
 from engine.events import Emit, JobStarted, Mined, PhaseChanged, Progressed, Warned
 from engine.finder import Finder, Peaks
+from engine.heard import Heard
 from engine.jobs import Control
 from engine.manifest import Split, audio_files, clips_at
 from engine.metrics import hops_within

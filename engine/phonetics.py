@@ -7,7 +7,7 @@ ignore stress and the digits and marks that tell one shade of a vowel from anoth
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise, product
 from typing import Protocol
 
 Phonemes = tuple[str, ...]
@@ -103,7 +103,7 @@ def partials(phrase: str, transcribe: Transcribe) -> list[Lookalike]:
 
 
 def confusables(
-    phrase: str,
+    said: tuple[str, ...],
     vocabulary: tuple[str, ...],
     transcribe: Transcribe,
     accents: tuple[str, ...],
@@ -111,10 +111,11 @@ def confusables(
 ) -> list[Lookalike]:
     """The nearest words, phrases with one word replaced, and near misses; about `each` of a kind.
 
-    What sounds like the phrase in any of the accents, or holds it, is none of them.
+    What sounds like the phrase in any of the accents, or holds it, is none of them; nor is what
+    sounds like another spelling of it, of which `said` has the phrase first.
     """
-    words, heard = phrase.casefold().split(), transcribe(phrase)
-    same = {plain(join(transcribe(phrase, accent))) for accent in accents}
+    words, heard = said[0].casefold().split(), transcribe(said[0])
+    same = {plain(join(transcribe(text, accent))) for text, accent in product(said, accents)}
     known = {word: plain(join(transcribe(word))) for word in vocabulary if word not in words}
     pools = [(known, each)]
     if len(words) > 1:
@@ -123,7 +124,8 @@ def confusables(
     target = plain(join(heard))
     texts = [text for pool, count in pools for text in _nearest(pool, target, same, count)]
     labelled = [Lookalike(f"confusable-{slug(text)}", text) for text in texts]
-    return labelled + list(_near_misses(heard))[:each]
+    missed = (miss for miss in _near_misses(heard) if plain(join(miss[1])) not in same)
+    return labelled + [miss for miss, _ in islice(missed, each)]
 
 
 def words_heard_in(
@@ -181,7 +183,9 @@ def _replaced(
     return {" ".join([*before, word, *after]): head + sound + tail for word, sound in known.items()}
 
 
-def _near_misses(words: tuple[Phonemes, ...]) -> Iterator[Lookalike]:
+def _near_misses(
+    words: tuple[Phonemes, ...],
+) -> Iterator[tuple[Lookalike, tuple[Phonemes, ...]]]:
     """The phrase with one phoneme replaced: first choices for every phoneme, then second ones."""
     for choice in range(2):
         for at, word in enumerate(words):
@@ -192,7 +196,8 @@ def _near_misses(words: tuple[Phonemes, ...]) -> Iterator[Lookalike]:
                 stress = phoneme[: len(phoneme) - len(phoneme.lstrip("',%=|;"))]
                 missed = (*word[:spot], stress + rivals[choice], *word[spot + 1 :])
                 label = f"confusable-miss-{at + 1}-{spot + 1}-{slug(rivals[choice])}"
-                yield Lookalike(label, spell((*words[:at], missed, *words[at + 1 :])), True)
+                whole = (*words[:at], missed, *words[at + 1 :])
+                yield Lookalike(label, spell(whole), True), whole
 
 
 def _rivals(phoneme: str) -> list[str]:

@@ -23,6 +23,7 @@ from engine.device import describe, device_of, memory_errors, threads_of
 from engine.errors import DataError, RecipeError, WakewordError
 from engine.events import Emit, PhaseChanged
 from engine.features import LogMel
+from engine.heard import length_s
 from engine.jobs import Control
 from engine.lessons import Lessons, repeated, source
 from engine.manifest import Clip, Split
@@ -31,7 +32,7 @@ from engine.optimiser import averaged_of
 from engine.pretrain import steps_to_learn
 from engine.recipe import Recipe
 from engine.recipe_file import override
-from engine.remaining import hearings, length_s
+from engine.remaining import hearings
 from engine.runs import Workspace
 from engine.scorer import Scorer
 from engine.teachers import Lesson, faults, qualify

@@ -105,7 +105,7 @@ def lookalikes(phrase: str, count: int) -> list[Lookalike]:
 
 def _readable(phrase: str, count: int, transcribe: Transcribe) -> list[Lookalike]:
     parts = [part for part in partials(phrase, transcribe) if not part.phonemes]
-    near = confusables(phrase, VOCABULARY, transcribe, ACCENTS, count)
+    near = confusables((phrase,), VOCABULARY, transcribe, ACCENTS, count)
     read = [other for other in near if not other.phonemes]
     long = [other for other in read if " " in other.text]
     short = [other for other in read if " " not in other.text]

@@ -7,21 +7,19 @@ the end three students hear validation and test to be compared.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from engine.cohorts import CONDITIONS
-from engine.dataset import Pack, PackedClip, Selection, select
-from engine.evaluate import SPEEDS, TAIL_S, Heard
+from engine.dataset import Pack, Selection, select
 from engine.features import grid
 from engine.hard import HOURS_PER_EPOCH
+from engine.heard import Heard, length_s
+from engine.int8 import COMPARED
 from engine.models import slides
 from engine.optimiser import averaged_of
 from engine.recipe import Recipe
 from engine.trainer import Trainer
 
-COMPARED = 3
-"""Students that are compared in the end: float, rounded, fine-tuned."""
 HEARD_PER_LEARNED = 4.0
 """Windows that are heard while one is learned from: from 2 to 8, by student and machine."""
 
@@ -39,12 +37,12 @@ def hearings(recipe: Recipe, packed: Pack) -> Hearings:
         select(packed, recipe.data, split)
         for split in ("train", "validation", recipe.evaluate.split)
     )
-    once_s, test_s = (whole_s(Heard(packed, split, recipe)) for split in (validation, tested))
+    heard, at_last = (Heard(packed, split, recipe) for split in (validation, tested))
+    once_s, test_s = heard.seconds, at_last.seconds
     first, more = recipe.train.epochs, recipe.quantize.epochs
     found = [*_phase(recipe, first, range(min(first, 1), first + 1), once_s, train)]
     if recipe.evaluate.split == "test":
-        streams_s = length_s([*validation.speech, *validation.noise])
-        found.append((first, once_s + streams_s * sum(1 / speed for speed in SPEEDS)))
+        found.append((first, once_s + heard.other_speeds_s))
     if recipe.quantize.enabled:
         found += _phase(recipe, more, range(first, first + more + 1), once_s, train)
         found.append((recipe.epochs, COMPARED * (once_s + test_s)))
@@ -65,19 +63,6 @@ def _phase(
         yield last, once_s
 
 
-def whole_s(heard: Heard) -> float:
-    """Seconds of a split: a wake word is heard in every condition, each clip amid background."""
-    split = heard.selection
-    clips = [*split.positives * len(CONDITIONS), *split.negatives]
-    around_s = (heard.lead_s + TAIL_S) * len(clips)
-    return length_s([*clips, *split.speech, *split.noise]) + around_s
-
-
-def length_s(clips: Iterable[PackedClip]) -> float:
-    """Seconds of clips."""
-    return sum(clip.seconds for clip in clips)
-
-
 class Remaining:
     """Tells how long a training still takes, from what its steps and validations took so far.
 
@@ -88,7 +73,7 @@ class Remaining:
     def __init__(self, trainer: Trainer, clock: Callable[[], float] = time.monotonic) -> None:
         self._recipe, self._clock = trainer.recipe, clock
         self._hearings = hearings(trainer.recipe, trainer.packed)
-        self._once_s = whole_s(trainer.validation)
+        self._once_s = trainer.validation.seconds
         lattice = grid(trainer.recipe.features)
         shared = slides(trainer.model, lattice.hop_frames)
         self._window_every_s = lattice.window_s if shared else lattice.hop_s

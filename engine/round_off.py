@@ -11,7 +11,7 @@ from engine.audio import SAMPLE_RATE, Waveform
 from engine.checkpoint import Checkpoint
 from engine.cohorts import CONDITIONS
 from engine.errors import DataError
-from engine.evaluate import Heard
+from engine.heard import Heard
 from engine.jobs import Control
 from engine.quantize import calibrate, quantised
 

@@ -115,7 +115,7 @@ Plan = Callable[[Espeak, np.random.Generator], Iterator[Planned]]
 
 
 def synth(
-    phrase: str,
+    said: tuple[str, ...],
     out: Path,
     *,
     amounts: Amounts = DEFAULT,
@@ -126,23 +126,24 @@ def synth(
 ) -> Synthesised:
     """Make a data folder for a phrase at `out`; the same seed gives the same bytes.
 
-    Programs speak it all if there are any; espeak-ng still says what sounds like what. Raises
-    DataError for a phrase without a word, a folder in use, a missing espeak-ng, or a program that
-    does not speak.
+    `said` is the phrase, then other spellings of it, as other people say it. Programs speak it all
+    if there are any; espeak-ng still says what sounds like what. Raises DataError for a phrase
+    without a word, a folder in use, a missing espeak-ng, or a program that does not speak.
     """
-    check(phrase, out)
+    check(said, out)
 
     def plan(espeak: Espeak, rng: np.random.Generator) -> Iterator[Planned]:
         voices = programs.voices if programs else cast(espeak.variants, rng)
-        banned = words_heard_in(phrase, VOCABULARY, espeak.transcribe)
-        near, parts = _lookalikes(phrase, banned, espeak, texts_only=programs is not None)
-        yield from _plan_clips(phrase, amounts, voices, near, parts, rng)
+        heard_in = (words_heard_in(text, VOCABULARY, espeak.transcribe) for text in said)
+        banned = frozenset[str]().union(*heard_in)
+        near, parts = _lookalikes(said, banned, espeak, texts_only=programs is not None)
+        yield from _plan_clips(said, amounts, voices, near, parts, rng)
         talker = Talker(banned, rng)
         voices = programs.voices if programs else cast(espeak.variants, rng)
         yield from _plan_streams(talker, amounts.speech_minutes, voices, rng)
 
     rows = _grow(out, plan, amounts, seed, programs, emit=emit, control=control)
-    return _summary(out, slug(phrase), rows)
+    return _summary(out, slug(said[0]), rows)
 
 
 def speak_words(
@@ -196,9 +197,10 @@ def _grow(
     return rows
 
 
-def check(phrase: str, out: Path) -> None:
+def check(said: tuple[str, ...], out: Path) -> None:
     """Raise DataError unless the phrase can be a label and the folder is free."""
-    if not slug(phrase):
+    phrase = said[0]
+    if not all(map(slug, said)):
         raise DataError("the phrase has no word in it", "try: wakeword-tui synth 'hey jarvis'")
     if slug(phrase).replace("-", "_") in WORDLESS:
         raise DataError(f"{phrase!r} is a label with a meaning of its own", "add a word to it")
@@ -236,11 +238,11 @@ def _make(
 
 
 def _lookalikes(
-    phrase: str, banned: frozenset[str], espeak: Espeak, *, texts_only: bool
+    said: tuple[str, ...], banned: frozenset[str], espeak: Espeak, *, texts_only: bool
 ) -> tuple[list[Lookalike], list[Lookalike]]:
     """What sounds like the phrase, and parts of it, or other words where no part is a text."""
-    near = confusables(phrase, VOCABULARY, espeak.transcribe, ACCENTS, CONFUSABLES_OF_A_KIND)
-    parts = partials(phrase, espeak.transcribe)
+    near = confusables(said, VOCABULARY, espeak.transcribe, ACCENTS, CONFUSABLES_OF_A_KIND)
+    parts = partials(said[0], espeak.transcribe)
     if not texts_only:
         return near, parts
     near, parts = ([one for one in kind if not one.phonemes] for kind in (near, parts))
@@ -253,16 +255,21 @@ def _words(banned: frozenset[str] = frozenset()) -> list[str]:
 
 
 def _plan_clips(
-    phrase: str,
+    said: tuple[str, ...],
     amounts: Amounts,
     voices: Sequence[Voice],
     near: Iterable[Lookalike],
     parts: Iterable[Lookalike],
     rng: np.random.Generator,
 ) -> Iterator[Planned]:
-    """The phrase by every voice in turn, then what sounds like it by voices at random."""
-    for _, voice in product(range(amounts.takes), islice(cycle(voices), amounts.voices)):
-        yield Planned("positive", slug(phrase), _line(voice, phrase, rng))
+    """The phrase by every voice in turn, then what sounds like it by voices at random.
+
+    Each voice reads another spelling than the one before it, and in its own next take another.
+    """
+    for take in range(amounts.takes):
+        for number, voice in enumerate(islice(cycle(voices), amounts.voices)):
+            text = said[(number + number // len(voices) + take) % len(said)]
+            yield Planned("positive", slug(said[0]), _line(voice, text, rng))
     lookalikes = islice(cycle(near), amounts.confusables), islice(cycle(parts), amounts.partials)
     for lookalike in chain(*lookalikes):
         voice = voices[int(rng.integers(len(voices)))]

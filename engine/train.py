@@ -15,7 +15,6 @@ from engine.dataset import Pack, pack, read, require, select
 from engine.device import describe, device_of, memory_errors, memory_mb, threads_of
 from engine.errors import RecipeError
 from engine.evaluate import (
-    Heard,
     Scored,
     make_report,
     measured,
@@ -34,6 +33,7 @@ from engine.events import (
     Warned,
 )
 from engine.files import make_folder, write_atomic
+from engine.heard import Heard, Progress
 from engine.int8 import compare_int8
 from engine.jobs import Control, Stopped
 from engine.mined import take, used, with_cuts
@@ -233,7 +233,7 @@ class _Loop:
         trainer = self.trainer
         scorer = self._scorer(trainer.averaged)
         with self.remaining.validating():
-            scored = score_split(scorer, trainer.validation, self.control)
+            scored = score_split(scorer, trainer.validation, lambda _: self.control.tick())
         self._validate(scored)
         if trainer.position.step < trainer.total_steps and trainer.recipe.train.hard_share > 0:
             trainer.hard.search(scorer, trainer.epoch)
@@ -267,6 +267,9 @@ class _Loop:
         shipped = trainer.shipped(model, point)
         return shipped, measured(scored, shipped)
 
+    def _progress(self, phase: str, seconds: float) -> Progress:
+        return Progress(phase, seconds, self.emit, self.control)
+
     def _settle(self) -> None:
         """Choose the shipped student's threshold on more hours: the streams at other speeds too.
 
@@ -274,11 +277,11 @@ class _Loop:
         thirty peaks, and the same people slower and faster have five times as many.
         """
         trainer, run = self.trainer, self.run
-        self.emit(PhaseChanged("threshold"))
-        best = load(run.best)
+        split, best = trainer.validation, load(run.best)
+        passed = self._progress("threshold", split.seconds + split.other_speeds_s)
         scorer = Scorer.of(best, trainer.device)
-        scored = score_split(scorer, trainer.validation, self.control)
-        others = other_hearings(scorer, trainer.validation, self.control)
+        scored = score_split(scorer, split, passed)
+        others = other_hearings(scorer, split, passed)
         heard = (*scored.streams, *others)
         point = operating_point(heard, scored.clips, trainer.recipe, 1 + len(others))
         shipped = replace(best, operating_point=asdict(point))
@@ -296,9 +299,9 @@ class _Loop:
         count = len(trainer.kept)
         if count < 2:
             return
-        self.emit(PhaseChanged("average"))
+        passed = self._progress("average", trainer.validation.seconds)
         mean = trainer.mean_of_kept()
-        scored = score_split(self._scorer(mean), trainer.validation, self.control)
+        scored = score_split(self._scorer(mean), trainer.validation, passed)
         shipped, result = self._measure(mean, scored)
         best = _rank(result, trainer.recipe) <= trainer.kept[-1].rank
         if best:

@@ -29,10 +29,10 @@ from engine.dataset import Pack, select
 from engine.device import laid_out
 from engine.distill import Distiller
 from engine.errors import CheckpointError, RecipeError
-from engine.evaluate import Heard
 from engine.events import Emit
 from engine.features import LogMel, planes, statistics
 from engine.hard import HardNegatives
+from engine.heard import Heard
 from engine.jobs import Control
 from engine.lessons import Lessons, fingerprint, lessons_of, source
 from engine.losses import loss

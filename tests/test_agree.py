@@ -11,8 +11,8 @@ from engine.agree import agree
 from engine.checkpoint import load
 from engine.dataset import pack, read, select
 from engine.detector import vote_levels
-from engine.evaluate import Heard
 from engine.events import Event, Progressed
+from engine.heard import Heard
 from engine.jobs import Control
 from engine.manifest import Split
 from engine.scorer import Scorer, blocks

@@ -26,10 +26,11 @@ from engine.checkpoint import load, save
 from engine.dataset import pack, read, select
 from engine.detector import Detection, Detector, detect, vote_levels
 from engine.errors import DataError, JudgeError
-from engine.evaluate import Heard, Scored, score_split
+from engine.evaluate import Scored, score_split
 from engine.features import grid
 from engine.finder import Finder
 from engine.forwarding import Forwarding, end_of, windows
+from engine.heard import Heard
 from engine.jobs import Control
 from engine.judge import Asked, OnFailure, Verdict, Verify
 from engine.metrics import StreamScores

@@ -7,8 +7,9 @@ from tiny import ignore, tiny_recipe
 
 from engine.cohorts import CONDITIONS, Condition
 from engine.dataset import Pack, pack, read, select
-from engine.evaluate import Heard, operating_point, other_hearings, score_split
+from engine.evaluate import operating_point, other_hearings, score_split
 from engine.features import LogMel
+from engine.heard import Heard
 from engine.jobs import Control
 from engine.metrics import StreamScores
 from engine.models import build

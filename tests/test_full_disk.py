@@ -67,7 +67,8 @@ def test_no_room_for_voices() -> None:
     few = Amounts(voices=10, takes=1, confusables=4, partials=2, speech_minutes=0.3, rooms=1)
     with mounted("96m") as disk:
         whole_again(
-            disk, lambda out: synth("hello you", out, amounts=few, emit=ignore, control=Control())
+            disk,
+            lambda out: synth(("hello you",), out, amounts=few, emit=ignore, control=Control()),
         )
 
 

@@ -33,6 +33,7 @@ VERBS = [
     "local_judge",
     "hard",
     "cost",
+    "heard",
     "evaluate",
     "int8",
     "trainer",

@@ -84,8 +84,9 @@ def test_voices_fill_the_folds_in_turn(command: str) -> None:
 def test_programs_speak_a_whole_data_folder(command: str, tmp_path: Path) -> None:
     few = Amounts(voices=8, takes=1, confusables=5, partials=5, speech_minutes=0.5, rooms=1)
     programs, out = Programs([command]), tmp_path / "computer"
+    said = ("computer", "com pewter")
     made = synth(
-        "computer", out, amounts=few, programs=programs, emit=lambda event: None, control=Control()
+        said, out, amounts=few, programs=programs, emit=lambda event: None, control=Control()
     )
     with (out / "manifest.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -43,7 +43,7 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("story")
-    made = synth("hey jarvis", folder / "data", amounts=LITTLE, emit=ignore, control=Control())
+    made = synth(("hey jarvis",), folder / "data", amounts=LITTLE, emit=ignore, control=Control())
     recipe = override(Recipe(), {**SETTINGS, "data.manifest": str(made.folder / "manifest.csv")})
     home, events, threads = Workspace(folder / "home"), list[Event](), torch.get_num_threads()
     run = home.create(recipe)

@@ -10,12 +10,12 @@ import pytest
 from engine import audio
 from engine.acoustics import room
 from engine.errors import DataError
-from engine.espeak import ACCENTS, Espeak
+from engine.espeak import ACCENTS, Espeak, Voice
 from engine.events import Event, Progressed
 from engine.jobs import Control, Stopped
 from engine.phonetics import confusables, distance, join, partials, plain, words_heard_in
 from engine.sentences import VOCABULARY, Talker
-from engine.synth import Amounts, fold_of, synth
+from engine.synth import Amounts, _plan_clips, fold_of, synth
 
 FEW = Amounts(voices=15, takes=2, confusables=30, partials=6, speech_minutes=3.5, rooms=1)
 Rows = list[dict[str, str]]
@@ -33,7 +33,7 @@ def labelled(rows: Rows, label: str) -> Rows:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("data") / "jarvis"
-    synth("hey jarvis", out, amounts=FEW, seed=3, emit=lambda event: None, control=Control())
+    synth(("hey jarvis",), out, amounts=FEW, seed=3, emit=lambda event: None, control=Control())
     return out
 
 
@@ -103,15 +103,37 @@ def test_confusables_are_near_and_never_the_phrase(espeak: Espeak) -> None:
         return distance(heard, plain(join(espeak.transcribe("hey jarvis"))))
 
     words = ("hay", "a", *VOCABULARY)
-    chosen = confusables("hey jarvis", words, espeak.transcribe, ACCENTS, 10)
+    chosen = confusables(("hey jarvis",), words, espeak.transcribe, ACCENTS, 10)
     texts = [lookalike.text for lookalike in chosen if not lookalike.phonemes]
     assert {"hey travis", "travis"} <= set(texts)
     assert not {"hey jarvis", "hay jarvis", "a jarvis"} & set(texts)  # one accent drops its h
     assert max(map(away, texts)) < np.mean([away(word) for word in VOCABULARY])
 
 
+def test_what_another_spelling_sounds_like_is_no_confusable(espeak: Espeak) -> None:
+    """A near miss and a word of the vocabulary are the phrase where people say it so."""
+
+    def texts(*said: str) -> set[str]:
+        near = confusables(said, ("travis",), espeak.transcribe, ACCENTS, 99)
+        return {lookalike.text for lookalike in near}
+
+    assert {"travis", "[[g|'A@|v|I|s]]"} <= texts("jarvis")
+    assert not {"travis", "[[g|'A@|v|I|s]]"} & texts("jarvis", "travis", "garvis")
+
+
+def test_every_voice_reads_one_spelling_after_the_other() -> None:
+    """Two voices, two spellings: each says both, and no spelling is one voice's own."""
+    rng, some = np.random.default_rng(0), Amounts(voices=4, takes=2, confusables=0, partials=0)
+    voices = [Voice("en-us", "max"), Voice("en-gb", "linda")]
+    planned = list(_plan_clips(("computer", "com pewter"), some, voices, [], [], rng))
+    assert {clip.label for clip in planned} == {"computer"}
+    said = [(clip.line.voice.variant, clip.line.speak == "computer") for clip in planned]
+    assert said[:4] == [("max", True), ("linda", False), ("max", False), ("linda", True)]
+    assert said[4:] == [("max", False), ("linda", True), ("max", True), ("linda", False)]
+
+
 def test_near_misses_change_one_phoneme_and_keep_the_stress(espeak: Espeak) -> None:
-    chosen = confusables("hey jarvis", (), espeak.transcribe, ACCENTS, 99)
+    chosen = confusables(("hey jarvis",), (), espeak.transcribe, ACCENTS, 99)
     assert "[[h|'eI g|'A@|v|I|s]]" in {lookalike.text for lookalike in chosen}
 
 
@@ -138,7 +160,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     one, other = (tmp_path / name for name in ("one", "other"))
     few = Amounts(voices=100, takes=1, confusables=5, partials=5, speech_minutes=0.4, rooms=1)
     for out in (one, other):
-        synth("alexa", out, amounts=few, seed=7, emit=lambda event: None, control=Control())
+        synth(("alexa",), out, amounts=few, seed=7, emit=lambda event: None, control=Control())
     files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
     assert len(files) > 100
     assert all((one / file).read_bytes() == (other / file).read_bytes() for file in files)
@@ -152,20 +174,20 @@ def test_a_stopped_synth_leaves_nothing_that_looks_complete(tmp_path: Path) -> N
         control.stop()
 
     with pytest.raises(Stopped):
-        synth("alexa", tmp_path / "out", amounts=FEW, emit=stop_soon, control=control)
+        synth(("alexa",), tmp_path / "out", amounts=FEW, emit=stop_soon, control=control)
     assert isinstance(seen[0], Progressed) and seen[0].done == 50 < seen[0].total
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_in_use_is_left_alone(folder: Path) -> None:
     with pytest.raises(DataError, match="already there"):
-        synth("alexa", folder, emit=lambda event: None, control=Control())
+        synth(("alexa",), folder, emit=lambda event: None, control=Control())
 
 
 @pytest.mark.parametrize("phrase", ["", "?!", "noise", "false trigger"])
 def test_a_phrase_must_make_a_label_of_its_own(tmp_path: Path, phrase: str) -> None:
     with pytest.raises(DataError):
-        synth(phrase, tmp_path / "out", emit=lambda event: None, control=Control())
+        synth((phrase,), tmp_path / "out", emit=lambda event: None, control=Control())
 
 
 def test_without_espeak_a_hint_says_what_to_install(
@@ -174,5 +196,5 @@ def test_without_espeak_a_hint_says_what_to_install(
     (tmp_path / "espeakng_loader.py").write_text("raise ImportError('not here')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(DataError, match="not here") as caught:
-        synth("alexa", tmp_path / "out", emit=lambda event: None, control=Control())
+        synth(("alexa",), tmp_path / "out", emit=lambda event: None, control=Control())
     assert "wakeword-tui[demo]" in caught.value.hint

@@ -57,6 +57,7 @@ def _add_synth(verbs: Verbs) -> None:
         'synth "hey jarvis" --out voices',
         'synth "hey jarvis" --out voices --voices 400 --minutes 30',
         "synth jarvis --out voices --voice 'piper -m en.onnx --speaker {0-903} -f {wav}'",
+        "synth computer --out voices --say 'com pewter' --say compewtah",
     )
     synth.add_argument("phrase", metavar="PHRASE", help="what is said")
     synth.add_argument(
@@ -85,6 +86,14 @@ def _add_synth(verbs: Verbs) -> None:
         "espeak-ng; {stretch} is how much slower than usual, {0-99} a hundred voices; repeat it",
     )
     synth.add_argument(
+        "--say",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="the phrase spelled as other people say it, which voices read in turn with PHRASE; "
+        "repeat it",
+    )
+    synth.add_argument(
         "--seed",
         type=int,
         default=0,
@@ -100,13 +109,14 @@ def run_synth(args: argparse.Namespace) -> int:
 
     amounts = Amounts(voices=args.voices, speech_minutes=args.minutes)
     programs = Programs(args.voice) if args.voice else None
-    say(str(spoken(workspace(args), args.phrase, args.out, amounts, args.seed, programs)))
+    said = (args.phrase, *args.say)
+    say(str(spoken(workspace(args), said, args.out, amounts, args.seed, programs)))
     return 0
 
 
 def spoken(
     home: Workspace,
-    phrase: str,
+    said: tuple[str, ...],
     out: Path,
     amounts: "Amounts",
     seed: int = 0,
@@ -118,7 +128,7 @@ def spoken(
         from engine.synth import synth
 
         return synth(
-            phrase,
+            said,
             out,
             amounts=amounts,
             seed=seed,
@@ -152,7 +162,7 @@ def demo_data(home: Workspace, phrase: str) -> Path:
     if not (folder / "manifest.csv").exists():
         small = Amounts(voices=400, takes=1, confusables=600, partials=250)
         note(f"speaking {phrase!r} with synthetic voices")
-        note(str(spoken(home, phrase, folder, small)))
+        note(str(spoken(home, (phrase,), folder, small)))
     return folder / "manifest.csv"
 
 
