@@ -77,6 +77,18 @@ def _add_synth(verbs: Verbs) -> None:
         metavar="M",
         help="running speech without the phrase, in minutes (60)",
     )
+    _add_voices(synth)
+    synth.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="seeds what is drawn: the same, the same clips (0)",
+    )
+
+
+def _add_voices(synth: argparse.ArgumentParser) -> None:
+    """Declare who speaks, and how people say the phrase."""
     synth.add_argument(
         "--voice",
         action="append",
@@ -92,13 +104,6 @@ def _add_synth(verbs: Verbs) -> None:
         metavar="TEXT",
         help="the phrase spelled as other people say it, which voices read in turn with PHRASE; "
         "repeat it",
-    )
-    synth.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        metavar="N",
-        help="seeds what is drawn: the same, the same clips (0)",
     )
 
 
