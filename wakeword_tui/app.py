@@ -41,6 +41,7 @@ from wakeword_tui.verbs import Live
 
 TICK_S = 0.2
 SAVE_WITHIN_S = 30.0
+COMPLAINT_S = 15.0
 KEEP_RUNNING = -1
 """What the app returns when its job is to go on without a window."""
 
@@ -178,7 +179,8 @@ class WakewordApp(App[int]):
     def complain(self, message: str, hint: str = "") -> None:
         """Say what went wrong, now and in the log."""
         self.desk.note("error", message, hint)
-        self.notify(f"{message}\n{hint}".rstrip(), severity="error", markup=False)
+        said = f"{message}\n{hint}".rstrip()
+        self.notify(said, severity="error", timeout=COMPLAINT_S, markup=False)
 
     @contextlib.contextmanager
     def complaining(self) -> Iterator[None]:
