@@ -236,7 +236,8 @@ class Desk:
         store = self.live.store
         done, total, _ = store.done()
         share = f" {done * 100 // total} %" if total else ""
-        word = job.name if job.state is State.RUNNING else job.state.value
+        running = job.state is State.RUNNING
+        word = (store.counted or job.name) if running else job.state.value
         if store.trial is not None:
             word += f" #{store.trial.number}"
         sign = (f"{sign_of(job.state, finished=False)} ", "$now")

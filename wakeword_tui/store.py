@@ -97,9 +97,15 @@ class Store:
         """Steps of the whole training, 0 if it has none."""
         return self.started.total_steps if self.started else 0
 
+    @property
+    def counted(self) -> str:
+        """The phase that tells by itself how far it is; empty where that is the training."""
+        told = self.progress is not None and self.progress.phase == self.phase != "train"
+        return self.phase if told else ""
+
     def done(self) -> tuple[int, int, str]:
         """How far the present phase, or else the training, is: done, total (0: unknown), unit."""
-        if self.progress is not None and self.progress.phase == self.phase != "train":
+        if self.counted and self.progress is not None:
             return self.progress.done, self.progress.total, self.progress.unit
         return (self.step.step if self.step else 0), self.total_steps, "steps"
 

@@ -7,8 +7,16 @@ from textual.pilot import Pilot
 
 from engine.bus import EventBus
 from engine.errors import BusyError
-from engine.events import CheckpointSaved, JobStarted, Record, Reported
-from engine.jobs import Jobs
+from engine.events import (
+    CheckpointSaved,
+    Emit,
+    JobStarted,
+    PhaseChanged,
+    Progressed,
+    Record,
+    Reported,
+)
+from engine.jobs import Control, Jobs
 from engine.runs import EventLog, Workspace, read_events
 from tests.tui.play import LARGE, SMALL, gone, play, screen, see, start
 from tests.tui.scripted import RECIPE, stepped, training, validated, write_run
@@ -76,6 +84,29 @@ def test_the_machine_is_told_in_80_columns(
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         start(app, pause_s=0.05)
         await see(app, pilot, "● train", "cpu ", "5.12k clips/s")
+
+    play(workspace, story)
+
+
+def test_the_top_bar_names_the_phase_whose_share_it_tells(workspace: Workspace) -> None:
+    """A quarter of the test is no quarter of the training, which is over."""
+
+    def ending(emit: Emit, control: Control) -> None:
+        emit(JobStarted("train", "003-alexa", "cpu", 2000))
+        emit(stepped(2000))
+        emit(PhaseChanged("test"))
+        emit(Progressed("test", 20, 80, "minutes"))
+        while True:
+            control.tick()
+            time.sleep(0.01)
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        run = app.desk.workspace.create(RECIPE)
+        log = EventLog(run.events)
+        live = Live(app.desk.jobs.start("train", ending, log), Store(), run, log)
+        app.follow(live)
+        await see(app, pilot, "● test 25 %", "test  20/80 minutes")
+        live.job.control.stop()
 
     play(workspace, story)
 
