@@ -216,16 +216,25 @@ def _excerpts(heard: Heard, samples: int, count: int = 24) -> Iterator[Waveform]
 
 
 def make_report(
-    checkpoint_path: Path, test: Heard, onnx_path: Path, *, emit: Emit, control: Control
+    checkpoint_path: Path,
+    test: Heard,
+    onnx_path: Path,
+    *,
+    emit: Emit,
+    control: Control,
+    reported: OperatingPoint | None = None,
 ) -> tuple[Report, Outcomes]:
-    """Open the test set, once, at the frozen threshold; report, and tell what each clip became."""
+    """Open the test set, once, at the frozen threshold; report, and tell what each clip became.
+
+    What it became is told at the threshold of the report that it will lie beside, if `reported`.
+    """
     checkpoint = load(checkpoint_path)
     passed = Progress("test", test.seconds, emit, control)
     scored = score_split(Scorer.of(checkpoint), test, passed)
     emit(PhaseChanged("export"))
     exported = export_and_compare(checkpoint, onnx_path, test)
     report = report_of(checkpoint, sha256(checkpoint_path), scored, exported)
-    return report, _outcomes(checkpoint, scored, report.test)
+    return report, _outcomes(checkpoint, scored, reported or checkpoint.threshold())
 
 
 def report_of(checkpoint: Checkpoint, digest: str, scored: Scored, exported: Window) -> Report:
@@ -250,11 +259,11 @@ def report_of(checkpoint: Checkpoint, digest: str, scored: Scored, exported: Win
     )
 
 
-def _outcomes(checkpoint: Checkpoint, scored: Scored, test: Measured) -> Outcomes:
-    """What became of each clip."""
-    recipe, point = checkpoint.settings(), checkpoint.threshold()
+def _outcomes(checkpoint: Checkpoint, scored: Scored, point: OperatingPoint) -> Outcomes:
+    """What became of each clip at an operating point."""
+    recipe = checkpoint.settings()
     hop_s = grid(recipe.features).hop_s
-    return Outcomes.of(scored.clips, test, point, recipe.detector, hop_s, scored.streams)
+    return Outcomes.of(scored.clips, point, recipe.detector, hop_s, scored.streams)
 
 
 def evaluate(
@@ -265,11 +274,13 @@ def evaluate(
     emit: Emit,
     control: Control,
     outcomes_path: Path | None = None,
+    reported: OperatingPoint | None = None,
 ) -> Report:
     """Measure a checkpoint at its frozen threshold and return its report.
 
     Without `data`, on the test split of its own recipe; with it, on somebody else's clips and
-    streams, whole. What became of each clip is written to `outcomes_path`.
+    streams, whole. What became of each clip is written to `outcomes_path`, at the threshold of the
+    report that lies there, if it is `reported`: a person may have moved the checkpoint's since.
     """
     checkpoint = load(checkpoint_path)
     recipe = checkpoint.settings()
@@ -284,7 +295,7 @@ def evaluate(
     with tempfile.TemporaryDirectory() as folder:
         onnx_path = Path(folder) / "model.onnx"
         report, outcomes = make_report(
-            checkpoint_path, heard, onnx_path, emit=emit, control=control
+            checkpoint_path, heard, onnx_path, emit=emit, control=control, reported=reported
         )
     if outcomes_path is not None:
         outcomes.write(outcomes_path)

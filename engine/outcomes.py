@@ -14,9 +14,16 @@ from numpy.typing import NDArray
 
 from engine.errors import DataError
 from engine.files import write_atomic
-from engine.metrics import Floats, OperatingPoint, StreamScores, det_curve, hours_of
+from engine.metrics import (
+    Floats,
+    OperatingPoint,
+    StreamScores,
+    count_alarms,
+    det_curve,
+    hours_of,
+)
 from engine.recipe import DetectorSettings
-from engine.report import ClipScore, Measured
+from engine.report import ClipScore
 
 COLUMNS = {
     "clip": "U", "group": "U", "cohort": "U", "positive": "b", "wrong": "b", "score": "f",
@@ -60,18 +67,18 @@ class Outcomes:
     def of(
         cls,
         clips: Sequence[ClipScore],
-        test: Measured,
         point: OperatingPoint,
         settings: DetectorSettings,
         hop_s: float,
         streams: Sequence[StreamScores] = (),
     ) -> "Outcomes":
-        """What clips and streams become; `test` was measured at the operating point."""
+        """What clips and streams become at the operating point."""
         thresholds, alarms = np.empty(0), np.empty(0, dtype=np.int64)
         if any(stream.levels.size for stream in streams):
             curve = det_curve([], streams, settings, hop_s)
             thresholds = curve.thresholds
             alarms = np.rint(curve.fah * hours_of(streams)).astype(np.int64)
+        found = count_alarms(streams, point.threshold, settings, hop_s)
         wrong = [c.fires(point.threshold, settings, hop_s) != c.positive for c in clips]
         return cls(
             clip=np.array([c.clip for c in clips], dtype=np.str_),
@@ -84,8 +91,8 @@ class Outcomes:
             thresholds=thresholds,
             alarms=alarms,
             point=point,
-            false_alarms=test.false_alarms,
-            hours=test.hours,
+            false_alarms=sum(map(len, found)),
+            hours=hours_of(streams),
         )
 
     def write(self, path: Path) -> None:

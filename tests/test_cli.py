@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import audio, checkpoint
-from engine.checkpoint import Checkpoint
+from engine import audio
 from engine.errors import DataError
 from engine.events import Emit, JobStarted, PhaseChanged, Progressed, Record, Stepped, Warned
 from engine.jobs import Control
@@ -301,15 +300,10 @@ def test_a_checkpoint_is_found_by_path_or_by_run(tmp_path: Path) -> None:
     assert evaluate.find_checkpoint(home, "1") == (run.best, run)
 
 
-def test_outcomes_beside_a_report_of_another_threshold_stay(tmp_path: Path) -> None:
-    run = finished_run(Workspace(tmp_path), "done")  # reported at 0.7
-    for threshold, written in ((0.7, run.outcomes), (0.8, None)):
-        point = {"threshold": threshold, "target_fah": 1.0}
-        checkpoint.save(run.best, Checkpoint("", {}, {}, point, {}, 1))
-        run.outcomes.unlink(missing_ok=True)
-        assert evaluate.outcomes_of(run, run.best) == run.outcomes
-        run.outcomes.touch()
-        assert evaluate.outcomes_of(run, run.best) == written
+def test_a_run_is_compared_at_the_threshold_of_its_report(tmp_path: Path) -> None:
+    assert evaluate.reported_at(Workspace(tmp_path).create(Recipe())) is None
+    run = finished_run(Workspace(tmp_path), "done")
+    assert evaluate.reported_at(run) == OperatingPoint(0.7, 1.0)
 
 
 def test_a_busy_workspace_gets_no_empty_run(tmp_path: Path) -> None:

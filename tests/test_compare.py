@@ -11,8 +11,8 @@ from engine.compare import compare
 from engine.errors import DataError
 from engine.metrics import OperatingPoint, StreamScores
 from engine.outcomes import Outcomes
-from engine.recipe import DetectorSettings, Evaluate
-from engine.report import ClipScore, Share, measure
+from engine.recipe import DetectorSettings
+from engine.report import ClipScore, Share
 
 POINT = OperatingPoint(0.5, 1.0)
 RULES = DetectorSettings()
@@ -21,8 +21,7 @@ HOUR = StreamScores(np.repeat([0.0, 0.9, 0.0, 0.3, 0.0, 0.2, 0.0], 40), 3600.0)
 
 def outcomes(*clips: ClipScore, target_fah: float = 1.0, hours: int = 1) -> Outcomes:
     point = OperatingPoint(0.5, target_fah)
-    test = measure(clips, [HOUR] * hours, point, RULES, 0.08, Evaluate())
-    return Outcomes.of(clips, test, point, RULES, 0.08, [HOUR] * hours)
+    return Outcomes.of(clips, point, RULES, 0.08, [HOUR] * hours)
 
 
 def words(marks: str, cohort: str = "clean", *, speakers: int = 20) -> list[ClipScore]:
@@ -232,8 +231,7 @@ def at(peaks: list[float], stream: StreamScores, *, threshold: float = 0.5) -> O
         ClipScore(peak, peak, True, f"speaker{n}", "clean", f"w{n}") for n, peak in enumerate(peaks)
     ]
     point = OperatingPoint(threshold, 1.0)
-    test = measure(clips, [stream], point, RULES, 0.08, Evaluate())
-    return Outcomes.of(clips, test, point, RULES, 0.08, [stream])
+    return Outcomes.of(clips, point, RULES, 0.08, [stream])
 
 
 def test_sides_are_compared_where_they_give_as_many_alarms() -> None:

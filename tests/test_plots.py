@@ -64,7 +64,7 @@ def trained(home: Path) -> Run:
             )
         )
     log.close()
-    Outcomes.of(CLIPS, measured(), POINT, DetectorSettings(), 0.08).write(run.outcomes)
+    Outcomes.of(CLIPS, POINT, DetectorSettings(), 0.08).write(run.outcomes)
     return run
 
 
@@ -96,7 +96,7 @@ def test_scores_are_of_clean_words_and_of_all_whole_negatives(tmp_path: Path) ->
                (False, "half words")]  # fmt: skip
     clips = [ClipScore(0.5, 0.5, positive, "ann", cohort) for positive, cohort in cohorts]
     run = Workspace(tmp_path).create(Recipe())
-    Outcomes.of(clips, measured(), POINT, DetectorSettings(), 0.08).write(run.outcomes)
+    Outcomes.of(clips, POINT, DetectorSettings(), 0.08).write(run.outcomes)
     drawn = scores(run, 0.5).axes[0].containers
     others, words = (sum(bar.get_height() for bar in bars) for bars in drawn)
     assert (words, others) == (1, 2)

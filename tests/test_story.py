@@ -1,5 +1,7 @@
 """The whole story in seconds: a phrase is spoken, trained on, measured, and heard in a clip."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from tiny import Trained, ignore
 
 from engine import audio
 from engine.audio import SAMPLE_RATE, Waveform
-from engine.checkpoint import load
+from engine.checkpoint import load, set_operating_point
 from engine.dataset import read, split_of
 from engine.detector import Detection, Detector
 from engine.evaluate import evaluate
@@ -99,6 +101,27 @@ def test_its_outcomes_are_kept_and_are_what_its_report_counts(story: Trained) ->
     again = story.run.path / "again.npz"
     evaluate(story.run.best, None, story.home, emit=ignore, control=Control(), outcomes_path=again)
     assert np.array_equal(Outcomes.read(again).wrong, outcomes.wrong)
+
+
+def test_outcomes_are_told_at_the_threshold_of_the_report_beside_them(story: Trained) -> None:
+    """The checkpoint's threshold is moved to the lowest there is: its own report has no miss."""
+    kept, moved = Outcomes.read(story.run.outcomes), story.run.path / "moved.ckpt"
+    shutil.copy(story.run.best, moved)
+    set_operating_point(moved, load(moved).validated().sweep[-1][0], 1.0)
+    again = story.run.path / "again.npz"
+    tested = evaluate(
+        moved,
+        None,
+        story.home,
+        emit=ignore,
+        control=Control(),
+        outcomes_path=again,
+        reported=kept.point,
+    )
+    assert tested.operating_point != kept.point
+    told = Outcomes.read(again)
+    assert (told.point, told.false_alarms) == (kept.point, kept.false_alarms)
+    assert np.array_equal(told.wrong, kept.wrong)
 
 
 def test_a_wake_word_of_an_unseen_voice_is_heard_once_and_when_it_was_said(

@@ -17,6 +17,7 @@ from wakeword_tui.commands.output import note
 from wakeword_tui.commands.progress import perform
 
 if TYPE_CHECKING:
+    from engine.metrics import OperatingPoint
     from engine.report import Report
 
 
@@ -74,8 +75,16 @@ def _test(args: argparse.Namespace, home: Workspace) -> int:
     def verb(emit: Emit, control: Control) -> "Report":
         from engine.evaluate import evaluate
 
-        kept = outcomes_of(run, checkpoint) if run and data is None else None
-        return evaluate(checkpoint, data, home, emit=emit, control=control, outcomes_path=kept)
+        own = run if data is None else None
+        return evaluate(
+            checkpoint,
+            data,
+            home,
+            emit=emit,
+            control=control,
+            outcomes_path=own.outcomes if own else None,
+            reported=reported_at(own) if own else None,
+        )
 
     report = perform(home, "evaluate", verb)
     if run is not None and data is None:
@@ -124,14 +133,12 @@ def with_int8(report: "Report", run: Run) -> "Report":
     return replace(report, int8=own.get("int8", {})) if same else report
 
 
-def outcomes_of(run: Run, checkpoint: Path) -> Path | None:
-    """Where outcomes go; None where those there belong to a report of another threshold."""
-    from engine.checkpoint import load
+def reported_at(run: Run) -> "OperatingPoint | None":
+    """The threshold of a run's report, which a person may have moved in its checkpoint since."""
+    from engine.metrics import OperatingPoint
 
-    report = run.report_json() if run.outcomes.exists() else None
-    threshold = load(checkpoint).threshold().threshold
-    same = report is None or report["operating_point"]["threshold"] == threshold
-    return run.outcomes if same else None
+    report = run.report_json()
+    return OperatingPoint(**report["operating_point"]) if report else None
 
 
 def _tested_on(checkpoint: Path, data: Path | None) -> Data:
