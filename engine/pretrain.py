@@ -143,9 +143,15 @@ def _among(words: Pack, own: Pack, data: Data) -> Pack:
     for packed, home in zip(words.clips, splits_of(words.clips, Data().fold), strict=True):
         if home != "train" or packed.clip.label not in known:
             clips.append(replace(packed, offset=packed.offset + len(own.audio)))
-    names = "".join(packed.content for packed in heard)
-    folder = words.folder / hashlib.sha256(names.encode()).hexdigest()
+    folder = words.folder / hashlib.sha256("".join(map(_as_heard, clips)).encode()).hexdigest()
     return Pack(own.audio, tuple(clips), (), folder, cuts=words.audio)
+
+
+def _as_heard(packed: PackedClip) -> str:
+    """All of a clip that the words hang on: not where it lies."""
+    clip = packed.clip
+    word = f"{packed.start_s} {packed.end_s} {clip.start_s} {clip.end_s}"
+    return f"{packed.content} {clip.label} {clip.group} {clip.split} {word}\n"
 
 
 def _trains(packed: PackedClip) -> PackedClip:
@@ -154,7 +160,7 @@ def _trains(packed: PackedClip) -> PackedClip:
 
 
 def _key(lesson: Recipe, packed: Pack, threads: int) -> str:
-    text = f"{dump(lesson)}\n{packed.folder.parent.name}\n{packed.folder.name}\n{threads} threads"
+    text = f"{dump(lesson)}\n{packed.folder.name}\n{threads} threads"
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -91,6 +91,17 @@ def test_the_cache_serves_every_wake_word_of_a_training_split(
     assert phases(told) == ["words"]
 
 
+def test_words_that_were_learned_serve_wherever_they_and_the_clips_are_moved(
+    tiny_data: Path, words: Path, home: Workspace, tmp_path: Path
+) -> None:
+    first, told = learn(asking(tiny_data, words), home), list[Event]()
+    moved = [
+        Path(shutil.copytree(f, tmp_path / name)) for f, name in ((tiny_data, "a"), (words, "b"))
+    ]
+    assert same(first, learn(asking(*moved), home, told))
+    assert "words" not in phases(told)
+
+
 def test_a_preview_counts_the_steps_that_are_still_to_be_learned(
     tiny_data: Path, words: Path, home: Workspace
 ) -> None:
