@@ -1,7 +1,7 @@
 """What a job tells the world: one frozen dataclass per happening, written as JSON lines.
 
-`Record` is an event with its number and time. Durable events are kept in the run's
-`events.jsonl`; the others (`Progressed`) are worth showing and not worth keeping.
+`Record` is an event with its number and time. A run's `events.jsonl` keeps all durable events;
+the others (`Progressed`) are worth showing, and one of them now and then is worth keeping.
 """
 
 import json

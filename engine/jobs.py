@@ -144,7 +144,7 @@ class Job:
         return self._outcome is None
 
     def emit(self, event: Event) -> None:
-        """Number an event, keep it if it is durable, and put it on the bus; any thread."""
+        """Number an event, log it, and put it on the bus; any thread."""
         with self._emit_lock:
             if self._log is not None:
                 record = self._log.append(event)

@@ -32,30 +32,31 @@ from engine.lock import Holder, Lock
 from engine.recipe import Recipe
 from engine.recipe_file import dump, load, override
 
-STEPPED_EVERY_S = 1.0
+PASSING_EVERY_S = 1.0
 LONGEST_LINE = 65_536
 
 
 class EventLog:
-    """Appends durable events to `events.jsonl`; numbers all of them.
+    """Appends events to `events.jsonl`; numbers all of them.
 
     Opening with `keep` cuts the file after that number: a resume goes back to its checkpoint, and
-    what came after it will happen again. `Stepped` is kept at most once a second.
+    what came after it will happen again. Of `Stepped`, and of each kind that is not durable, one a
+    second is kept at most, for those who read along.
     """
 
     def __init__(self, path: Path, keep: int | None = None) -> None:
         self.path = path
-        self._stepped_s = -math.inf
+        self._kept_s: dict[type[Event], float] = {}
         records = [r for r in read_events(path) if keep is None or r.n <= keep]
         self.n = records[-1].n if records else 0
         write_atomic(path, b"".join(to_line(r).encode() + b"\n" for r in records))
         self._file: BinaryIO = path.open("ab", buffering=0)
 
     def append(self, event: Event) -> Record:
-        """Number an event and write it if it is durable."""
+        """Number an event and write it, unless another of its kind was just written."""
         self.n += 1
         record = Record(self.n, time.time(), event)
-        if self._kept(record):
+        if self._kept(event):
             self._write(to_line(record).encode() + b"\n")
         return record
 
@@ -70,13 +71,14 @@ class EventLog:
                 self._file.truncate(end)
             raise disk_error(self.path, error) from error
 
-    def _kept(self, record: Record) -> bool:
-        if isinstance(record.event, Stepped):
-            now = time.monotonic()  # the wall clock may be set back by hours
-            if now - self._stepped_s < STEPPED_EVERY_S:
-                return False
-            self._stepped_s = now
-        return record.event.durable
+    def _kept(self, event: Event) -> bool:
+        if event.durable and not isinstance(event, Stepped):
+            return True
+        kind, now = type(event), time.monotonic()  # the wall clock may be set back by hours
+        if now - self._kept_s.get(kind, -math.inf) < PASSING_EVERY_S:
+            return False
+        self._kept_s[kind] = now
+        return True
 
     def close(self) -> None:
         """Close the file."""

@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import BusyError, DataError
-from engine.events import PhaseChanged, Progressed, Stepped, Warned
+from engine.events import Event, PhaseChanged, Progressed, Stepped, Warned
 from engine.files import write_atomic
 from engine.recipe import Recipe
 from engine.recipe_file import override
 from engine.runs import EventLog, Run, Workspace, last_number, read_events
 
+STEP = Stepped(1, 0, 0.5, 1e-3, 1.0, 1.0, 1.0, 1.0)
 HOLD = """
 import sys, time
 from pathlib import Path
@@ -83,20 +84,27 @@ def test_a_folder_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
 
 def test_the_log_numbers_all_events_and_keeps_the_durable_ones(tmp_path: Path) -> None:
     log = EventLog(tmp_path / "events.jsonl")
-    for event in (PhaseChanged("a"), Progressed("a", 1, 2), PhaseChanged("b")):
+    for event in (
+        PhaseChanged("a"),
+        Progressed("a", 1, 2),
+        Progressed("a", 2, 2),
+        PhaseChanged("b"),
+    ):
         log.append(event)
     log.close()
     assert [(r.n, r.event) for r in read_events(log.path)] == [
         (1, PhaseChanged("a")),
-        (3, PhaseChanged("b")),
+        (2, Progressed("a", 1, 2)),
+        (4, PhaseChanged("b")),
     ]
-    assert last_number(log.path) == 3
+    assert last_number(log.path) == 4
 
 
-def test_steps_are_kept_at_most_once_a_second(tmp_path: Path) -> None:
+@pytest.mark.parametrize("passing", [STEP, Progressed("words", 1, 3000)])
+def test_what_passes_is_kept_at_most_once_a_second(tmp_path: Path, passing: Event) -> None:
     log = EventLog(tmp_path / "events.jsonl")
-    for step in range(50):
-        log.append(Stepped(step, 0, 0.5, 1e-3, 1.0, 1.0, 1.0, 1.0))
+    for _ in range(50):
+        log.append(passing)
     log.close()
     kept = list(read_events(log.path))
     assert log.n == 50

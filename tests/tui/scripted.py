@@ -98,7 +98,7 @@ def write_run(workspace: Workspace, *, finished: bool = True, epochs: int = 20) 
     log = EventLog(run.events)
     log.append(JobStarted("train", run.name, "cpu, 2 threads", 2000))
     for step in range(10, epochs * 100 + 1, 10):
-        log._stepped_s = 0.0
+        log._kept_s.clear()
         log.append(stepped(step))
         if step % 100 == 0:
             log.append(validated(step // 100))

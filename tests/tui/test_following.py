@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
-from engine.events import CheckpointSaved, JobFinished, JobStarted
+from engine.events import CheckpointSaved, JobFinished, JobStarted, PhaseChanged, Progressed
 from engine.lock import Holder
 from engine.runs import EventLog, Run, Workspace, read_events
 from tests.tui.play import play, see
@@ -84,7 +84,7 @@ def begin(home: Workspace) -> Iterator[Begin]:
 
 def write(log: EventLog, first: int, last: int) -> None:
     for step in range(first, last + 1):
-        log._stepped_s = 0.0  # keep each
+        log._kept_s.clear()  # keep each
         log.append(stepped(step))
 
 
@@ -95,6 +95,16 @@ def test_what_is_followed_is_what_a_replay_gives(home: Workspace, begin: Begin) 
         write(log, last, last)
         followed.read()
         assert followed.store == Store.replay(run)
+
+
+def test_who_reads_along_sees_how_far_a_phase_is(home: Workspace, begin: Begin) -> None:
+    run, log = begin(3)
+    followed = Followed(Holder(1), run)
+    log.append(PhaseChanged("threshold"))
+    log.append(Progressed("threshold", 60, 240, "minutes"))
+    followed.read()
+    assert followed.store.counted == "threshold"
+    assert followed.store.done() == (60, 240, "minutes")
 
 
 def test_a_file_that_cannot_be_read_any_more_leaves_what_was_read(begin: Begin) -> None:
