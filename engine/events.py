@@ -1,7 +1,7 @@
 """What a job tells the world: one frozen dataclass per happening, written as JSON lines.
 
 `Record` is an event with its number and time. A run's `events.jsonl` keeps all durable events;
-the others (`Progressed`) are worth showing, and one of them now and then is worth keeping.
+the others (`Progressed`) are for the screens, and of them it keeps one a second at most.
 """
 
 import json

@@ -150,8 +150,9 @@ def _among(words: Pack, own: Pack, data: Data) -> Pack:
 def _as_heard(packed: PackedClip) -> str:
     """All of a clip that the words hang on: not where it lies."""
     clip = packed.clip
-    word = f"{packed.start_s} {packed.end_s} {clip.start_s} {clip.end_s}"
-    return f"{packed.content} {clip.label} {clip.group} {clip.split} {word}\n"
+    return (
+        f"{packed.content} {packed.start_s} {packed.end_s} {clip.label} {clip.group} {clip.split}\n"
+    )
 
 
 def _trains(packed: PackedClip) -> PackedClip:

@@ -104,7 +104,7 @@ def test_its_outcomes_are_kept_and_are_what_its_report_counts(story: Trained) ->
 
 
 def test_outcomes_are_told_at_the_threshold_of_the_report_beside_them(story: Trained) -> None:
-    """The checkpoint's threshold is moved to the lowest there is: its own report has no miss."""
+    """The checkpoint's threshold is moved to the lowest of its sweep."""
     kept, moved = Outcomes.read(story.run.outcomes), story.run.path / "moved.ckpt"
     shutil.copy(story.run.best, moved)
     set_operating_point(moved, load(moved).validated().sweep[-1][0], 1.0)

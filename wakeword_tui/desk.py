@@ -234,14 +234,12 @@ class Desk:
             warning = Content.assemble((lost_without_tmux(), "$warning"))
             return [*self._elsewhere(), *self._beside(), warning]
         store = self.live.store
-        done, total, _ = store.done()
-        share = f" {done * 100 // total} %" if total else ""
         running = job.state is State.RUNNING
         word = (store.counted or job.name) if running else job.state.value
         if store.trial is not None:
             word += f" #{store.trial.number}"
         sign = (f"{sign_of(job.state, finished=False)} ", "$now")
-        parts = [Content.assemble(sign, f"{word}{share}")]
+        parts = [Content.assemble(sign, f"{word}{store.share}")]
         eta_s = store.eta_s(time.time())
         if eta_s is not None:
             parts.append(Content(duration(eta_s)))
@@ -256,9 +254,8 @@ class Desk:
         """What another process trains, as parts of the top bar."""
         if self.followed is None:
             return []
-        done, total, _ = self.followed.store.done()
-        share = f" {done * 100 // total} %" if total else ""
-        train = Content.assemble(("● ", "$now"), f"train{share}")
+        store = self.followed.store
+        train = Content.assemble(("● ", "$now"), f"{store.counted or 'train'}{store.share}")
         return [train, Content("read-only")]
 
     def _beside(self) -> list[Content]:

@@ -26,10 +26,7 @@ class Exporter:
 
     def status(self) -> str:
         """How far it is, for the top bar; empty while nothing is exported."""
-        if self.live is None:
-            return ""
-        done, total, _ = self.live.store.done()
-        return f"export {done * 100 // total} %" if total else "export"
+        return f"export{self.live.store.share}" if self.live is not None else ""
 
     def drain(self) -> Iterator[str]:
         """Tell once how it ended."""

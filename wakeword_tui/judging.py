@@ -189,11 +189,10 @@ class Judging:
         """How far it is, for the top bar; empty while the judge is not asked."""
         if self.asking is None:
             return ""
-        done, total, _ = self.asking.store.done()
         word = self.asking.job.name
         if self.asking.job.state is not State.RUNNING:
             word = self.asking.job.state.value
-        return f"{word} {done * 100 // total} %" if total else word
+        return f"{word}{self.asking.store.share}"
 
     def drain(self) -> Iterator[str]:
         """Tell once how it ended."""

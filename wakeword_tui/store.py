@@ -109,6 +109,12 @@ class Store:
             return self.progress.done, self.progress.total, self.progress.unit
         return (self.step.step if self.step else 0), self.total_steps, "steps"
 
+    @property
+    def share(self) -> str:
+        """The same as a share, ` 40 %`; empty where the total is unknown."""
+        done, total, _ = self.done()
+        return f" {done * 100 // total} %" if total else ""
+
     def eta_s(self, now_s: float) -> float | None:
         """Seconds that takes still, None while nobody can tell."""
         done, total, unit = self.done()

@@ -91,9 +91,7 @@ def now_line(store: Store) -> str:
     if store.step is None:
         return store.phase or "starting"
     missed = f", missed {percent(store.validations[-1].frr)}" if store.validations else ""
-    done, total, _ = store.done()
-    share = f" {done * 100 // total} %" if total else ""
-    return f"{store.phase}{share}, loss {small(store.step.loss)}{missed}"
+    return f"{store.phase}{store.share}, loss {small(store.step.loss)}{missed}"
 
 
 def ordered(view: StudyView, order: Order) -> list[Trial]:

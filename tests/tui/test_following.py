@@ -183,6 +183,9 @@ def test_a_second_app_opens_on_what_is_trained_and_says_that_it_looks_on(
         assert app.current_mode == "train"
         write(log, 800, 800)
         await see(app, pilot, "train 40 %", "800/2 000")
+        log.append(PhaseChanged("threshold"))
+        log.append(Progressed("threshold", 60, 240, "minutes"))
+        await see(app, pilot, "threshold 25 %", "read-only", "60/240 minutes")
         await pilot.press("s", "p", "c", "r")
         await see(app, pilot, f"process {holder.pid} is training in")
         log.append(CheckpointSaved(800, "last"))
