@@ -362,7 +362,8 @@ class Batches:
         snr_db = draw_snr_db(augment, count, generator, easier_db).to(self.device)
         clipped, on_line, cut, level = torch.rand(4, count, generator=generator)
         cut_db = torch.where(clipped < augment.clipping, MOST_CLIPPED_DB * cut, 0.0).to(self.device)
-        gain_db = ((level * 2 - 1) * augment.gain_db).to(self.device)
+        spread_db = augment.softer_db + augment.gain_db
+        gain_db = (level * spread_db - augment.softer_db).to(self.device)
         for rows in parts(torch.arange(count), self.device):
             here = slice(int(rows[0]), int(rows[-1]) + 1)
             noise = background(rows)

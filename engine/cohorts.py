@@ -26,7 +26,8 @@ class Condition:
     """What is done to a clip, and whether the wake word is in it then.
 
     `snr_db` is against the mean power of the word from its start to its end, not of the clip with
-    its silence; without it the clip is left as it is.
+    its silence; without it the clip is left as it is. `softer_db` is of all that is heard, the
+    background around the clip too: another microphone, or one that is turned down.
     """
 
     cohort: str
@@ -34,6 +35,12 @@ class Condition:
     snr_db: float | None = None
     room: bool = False
     halved: bool = False
+    softer_db: float = 0.0
+
+    @property
+    def drawn_by(self) -> str:
+        """What its background, noise and room are drawn by: where it is only softer, as clean."""
+        return CLEAN if self.softer_db else self.cohort
 
 
 CONDITIONS = (
@@ -44,8 +51,11 @@ CONDITIONS = (
     Condition("0 dB", snr_db=0.0),
     Condition("reverb", room=True),
     Condition("reverb + 5 dB", snr_db=5.0, room=True),
+    Condition("20 dB softer", softer_db=20.0),
     Condition(HALVES, positive=False, snr_db=20.0, halved=True),
 )
+
+NOISY = tuple(c for c in CONDITIONS if c.positive and (c.room or c.snr_db is not None))
 
 
 class Chance:
@@ -127,6 +137,5 @@ def labelled(label: str) -> str:
 
 def frr_noisy(result: Measured) -> float:
     """FRR over the clips in noise and rooms."""
-    names = [c.cohort for c in CONDITIONS if c.positive and c.cohort != CLEAN]
-    shares = [result.cohorts[name] for name in names]
+    shares = [result.cohorts[condition.cohort] for condition in NOISY]
     return sum(share.wrong for share in shares) / max(sum(share.clips for share in shares), 1)

@@ -104,7 +104,7 @@ class Heard:
     def clip(self, clip: PackedClip, condition: Condition = CONDITIONS[0]) -> Waveform:
         """A clip between its backgrounds, or in a condition's noise and room, `(N,)`."""
         before, after = round(self.lead_s * SAMPLE_RATE), round(TAIL_S * SAMPLE_RATE)
-        sound, chance = self.waveform(clip), Chance(clip.content, condition.cohort)
+        sound, chance = self.waveform(clip), Chance(clip.content, condition.drawn_by)
         word = word_in(sound, clip.start_s, clip.end_s)
         if condition.room:
             sound = in_room(sound, self._room(chance))
@@ -120,7 +120,7 @@ class Heard:
         background = self._background(before + after, chance)
         heard[:before] += background[:before]
         heard[-after:] += background[before:]
-        return heard
+        return heard * np.float32(10 ** (-condition.softer_db / 20))
 
     def waveform(self, clip: PackedClip) -> Waveform:
         """The samples of a packed clip `(N,)`."""

@@ -38,7 +38,10 @@ from engine.teachers import Lesson
 # Clips as they were recorded, but for where the window lies.
 PLAIN = {
     f"augment.{name}": 0.0
-    for name in ("speed", "pitch", "room", "far", "noise", "clipping", "telephone", "gain_db")
+    for name in (
+        *("speed", "pitch", "room", "far", "noise", "clipping", "telephone"),
+        *("gain_db", "softer_db"),
+    )
 }
 
 PREFIX = "lessons-"

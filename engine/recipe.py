@@ -138,7 +138,9 @@ class Augment(Section):
     clipping: Share = 0.0
     """Share of clips overdriven until their peaks are cut off."""
     gain_db: Annotated[float, Field(ge=0, le=40)] = 12.0
-    """Level is changed by up to this much either way, in dB."""
+    """Clips are made up to this much louder, in dB; what leaves full scale clips."""
+    softer_db: Annotated[float, Field(ge=0, le=60)] = 30.0
+    """Clips are made up to this much softer, in dB: microphones differ, and so does distance."""
     equaliser_db: Annotated[float, Field(ge=0, le=20)] = 3.0
     """Deviation of a random equaliser, smooth over the mel bands, in dB: other microphones."""
     shift_ms: Annotated[int, Field(ge=0, le=1000)] = 400

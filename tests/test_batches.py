@@ -20,7 +20,13 @@ from engine.recipe_file import override
 
 CPU = torch.device("cpu")
 # Nothing added and nothing changed, but backgrounds 30 dB down at the least.
-BARE = {"augment.speed": 0.0, "augment.room": 0.0, "augment.noise": 0.0, "augment.gain_db": 0.0}
+BARE = {
+    "augment.speed": 0.0,
+    "augment.room": 0.0,
+    "augment.noise": 0.0,
+    "augment.gain_db": 0.0,
+    "augment.softer_db": 0.0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -246,6 +252,7 @@ def test_a_window_that_reaches_beyond_its_clip_holds_nothing_of_the_next(tmp_pat
         ({**BARE, "augment.telephone": 1.0}, True),
         ({**BARE, "augment.clipping": 1.0}, True),
         ({**BARE, "augment.gain_db": 12.0}, True),
+        ({**BARE, "augment.softer_db": 30.0}, True),
         (BARE, False),
     ],
 )
@@ -255,6 +262,28 @@ def test_each_augmentation_changes_the_batch(
     plain, _ = drawn_from(packed, tiny_data, BARE)
     other, _ = drawn_from(packed, tiny_data, changes)
     assert torch.equal(plain.draw(0, 0)[0], other.draw(0, 0)[0]) is not differs
+
+
+@pytest.mark.parametrize(
+    ("louder_db", "softer_db", "middle_db", "widest_db"),
+    [(0.0, 30.0, -15.0, 15.0), (6.0, 20.0, -7.0, 13.0), (6.0, 6.0, 0.0, 6.0)],
+)
+def test_levels_are_drawn_from_all_of_the_range(
+    packed: Pack,
+    tiny_data: Path,
+    louder_db: float,
+    softer_db: float,
+    middle_db: float,
+    widest_db: float,
+) -> None:
+    """Against the same batch at its own level; uniform in dB, so the middle of it is the mean."""
+    changes = {**BARE, "train.batch_size": 400, "augment.gain_db": louder_db}
+    plain, _ = drawn_from(packed, tiny_data, {**BARE, "train.batch_size": 400})
+    other, _ = drawn_from(packed, tiny_data, {**changes, "augment.softer_db": softer_db})
+    levels = [batches.draw(0, 0)[0].square().mean(dim=1) for batches in (plain, other)]
+    change_db = 10 * torch.log10(levels[1] / levels[0])
+    assert float(change_db.mean()) == pytest.approx(middle_db, abs=1.5)
+    assert float((change_db - middle_db).abs().max()) == pytest.approx(widest_db, abs=0.5)
 
 
 def test_a_range_too_narrow_for_any_speed_leaves_the_speed(packed: Pack, tiny_data: Path) -> None:

@@ -71,6 +71,7 @@ def test_a_clip_is_heard_in_every_condition_of_its_split(packed: Pack, tiny_data
     powers = {cohort: float(np.square(sound).mean()) for cohort, sound in sounds.items()}
     assert powers["0 dB"] > powers["5 dB"] > powers["10 dB"] > powers["20 dB"]
     assert not np.array_equal(sounds["reverb"], sounds["clean"])
+    assert sounds["20 dB softer"] == pytest.approx(0.1 * sounds["clean"], abs=1e-7)
 
 
 def test_each_word_is_scored_once_in_each_cohort(packed: Pack, tiny_data: Path) -> None:

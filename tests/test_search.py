@@ -380,6 +380,7 @@ def test_a_hopeless_trial_is_stopped_and_said_to_be(home: Workspace, tiny_data: 
         "search.stop_after": 1,
         "search.fork_every": 0,
         "search.seed": SEED_OF_HIGH_THEN_LOW,
+        "search.quality": "pauc",
         "train.epochs": 4,
         "train.steps_per_epoch": 20,
     }
