@@ -40,7 +40,7 @@ def _batches(checkpoint: Checkpoint, train: Heard, control: Control) -> Iterator
 
 
 def _words(train: Heard, samples: int, generator: np.random.Generator) -> Iterator[Waveform]:
-    """Windows that end with a word of the split, clean, in noise, in rooms, in turn."""
+    """Windows that end with a word of the split, clean, in noise, in rooms, softer, in turn."""
     clips = train.selection.positives
     conditions = [condition for condition in CONDITIONS if condition.positive]
     if not clips:
