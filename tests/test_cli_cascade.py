@@ -13,10 +13,12 @@ from tiny import Trained, hiss
 
 from engine import audio
 from engine.checkpoint import load, save
+from engine.detector import vote_levels
 from engine.errors import DataError
 from engine.local_judge import LocalJudge
 from engine.recipe_file import dump, override
 from engine.runs import Workspace
+from engine.scorer import scorer_of
 from tests.tui.judged import a_cascade
 from wakeword_tui.__main__ import main
 from wakeword_tui.cascading import clock, tables
@@ -26,7 +28,7 @@ from wakeword_tui.commands.evaluate import find_model
 
 @pytest.fixture(scope="module")
 def home(tiny_run: Trained, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A sentry, a judge of the same fold and one of another, and a recording."""
+    """A sentry, a judge of the same fold and one of another, and a recording that has it fire."""
     home = Workspace(tmp_path_factory.mktemp("cascade"))
     for name in ("001-tiny", "002-judge", "003-other"):
         shutil.copytree(tiny_run.run.path, home.root / "runs" / name)
@@ -36,6 +38,10 @@ def home(tiny_run: Trained, tmp_path_factory: pytest.TempPathFactory) -> Workspa
     save(other, replace(checkpoint, recipe=recipe))
     swell = np.abs(np.sin(np.arange(20 * 16_000) / 8000)).astype(np.float32)
     audio.write(home.root / "radio.wav", swell * hiss(20, 7))
+    sentry, detector = home.find("1").best, checkpoint.settings().detector
+    levels = vote_levels(scorer_of(sentry).score(swell * hiss(20, 7)), detector)
+    point = {"threshold": float(np.median(levels)), "target_fah": 1.0}
+    save(sentry, replace(checkpoint, operating_point=point))
     return home
 
 
