@@ -39,12 +39,14 @@ NAME, SPOKEN = "words.ckpt", "words"
 SMOOTHING = 0.05
 ROUNDS = 8
 SHOW_EVERY_S = 0.5
-# Hundreds of words are harder to tell apart than one from the rest: what hides them is softer.
+# Hundreds of words are harder to tell apart than one from the rest: what hides them is softer, and
+# they differ less in level.
 EASIER: dict[str, Any] = {
     "augment.room": 0.4,
     "augment.noise": 0.7,
     "augment.snr_low_db": 0.0,
     "augment.snr_high_db": 30.0,
+    "augment.softer_db": 12.0,
     "augment.shift_ms": 200,
     "train.positive_share": 0.85,
     "train.hard_share": 0.0,
