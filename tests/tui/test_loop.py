@@ -26,6 +26,7 @@ LEARNS = {
     "train.steps_per_epoch": 40,
     "train.batch_size": 32,
     "train.lr": 0.01,
+    "train.seed": 1,
     "train.ema_decay": 0.8,
     "train.average_best": 1,
     "train.hard_share": 0.0,
