@@ -120,7 +120,8 @@ class Heard:
         background = self._background(before + after, chance)
         heard[:before] += background[:before]
         heard[-after:] += background[before:]
-        return heard * np.float32(10 ** (-condition.softer_db / 20))
+        heard *= np.float32(10 ** (-condition.softer_db / 20))
+        return heard
 
     def waveform(self, clip: PackedClip) -> Waveform:
         """The samples of a packed clip `(N,)`."""
