@@ -20,8 +20,9 @@ import shlex
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -183,6 +184,10 @@ class Run:
         """Whether the run has its report."""
         return self.report.exists()
 
+    def holds(self, path: Path) -> bool:
+        """Whether a path is the run's folder, or in it."""
+        return path.resolve().is_relative_to(self.path.resolve())
+
     def resuming(self) -> str:
         """What to type to go on with it."""
         return Workspace(self.path.parent.parent).command("train", "--resume", str(self.number))
@@ -285,22 +290,37 @@ class Workspace:
         known = ", ".join(run.name for run in self.runs()[-5:]) or "none yet"
         raise DataError(f"no run {reference!r} in {self.root}", f"runs here: {known}")
 
-    def prune(self, keep: int, *, unfinished: bool = False) -> list[Run]:
+    def prune(
+        self, keep: int, *, unfinished: bool = False, needed: Iterable[Path] = ()
+    ) -> list[Run]:
         """Remove all but the newest `keep` finished runs, and what never came to a checkpoint.
 
-        With `unfinished` also what could be gone on with. While a job holds the GPU, only finished
-        runs: it may be training any other. Returns those that were removed.
+        Those stay that hold a file of `needed`, or that a run to be gone on with learns from. With
+        `unfinished` also what could be gone on with. While a job holds the GPU, only finished runs:
+        it may be training any other. Returns those that were removed.
         """
         finished = [run for run in self.runs() if run.finished()]
         others = [run for run in self.runs() if not run.finished()]
-        gone = finished[: max(0, len(finished) - keep)]
-        if self.holder() is None:
-            lost = [run for run in others if unfinished or not run.last.exists()]
-            gone = sorted([*gone, *lost], key=lambda run: run.number)
+        lost = [run for run in others if unfinished or not run.last.exists()]
+        if self.holder() is not None:
+            lost = []
+        left = [run for run in others if run not in lost]
+        wanted = (*needed, *chain(*map(self._learns_from, left)))
+        spared = {run for run in finished for path in wanted if run.holds(path)}
+        old = [run for run in finished[: max(0, len(finished) - keep)] if run not in spared]
+        gone = sorted([*old, *lost], key=lambda run: run.number)
         for run in gone:
             with writing(run.path):
                 shutil.rmtree(run.path)
         return gone
+
+    def _learns_from(self, run: Run) -> Iterator[Path]:
+        """What a resume of a run reads of others: its teachers, and what they must beat."""
+        with contextlib.suppress(WakewordError):  # without its recipe it cannot be resumed anyway
+            recipe = run.recipe()
+            yield from (teacher.path for teacher in recipe.distill.teachers if teacher.path)
+            if recipe.distill.baseline:
+                yield self.find(of_fold(recipe.distill.baseline, recipe.data.fold)).path
 
     def lock(self, run: str = "") -> contextlib.AbstractContextManager[None]:
         """Take the GPU for this process at once, to train a run; the context gives it back.

@@ -6,16 +6,20 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from faults import spoil
+from test_queue_store import session
 
 from engine import audio
 from engine.errors import DataError
 from engine.events import Emit, JobStarted, PhaseChanged, Progressed, Record, Stepped, Warned
 from engine.jobs import Control
 from engine.metrics import OperatingPoint, StreamScores
+from engine.queue_store import QueueStore
 from engine.recipe import DetectorSettings, Evaluate, Recipe
 from engine.recipe_file import load, override
 from engine.report import ClipScore, Measured, Report, measure
@@ -190,6 +194,26 @@ def test_runs_are_listed_and_pruned(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out.splitlines()[1].split()[:3] == ["001-first", "finished", "4.0"]
     assert main(["runs", "prune", "--keep", "1", "--workspace", str(tmp_path)]) == 0
     assert [run.name for run in home.runs()] == ["003-second"]
+
+
+def test_pruning_spares_what_a_mining_goes_on_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Workspace(tmp_path)
+    miners = [finished_run(home, name) for name in ("broken-off", "through", "other")]
+    store = QueueStore(home.queue)
+    for number, miner in enumerate(miners[:2]):
+        begun = store.begin_session(replace(session(), model=miner.best))
+        store.commit_progress(begun.id, 30.0, [], before_s=0.0, done=bool(number))
+    store.close()
+    prune = ["runs", "prune", "--keep", "0", "--workspace", str(tmp_path)]
+    assert main(prune) == 0
+    assert home.runs() == [miners[0]]
+    assert "1 beyond --keep stay" in capsys.readouterr().out
+    spoil(home.queue)
+    assert main(prune) == 1
+    assert home.runs() == [miners[0]]
+    assert "cannot tell which runs a mining goes on with" in capsys.readouterr().err
 
 
 def test_runs_list_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -216,6 +216,25 @@ def test_pruning_spares_what_can_be_gone_on_with_unless_it_is_asked_for(home: Wo
     assert [run.name for run in home.prune(keep=0, unfinished=True)] == ["001-begun"]
 
 
+def test_pruning_spares_what_a_run_that_can_be_gone_on_with_learns_from(home: Workspace) -> None:
+    for name in ("teacher", "baseline", "neither"):
+        run_named(home, name, finished=True)
+    taught = {
+        "name": "taught",
+        "distill.teachers": [{"path": str(home.root / "runs" / "*-teacher")}],
+        "distill.baseline": "baseline",
+    }
+    home.create(override(Recipe(), taught)).last.touch()
+    assert [run.name for run in home.prune(keep=0)] == ["003-neither"]
+    gone = [run.name for run in home.prune(keep=0, unfinished=True)]
+    assert gone == ["001-teacher", "002-baseline", "004-taught"]
+
+
+def test_pruning_spares_the_run_that_a_needed_file_is_of(home: Workspace) -> None:
+    miner, other = (run_named(home, name, finished=True) for name in ("miner", "other"))
+    assert home.prune(keep=0, needed=[miner.best]) == [other]
+
+
 # --- the lock
 
 

@@ -1,9 +1,14 @@
 """`runs` lists what is in the workspace, `runs prune` makes room, `runs stop` ends the training."""
 
 import argparse
+import shlex
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
-from engine.runs import Run
+from engine.errors import DataError
+from engine.queue_store import QueueStore
+from engine.runs import Run, Workspace
 from wakeword_tui.commands.arguments import Verbs, add_json, command, workspace
 from wakeword_tui.commands.output import say, say_json, table
 from wakeword_tui.numbers import percent, rate
@@ -79,12 +84,28 @@ def prune_runs(args: argparse.Namespace) -> int:
     if args.keep < 0:
         args.usage_error("--keep takes 0 or more")
     home = workspace(args)
-    gone = home.prune(args.keep, unfinished=args.unfinished)
+    gone = home.prune(args.keep, unfinished=args.unfinished, needed=_mines_on(home))
     for run in gone:
         say(f"removed {run.path}")
     waiting = sum(not run.finished() for run in home.runs())
     say(f"{len(gone)} removed, {len(home.runs())} left, {waiting} of them unfinished")
+    needed = len(home.runs()) - waiting - args.keep
+    if needed > 0:
+        say(f"{needed} beyond --keep stay: a mining or a training that was broken off needs them")
     return 0
+
+
+def _mines_on(home: Workspace) -> list[Path]:
+    """The checkpoints that minings which were broken off, or are under way, go on with."""
+    if not home.queue.exists():
+        return []
+    try:
+        with closing(QueueStore(home.queue)) as store:
+            return [session.model for session in store.sessions() if not session.done]
+    except DataError as error:
+        message = f"cannot tell which runs a mining goes on with: {error.message}"
+        hint = f"{error.hint}; `rm -r {shlex.quote(str(home.cache))}` makes room, and is made again"
+        raise DataError(message, hint) from error
 
 
 def stop_run(args: argparse.Namespace) -> int:
