@@ -11,6 +11,7 @@ import numpy as np
 from engine.detector import firings
 from engine.errors import DataError
 from engine.metrics import (
+    MOST,
     Floats,
     OperatingPoint,
     StreamScores,
@@ -87,7 +88,8 @@ class Measured:
     groups, and repeat the former where there are fewer than ten or all clips fare alike.
     `cohorts` and `groups` are shares by name, in the order they were heard in. `sweep` is
     [threshold, false alarms, missed] over thresholds chosen on validation, the same in both splits,
-    so that another target can be chosen later without looking at the test set.
+    so that another target can be chosen later without looking at the test set; the frozen one is
+    among them.
     """
 
     pauc: float
@@ -174,8 +176,8 @@ def measure(
 
     The headline numbers, the curve and the groups are of the words in the `CLEAN` cohort, which all
     negatives but `HALVES` are ranked against. A cohort is judged by its positives, or by its
-    negatives where it has no positive. The sweep runs over `thresholds`,
-    or over those of the split's own DET curve.
+    negatives where it has no positive. The sweep runs over `thresholds`, or over those of the
+    split's own DET curve, none above `MOST`, and `point`'s.
     """
     words = [clip for clip in clips if clip.positive and clip.cohort == CLEAN]
     others = [clip.score for clip in clips if not clip.positive and clip.cohort != HALVES]
@@ -183,7 +185,8 @@ def measure(
     peaks, hours = [clip.peak for clip in words], hours_of(streams)
     heard = any(stream.levels.size for stream in streams)
     curve = det_curve(peaks, streams, settings, hop_s) if heard else None
-    swept = thresholds if thresholds is not None else curve.thresholds if curve else []
+    own = {point.threshold, *np.minimum(curve.thresholds, MOST).tolist()} if curve else set()
+    swept = sorted(own, reverse=True) if thresholds is None else thresholds
     ranking = _Ranking(
         pauc=pauc(*scores, rules.max_fpr),
         max_fpr=rules.max_fpr,

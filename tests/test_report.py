@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from engine.errors import DataError
-from engine.metrics import OperatingPoint, StreamScores, binomial_interval, poisson_interval
+from engine.metrics import (
+    MOST,
+    OperatingPoint,
+    StreamScores,
+    binomial_interval,
+    poisson_interval,
+)
 from engine.recipe import DetectorSettings, Evaluate
 from engine.report import ClipScore, Measured, Report, Share, measure, pool
 
@@ -68,6 +74,14 @@ def test_misses_at_a_target_do_not_depend_on_the_threshold_that_is_stored():
     assert stored.frr != moved.frr
     for one in (stored, moved):
         assert [one.frr_at(fah) for fah in (0.4, 0.5, 2.0, 9.0)] == [1.0, 0.6, 0.3, 0.1]
+
+
+def test_the_sweep_holds_the_frozen_threshold_and_none_that_no_score_reaches():
+    """Just above the peaks 1.0, which is held down to the most, 0.6 and 0.0; and the frozen 0.5."""
+    sure = StreamScores(np.repeat([0.0, 1.0, 0.0, 0.6, 0.0], 10), seconds=7200)
+    sweep = measured(word(1.0), word(0.4), streams=(sure,)).sweep
+    assert [row[0] for row in sweep] == [MOST, math.nextafter(0.6, 1), 0.5, 5e-324]
+    assert [row[1:] for row in sweep[:3]] == [[1, 1], [1, 1], [2, 1]]
 
 
 def test_ten_groups_are_enough_to_draw_from():

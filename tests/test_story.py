@@ -103,6 +103,18 @@ def test_its_outcomes_are_kept_and_are_what_its_report_counts(story: Trained) ->
     assert np.array_equal(Outcomes.read(again).wrong, outcomes.wrong)
 
 
+def test_a_threshold_that_was_moved_can_be_moved_back_to_what_was_shipped(story: Trained) -> None:
+    shipped, moved = load(story.run.best), story.run.path / "moved.ckpt"
+    shutil.copy(story.run.best, moved)
+    point, validation = shipped.threshold(), shipped.validated()
+    set_operating_point(moved, validation.sweep[-1][0], 10.0)
+    set_operating_point(moved, point.threshold, point.target_fah)
+    again = load(moved).validated()
+    assert load(moved).threshold() == point
+    counts = (validation.false_alarms, validation.missed)
+    assert (again.false_alarms, again.missed) == counts
+
+
 def test_outcomes_are_told_at_the_threshold_of_the_report_beside_them(story: Trained) -> None:
     """The checkpoint's threshold is moved to the lowest of its sweep."""
     kept, moved = Outcomes.read(story.run.outcomes), story.run.path / "moved.ckpt"

@@ -54,6 +54,16 @@ def test_the_wish_of_the_recipe_and_stricter_ones_get_no_lower_threshold_than_wa
     assert [(tested.false_alarms, tested.missed) for tested in given] == [(0, 42), (0, 30), (4, 12)]
 
 
+def test_the_wish_of_the_recipe_gets_what_was_shipped_where_the_sweep_asks_for_more() -> None:
+    """Five speeds allowed 0.75 where one asks for 0.8; what is stricter goes by the sweep."""
+    tables = small_report()
+    tables["operating_point"]["threshold"] = 0.75
+    tables["test"] |= {"false_alarms": 3, "missed": 15}
+    given = [answer(tables, per_day).tested for per_day in (0.25, 1, 2)]
+    assert [tested.threshold for tested in given] == [0.9, 0.75, 0.7]
+    assert (given[1].false_alarms, given[1].missed) == (3, 15)
+
+
 def test_what_the_hours_prove() -> None:
     tested = answer(small_report(), per_day=0.25).tested  # threshold 0.9, no alarm in 10 h
     assert tested.false_alarms == 0
