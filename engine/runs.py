@@ -295,17 +295,18 @@ class Workspace:
     ) -> list[Run]:
         """Remove all but the newest `keep` finished runs, and what never came to a checkpoint.
 
-        Those stay that hold a file of `needed`, or that a run to be gone on with learns from. With
-        `unfinished` also what could be gone on with. While a job holds the GPU, only finished runs:
-        it may be training any other. Returns those that were removed.
+        Those stay that hold a file of `needed`, or that a run to be gone on with, or a study,
+        learns from. With `unfinished` also what could be gone on with. While a job holds the GPU,
+        only finished runs: it may be training any other. Returns those that were removed.
         """
         finished = [run for run in self.runs() if run.finished()]
         others = [run for run in self.runs() if not run.finished()]
         lost = [run for run in others if unfinished or not run.last.exists()]
         if self.holder() is not None:
             lost = []
-        left = [run for run in others if run not in lost]
-        wanted = (*needed, *chain(*map(self._learns_from, left)))
+        files = [run.path / "recipe.toml" for run in others if run not in lost]
+        files += self.studies.glob("*.toml")
+        wanted = (*needed, *chain(*map(self._begins_with, files)))
         spared = {run for run in finished for path in wanted if run.holds(path)}
         old = [run for run in finished[: max(0, len(finished) - keep)] if run not in spared]
         gone = sorted([*old, *lost], key=lambda run: run.number)
@@ -314,11 +315,16 @@ class Workspace:
                 shutil.rmtree(run.path)
         return gone
 
-    def _learns_from(self, run: Run) -> Iterator[Path]:
-        """What a resume of a run reads of others: its teachers, and what they must beat."""
-        with contextlib.suppress(WakewordError):  # without its recipe it cannot be resumed anyway
-            recipe = run.recipe()
-            yield from (teacher.path for teacher in recipe.distill.teachers if teacher.path)
+    def _begins_with(self, file: Path) -> Iterator[Path]:
+        """What a training by a recipe reads of other runs: init, teachers, and what they must beat.
+
+        Of a path with {fold} or a * all that fit.
+        """
+        with contextlib.suppress(WakewordError):  # nobody goes on with a recipe that is damaged
+            recipe = load(file)
+            paths = [recipe.train.init, *(teacher.path for teacher in recipe.distill.teachers)]
+            for path in (Path(str(path).replace("{fold}", "*")) for path in paths if path):
+                yield from path.parent.glob(path.name) if "*" in path.name else [path]
             if recipe.distill.baseline:
                 yield self.find(of_fold(recipe.distill.baseline, recipe.data.fold)).path
 

@@ -36,6 +36,7 @@ from engine.runs import EventLog, Run, Workspace, read_events, settled
 from engine.space import trial_recipe
 from engine.study import Asked, Outcome, Study, want
 from engine.study_file import create
+from engine.teachers import checkpoint_of
 from engine.train import resume_log, train
 from engine.trials import Quality, TrialState, minimised
 
@@ -73,6 +74,16 @@ def search(
             control.tick()
 
 
+def _require_others(recipe: Recipe) -> None:
+    """Raise CheckpointError where a teacher or `train.init` of a study is gone."""
+    fold, named = recipe.data.fold, [one for one in recipe.distill.teachers if one.path is not None]
+    first = [recipe.train.init] if recipe.train.init is not None else []
+    for path in (*first, *(checkpoint_of(one, fold) for one in named)):
+        if not path.exists():
+            message = f"{path}, which each trial begins with, is not there"
+            raise CheckpointError(message, "put it back and go on with `search --resume`")
+
+
 class _Attempt:
     """One trial: a run of its own, from its beginning or from its last checkpoint, and its end."""
 
@@ -90,7 +101,11 @@ class _Attempt:
         self.began_s = time.monotonic()
 
     def go(self) -> None:
-        """Train and judge. Raises Stopped where the whole search is stopped."""
+        """Train and judge. Raises Stopped where the whole search is stopped.
+
+        Raises CheckpointError where what all trials begin with is gone: no trial is to blame.
+        """
+        _require_others(self.study.recipe)
         with self.study.beating(self.asked):
             try:
                 run = self._run()

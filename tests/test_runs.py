@@ -16,7 +16,7 @@ from engine.errors import BusyError, DataError
 from engine.events import Event, PhaseChanged, Progressed, Stepped, Warned
 from engine.files import write_atomic
 from engine.recipe import Recipe
-from engine.recipe_file import override
+from engine.recipe_file import dump, override
 from engine.runs import EventLog, Run, Workspace, last_number, read_events
 
 STEP = Stepped(1, 0, 0.5, 1e-3, 1.0, 1.0, 1.0, 1.0)
@@ -228,6 +228,27 @@ def test_pruning_spares_what_a_run_that_can_be_gone_on_with_learns_from(home: Wo
     assert [run.name for run in home.prune(keep=0)] == ["003-neither"]
     gone = [run.name for run in home.prune(keep=0, unfinished=True)]
     assert gone == ["001-teacher", "002-baseline", "004-taught"]
+
+
+def test_pruning_spares_the_teachers_of_a_study_in_all_folds(home: Workspace) -> None:
+    for name in ("teacher-f0", "teacher-f1", "neither"):
+        run_named(home, name, finished=True)
+    path = str(home.root / "runs" / "*-teacher-f{fold}")
+    home.studies.mkdir()
+    study = override(Recipe(), {"distill.teachers": [{"path": path}]})
+    (home.studies / "hunt.toml").write_text(dump(study))
+    (home.studies / "damaged.toml").write_text("[")
+    assert [run.name for run in home.prune(keep=0)] == ["003-neither"]
+
+
+def test_pruning_spares_what_a_training_that_packs_will_begin_with(home: Workspace) -> None:
+    first, other = (run_named(home, name, finished=True) for name in ("first", "other"))
+    for run in (first, other):
+        run.best.touch()
+    packing = home.create(override(Recipe(), {"train.init": str(first.best)}))
+    with home.lock(packing.name):
+        assert home.prune(keep=0) == [other]
+    assert home.prune(keep=0) == [first, packing]
 
 
 def test_pruning_spares_the_run_that_a_needed_file_is_of(home: Workspace) -> None:

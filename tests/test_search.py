@@ -19,11 +19,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import Fuse, tiny_recipe
+from tiny import Fuse, Trained, tiny_recipe
 
 from engine.checkpoint import load, save
 from engine.dataset import fold_of
-from engine.errors import BusyError, DataError
+from engine.errors import BusyError, CheckpointError, DataError
 from engine.events import (
     Event,
     JobFailed,
@@ -349,6 +349,19 @@ def test_a_disk_that_is_gone_is_not_held_against_the_trial(
         with pytest.raises(DataError):
             searched(home, None)
     (tmp_path / "unmounted").rename(data)
+    searched(home, None)
+    assert [trial.state for trial in found(home).trials] == ["complete"]
+
+
+def test_what_all_trials_begin_with_and_is_gone_is_not_held_against_them(
+    home: Workspace, tiny_data: Path, tiny_run: Trained, tmp_path: Path
+) -> None:
+    init = shutil.copy(tiny_run.run.best, tmp_path / "init.ckpt")
+    changes = {"search.trials": 1, "train.init": str(init)}
+    init.rename(tmp_path / "elsewhere.ckpt")
+    with pytest.raises(CheckpointError, match="which each trial begins with, is not there"):
+        searched(home, searching(tiny_data, changes))
+    (tmp_path / "elsewhere.ckpt").rename(init)
     searched(home, None)
     assert [trial.state for trial in found(home).trials] == ["complete"]
 
