@@ -20,6 +20,7 @@ from engine.errors import DataError
 from engine.metrics import Floats, Interval, bootstrap, mcnemar, rate_ratio
 from engine.outcomes import Outcomes
 from engine.report import Share
+from engine.runs import Run
 
 Verdict = Literal["fewer", "more", "same"]
 Key = tuple[str, str, bool]
@@ -114,6 +115,20 @@ class Comparison:
     target_fah: tuple[float, ...]
 
 
+def compare_runs(a: Sequence[Run], b: Sequence[Run]) -> Comparison:
+    """Hold the tests of runs against each other, as `compare` does.
+
+    Raises DataError where only some of them were tested: trials of a search are judged on
+    validation, which chose them.
+    """
+    if len({run.recipe().evaluate.split for run in (*a, *b)}) > 1:
+        raise DataError(
+            "some of the runs were tested, the others judged on validation alone",
+            "compare trials of a search with trials, and tests with tests",
+        )
+    return compare(*([Outcomes.read(run.outcomes) for run in side] for side in (a, b)))
+
+
 def compare(a: Sequence[Outcomes], b: Sequence[Outcomes]) -> Comparison:
     """Hold the runs of B against those of A on the clips that both heard.
 
@@ -147,7 +162,7 @@ def compare(a: Sequence[Outcomes], b: Sequence[Outcomes]) -> Comparison:
 def _seeds(keys: Sequence[Key], rows: "_Rows") -> int:
     """How often the same was trained: a word of one wake word is another clip to other runs."""
     words = [key for key in keys if key[2]]
-    return max(len(rows.at[key]) for key in words or keys)
+    return max(len({rows.run[row] for row in rows.at[key]}) for key in words or keys)
 
 
 class _Rows:
@@ -156,6 +171,7 @@ class _Rows:
     def __init__(self, runs: Sequence[Outcomes]) -> None:
         self.wrong = np.concatenate([run.wrong for run in runs])
         self.group = np.concatenate([run.group for run in runs])
+        self.run = [n for n, run in enumerate(runs) for _ in run.clip]
         columns = [np.concatenate([getattr(run, name) for run in runs]).tolist()
                    for name in ("clip", "cohort", "positive")]  # fmt: skip
         self.at: dict[Key, list[int]] = {}
@@ -199,13 +215,15 @@ def _paired(cohort: str, keys: Sequence[Key], a: _Rows, b: _Rows) -> Paired:
 
 
 def _alarms(a: Sequence[Outcomes], b: Sequence[Outcomes], seeds: int) -> Alarms:
-    """Count alarms over each side's hours, which every one of its seeds has heard."""
-    counts = [
-        (round(sum(run.false_alarms for run in side) / seeds), sum(r.hours for r in side) / seeds)
-        for side in (a, b)
-    ]
-    ratio, (low, high) = rate_ratio(*counts[0], *counts[1])
-    return Alarms(*counts[0], *counts[1], ratio, low, high)
+    """Count alarms over each side's hours, which every one of its seeds has heard.
+
+    Seeds of the same hours are no more evidence than one: the interval is of their mean.
+    """
+    heard = [(sum(r.false_alarms for r in side), sum(r.hours for r in side)) for side in (a, b)]
+    ratio, _ = rate_ratio(*heard[0], *heard[1])
+    means = [(round(alarms / seeds), hours / seeds) for alarms, hours in heard]
+    _, (low, high) = rate_ratio(*means[0], *means[1])
+    return Alarms(*means[0], *means[1], ratio, low, high)
 
 
 def _at_equal_alarms(

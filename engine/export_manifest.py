@@ -18,6 +18,7 @@ from engine.errors import DataError
 from engine.export_folder import HOP, MAKER, STUDENT, WINDOW, Told
 from engine.features import FLOOR, PCEN, PCEN_ALPHA, LogAndPCEN, LogMel
 from engine.files import write_atomic
+from engine.metrics import OperatingPoint
 from engine.models import slides
 from engine.report import Report
 from engine.scorer import Scorer, first_hop, silence_samples
@@ -133,20 +134,20 @@ def about(checkpoint: Checkpoint, tables: Told) -> Told:
             "macs": report.macs,
             "identity": identity(checkpoint),
         },
-        "expected": _expected(report, point.threshold, int8),
+        "expected": _expected(report, point, int8),
         "provenance": checkpoint.provenance,
     }
 
 
-def _expected(report: Report, threshold: float, int8: Told | None) -> Told | None:
+def _expected(report: Report, point: OperatingPoint, int8: Told | None) -> Told | None:
     """Misses and false alarms on the test split; None at a threshold that was not measured.
 
     Of the student that was fine-tuned as INT8 where a report tells of it, else of the float one.
     """
     told, student = asdict(report.test), "the float student"
-    if threshold != report.operating_point.threshold:
+    if point.threshold != report.operating_point.threshold:
         try:
-            told = asdict(report.test.at(threshold))
+            told = asdict(report.test.at(point.threshold))
         except DataError:
             return None
     elif int8:
@@ -154,7 +155,7 @@ def _expected(report: Report, threshold: float, int8: Told | None) -> Told | Non
     high = told["fah_high"]
     return {
         "measured_on": f"the {report.split} split of fold {report.fold}, with {student}",
-        "target_fah": report.operating_point.target_fah,
+        "target_fah": point.target_fah,
         **{name: told[name] for name in MEASURES},
         "fah_high": high if high is not None and math.isfinite(high) else None,
     }

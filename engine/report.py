@@ -202,7 +202,7 @@ def measure(
         sum(map(len, count_alarms(streams, point.threshold, settings, hop_s))),
         hours,
         _share(words, fired),
-        _shares([(clip.cohort, clip) for clip in clips], fired),
+        _shares([(c.cohort, c) for c in clips if c.positive or c.cohort != CLEAN], fired),
         _shares([(clip.group, clip) for clip in words], fired),
     )
 

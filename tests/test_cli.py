@@ -21,12 +21,13 @@ from engine.jobs import Control
 from engine.metrics import OperatingPoint, StreamScores
 from engine.queue_store import QueueStore
 from engine.recipe import DetectorSettings, Evaluate, Recipe
-from engine.recipe_file import load, override
+from engine.recipe_file import dump, load, override
 from engine.report import ClipScore, Measured, Report, measure
 from engine.runs import Run, Workspace
 from wakeword_tui.__main__ import main, parser
 from wakeword_tui.commands import demo, evaluate, output, progress, recipes, train
 from wakeword_tui.commands.arguments import audio as audio_of
+from wakeword_tui.commands.report import render, tested_on
 from wakeword_tui.commands.signals import Interrupted
 from wakeword_tui.config import config_path
 
@@ -256,6 +257,37 @@ def test_pooling_refuses_to_count_a_clip_twice(
         finished_run(home, name, fold=3)
     assert main(["evaluate", "--pool", "1", "2", "--workspace", str(tmp_path)]) == 1
     assert "two of the runs tested fold 3" in capsys.readouterr().err
+
+
+def test_folds_that_a_manifest_makes_the_same_are_neither_trained_nor_pooled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The rooms may be pinned to the test; what is counted there may not."""
+    home = Workspace(tmp_path / "home")
+    runs = [finished_run(home, f"f{fold}", fold) for fold in range(2)]
+    pinned = tmp_path / "manifest.csv"
+    rows = "".join(f"{p},{label},test\n" for p, label in (("a.wav", "beep"), ("b.wav", "rir")))
+    pinned.write_text(f"path,label,split\n{rows}")
+    for name in ("a.wav", "b.wav"):
+        audio.write(tmp_path / name, np.zeros(16_000, np.float32))
+    for run in runs:
+        recipe = override(run.recipe(), {"data.manifest": str(pinned)})
+        (run.path / "recipe.toml").write_text(dump(recipe))
+    place = ["--workspace", str(home.root)]
+    assert main(["evaluate", "--pool", "1", "2", *place]) == 1
+    assert "1 clips are tested by each fold, a.wav among them" in capsys.readouterr().err
+    chosen = ["--set", f"data.manifest={pinned}", "--set", "data.wakeword=beep"]
+    assert main(["train", "recipes/tinyconv.toml", "--folds", *chosen, *place]) == 1
+    assert "1 clips are tested by each fold" in capsys.readouterr().err
+
+
+def test_what_a_trial_shows_is_of_its_validation_and_proves_nothing(tmp_path: Path) -> None:
+    run = finished_run(Workspace(tmp_path), "tried")
+    report = Report.from_json(run.report.read_text())
+    assert "proved" in render(report)
+    trial = render(replace(report, split="validation"), tested_on(report, again=True))
+    assert "proved" not in trial
+    assert tested_on(replace(report, split="validation"), again=True).startswith("Validation of")
 
 
 def test_what_was_judged_on_validation_is_not_pooled_with_tests(

@@ -184,6 +184,22 @@ def test_seeds_are_no_more_clips_and_no_more_hours() -> None:
     )
 
 
+def test_alarms_of_seeds_are_held_against_each_other_before_they_are_rounded() -> None:
+    """4 and 5 alarms of three seeds: about 1 and 2 of one, and 1.25 times as many."""
+    sides = [
+        [replace(outcomes(*words("x.")), false_alarms=n) for n in alarms]
+        for alarms in ((1, 1, 2), (1, 2, 2))
+    ]
+    found = compare(*sides).alarms
+    assert (found.a, found.b, found.ratio) == (1, 2, 1.25)
+
+
+def test_a_copy_of_a_clip_in_one_test_is_no_second_seed() -> None:
+    twice = outcomes(*words("x."), *words("x."), hours=4)
+    found = compare([twice], [twice])
+    assert (found.alarms.a, found.alarms.hours_a) == (4, 4.0)
+
+
 def test_two_wake_words_over_the_same_streams_are_twice_the_hours() -> None:
     """Both hear another word; what is the wake word of one is none of the other's."""
     first, other = words("x."), negative(0.9, "other")

@@ -67,6 +67,12 @@ def test_a_cohort_of_negatives_counts_those_that_fire():
     assert result.cohorts["confusable"] == Share.of(1, 2)
 
 
+def test_without_wake_words_no_miss_rate_is_made_of_what_fires():
+    """Cuts of speech rank the words, and are no cohort."""
+    told = measured(other(0.9, "other words"), other(0.9), other(0.1))
+    assert (told.clips, list(told.cohorts)) == (0, ["other words"])
+
+
 def test_misses_at_a_target_do_not_depend_on_the_threshold_that_is_stored():
     whole = measured(word(0.95), word(0.7), word(0.3))
     stored = replace(whole, det=[[0.5, 0.6], [1.0, 0.3], [4.0, 0.1]])

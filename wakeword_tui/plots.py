@@ -40,7 +40,7 @@ def draw(report: Report, run: Run | None, folder: Path) -> list[Path]:
 def det(report: Report) -> "Figure":
     """FAH on a log axis against FRR, test over validation, the operating point marked."""
     figure, axes = _figure("False alarms per hour", "Missed wake words (FRR), %")
-    for name, split in (("validation", report.validation), ("test", report.test)):
+    for name, split in {"validation": report.validation, report.split: report.test}.items():
         if split.det:
             fah, frr = np.asarray(split.det).T
             axes.step(fah, 100 * frr, where="post", label=name)
@@ -54,7 +54,7 @@ def det(report: Report) -> "Figure":
 
 
 def scores(run: Run, threshold: float) -> "Figure":
-    """How the test split scores: clean wake words against every negative that is a whole one."""
+    """How the split scores: clean wake words against every negative that is a whole one."""
     figure, axes = _figure("Clip score", "Clips")
     outcomes, bins = Outcomes.read(run.outcomes), np.linspace(0, 1, 51).tolist()
     words = outcomes.positive & (outcomes.cohort == CLEAN)
@@ -62,7 +62,7 @@ def scores(run: Run, threshold: float) -> "Figure":
     for chosen, label in ((others, "other"), (words, "wake word")):
         axes.hist(outcomes.score[chosen], bins=bins, alpha=0.6, label=label, log=True)
     axes.axvline(threshold, color="black", linestyle="--", label="threshold")
-    axes.set_title(f"Clip scores of the test split, {run.name}")
+    axes.set_title(f"Clip scores of the {run.recipe().evaluate.split} split, {run.name}")
     axes.legend()
     return figure
 

@@ -252,12 +252,11 @@ def export_run(jobs: Jobs, run: Run, kind: "Kind", out: Path | None) -> Live:
     return Live(jobs.start("export", verb, lane="background"), Store())
 
 
-def compare_runs(a: Run, b: Run) -> "Comparison":
+def compare(a: Run, b: Run) -> "Comparison":
     """Hold run B against run A, the baseline, on the clips that both heard."""
-    from engine.compare import compare
-    from engine.outcomes import Outcomes
+    from engine.compare import compare_runs
 
-    return compare([Outcomes.read(a.outcomes)], [Outcomes.read(b.outcomes)])
+    return compare_runs([a], [b])
 
 
 def set_operating_point(run: Run, threshold: float, target_fah: float) -> None:

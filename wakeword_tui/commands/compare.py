@@ -35,12 +35,11 @@ def add(verbs: Verbs) -> None:
 
 def run_compare(args: argparse.Namespace) -> int:
     """Compare and print."""
-    from engine.compare import compare
-    from engine.outcomes import Outcomes
+    from engine.compare import compare_runs
 
     home = workspace(args)
     sides = runs_of(home, args.a), runs_of(home, args.b)
-    found = compare(*([Outcomes.read(run.outcomes) for run in side] for side in sides))
+    found = compare_runs(*sides)
     names = [[run.name for run in side] for side in sides]
     if args.json:
         say_json(dict(zip("ab", names, strict=True)) | _tables(found))

@@ -23,11 +23,11 @@ SYNTHETIC = (
 
 def render(report: Report, tested: str = "") -> str:
     """Render a report; `tested` says on what, if it was not the run's own fold."""
-    point, tested = report.operating_point, tested or _tested(report)
+    point, tested = report.operating_point, tested or tested_on(report)
     blocks = [
         f"{tested}; threshold {point.threshold:.4f} frozen on "
         f"validation for FAH <= {point.target_fah:g}",
-        render_measured(report.test, point.target_fah),
+        render_measured(report.test, point.target_fah, proves=report.split == "test"),
         f"{_label('on validation')}FAH {rate(report.validation.fah)}  "
         f"FRR {percent(report.validation.frr)}  pAUC {report.validation.pauc:.4f}",
         _model(report),
@@ -39,15 +39,22 @@ def render(report: Report, tested: str = "") -> str:
     return "\n".join(blocks)
 
 
-def _tested(report: Report) -> str:
+def tested_on(report: Report, *, again: bool = False) -> str:
+    """Say on what a run's own report was measured."""
     if report.split == "validation":
         return f"Validation of fold {report.fold} again, for a search; its test is closed"
-    return f"Test of fold {report.fold}, opened once"
+    return f"Test of fold {report.fold}, {'taken again' if again else 'opened once'}"
 
 
-def render_measured(measured: Measured, target_fah: float) -> str:
-    """Render one split: false alarms, misses, ranking, cohorts, and the worst groups."""
-    blocks = [_alarms(measured, target_fah), _misses(measured), _ranking(measured)]
+def render_measured(measured: Measured, target_fah: float, *, proves: bool = True) -> str:
+    """Render one split: false alarms, misses, ranking, cohorts, and the worst groups.
+
+    Hours that had a say in the threshold prove nothing.
+    """
+    blocks = [_alarms(measured)]
+    if measured.hours and proves:
+        blocks.append(f"{_label('')}{_proof(measured, target_fah)}")
+    blocks += [_misses(measured), _ranking(measured)]
     if len(measured.cohorts) > 1:
         blocks += _cohorts(measured.cohorts)
     if worst := _worst(measured.groups):
@@ -64,17 +71,22 @@ def _cohorts(cohorts: dict[str, Share]) -> Iterator[str]:
         yield _shares("negatives", ("clips", "fired", "rate"), others)
 
 
-def _alarms(measured: Measured, target_fah: float) -> str:
+def _alarms(measured: Measured) -> str:
     count, heard_h = measured.false_alarms, measured.hours
     if not heard_h:
         return f"{_label('false alarms')}not measured: there is no stream"
+    interval = f"{rate(measured.fah_low)} to {rate(measured.fah_high)}"
+    told = f"{rate(measured.fah)} per hour ({interval})  {count} in {hours(heard_h)} (FAH)"
+    return f"{_label('false alarms')}{told}"
+
+
+def _proof(measured: Measured, target_fah: float) -> str:
+    count, heard_h = measured.false_alarms, measured.hours
     missing_h = hours_to_prove(target_fah, count) - heard_h
     proof = f"proved <= {rate(proved_fah(count, heard_h))}/h at 95 %"
     if missing_h > 0:
         proof += f"; {hours(missing_h)} more without an alarm would prove {target_fah:g}/h"
-    interval = f"{rate(measured.fah_low)} to {rate(measured.fah_high)}"
-    told = f"{rate(measured.fah)} per hour ({interval})  {count} in {hours(heard_h)} (FAH)"
-    return f"{_label('false alarms')}{told}\n{_label('')}{proof}"
+    return proof
 
 
 def _misses(measured: Measured) -> str:
@@ -185,6 +197,19 @@ def show_pooled(runs: Sequence[Run], as_json: bool) -> int:
     return 0
 
 
+def refuse_pinned(data: Data) -> None:
+    """Raise DataError where a manifest says what is tested, so that each fold tests the same."""
+    pinned = [
+        clip.path
+        for clip in dataset.read(data)
+        if clip.split == "test" and clip.label != "rir" and dataset.is_measured(clip)
+    ]
+    if pinned:
+        message = f"{len(pinned)} clips are tested by each fold, {pinned[0].name} among them"
+        hint = "leave out --folds, or empty the column `split` of the manifest"
+        raise DataError(message, hint)
+
+
 def _refuse_repeats(runs: Sequence[Run]) -> None:
     """Raise DataError if a clip would be counted twice: pooled intervals would be too narrow."""
     tested = [(run.recipe().data.wakeword, run.recipe().data.fold) for run in runs]
@@ -192,3 +217,6 @@ def _refuse_repeats(runs: Sequence[Run]) -> None:
     if twice is not None:
         message = f"two of the runs tested fold {twice[1]} of {twice[0]!r}"
         raise DataError(message, "pool runs of different folds or wake words")
+    for data in (run.recipe().data for run in runs if len(runs) > 1):
+        if data.manifest is not None and data.manifest.exists():  # else nobody can tell any more
+            refuse_pinned(data)

@@ -119,8 +119,9 @@ def folds_of(chosen: Recipe) -> list[Recipe]:
 
 def _folds(home: Workspace, chosen: Recipe, as_json: bool) -> int:
     """Train the five folds one after the other and print what they give together."""
-    from wakeword_tui.commands.report import show_pooled
+    from wakeword_tui.commands.report import refuse_pinned, show_pooled
 
+    refuse_pinned(chosen.data)
     runs = []
     for each in folds_of(chosen):
         note(f"fold {each.data.fold} of {len(FOLDS)}")

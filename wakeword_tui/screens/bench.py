@@ -223,7 +223,7 @@ class BenchScreen(Page):
         chosen = await self.app.push_screen_wait(Pick(f"{run.name} against", others))
         if chosen is not None:
             with self.house.complaining():
-                found = await asyncio.to_thread(verbs.compare_runs, self._runs[chosen], run)
+                found = await asyncio.to_thread(verbs.compare, self._runs[chosen], run)
                 self._show_comparison(chosen, run.name, found)
 
     def _show_comparison(self, a: str, b: str, found: Comparison) -> None:
