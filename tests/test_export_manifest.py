@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 from test_checkpoint import made
+from test_report import measured, report, word
 
 from engine.checkpoint import Checkpoint, identity
-from engine.export_manifest import golden_waveform, hearing, write_front_end
+from engine.export_manifest import _expected, golden_waveform, hearing, write_front_end
+from engine.metrics import OperatingPoint
 from engine.recipe import Recipe
 from engine.recipe_file import override
 
@@ -64,3 +66,11 @@ def test_what_was_learnt_has_one_identity() -> None:
     assert identity(one) == identity(other)
     other.weights["head.bias"] += 1e-6
     assert identity(one) != identity(other)
+
+
+def test_what_is_expected_is_told_for_the_wish_that_moved_the_threshold() -> None:
+    tested = report(measured(word(0.9), word(0.4)))
+    point = OperatingPoint(tested.test.sweep[0][0], 10.0)
+    told = _expected(tested, point, None)
+    assert told is not None
+    assert (told["target_fah"], told["missed"]) == (10.0, tested.test.sweep[0][2])
