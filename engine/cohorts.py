@@ -1,7 +1,7 @@
 """Cohorts: a test clip as it was recorded, under noise, in a room, and with half of its word.
 
-Everything is drawn by hash of the clip's samples, so that every detector hears the same; noise and
-rooms are those of the clip's own split (evaluation.md 8 names them).
+Everything is drawn by hash of the clip's samples, so that every detector of the same window and
+front end hears the same; noise and rooms are those of the clip's own split (evaluation.md 8).
 """
 
 import hashlib
