@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,17 +14,27 @@ import numpy as np
 import pytest
 from faults import spoil
 from test_queue_store import session
+from tiny import tiny_recipe
 
 from engine import audio
 from engine.errors import DataError
-from engine.events import Emit, JobStarted, PhaseChanged, Progressed, Record, Stepped, Warned
+from engine.events import (
+    Emit,
+    JobFinished,
+    JobStarted,
+    PhaseChanged,
+    Progressed,
+    Record,
+    Stepped,
+    Warned,
+)
 from engine.jobs import Control
 from engine.metrics import OperatingPoint, StreamScores
 from engine.queue_store import QueueStore
 from engine.recipe import DetectorSettings, Evaluate, Recipe
 from engine.recipe_file import load, override
 from engine.report import ClipScore, Measured, Report, measure
-from engine.runs import Run, Workspace
+from engine.runs import EventLog, Run, Workspace, read_events
 from wakeword_tui.__main__ import main, parser
 from wakeword_tui.commands import demo, evaluate, output, progress, recipes, train
 from wakeword_tui.commands.arguments import audio as audio_of
@@ -335,6 +346,36 @@ def test_a_busy_workspace_gets_no_empty_run(tmp_path: Path) -> None:
     with home.lock(), pytest.raises(Exception, match="is training"):
         train.trained(home, Recipe())
     assert home.runs() == []
+
+
+def test_of_two_that_resume_a_run_at_once_the_second_leaves_its_events_alone(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    """The second begins while the first still imports torch."""
+    run = Workspace(tmp_path).create(tiny_recipe(tiny_data))
+    words = ["train", "--resume", "1", "--workspace", str(tmp_path)]
+    command = [sys.executable, "-m", "wakeword_tui", *words]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
+        time.sleep(1.0)
+        second = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert sorted((first.returncode, second.returncode)) == [0, 1]
+    events = [record.event for record in read_events(run.events)]
+    assert [type(events[0]), type(events[-1])] == [JobStarted, JobFinished]
+
+
+def test_a_refused_resume_leaves_the_events_of_the_holder_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Workspace(tmp_path)
+    run = home.create(Recipe())
+    log = EventLog(run.events)
+    log.append(PhaseChanged("train"))
+    before = run.events.stat().st_ino, run.events.read_bytes()
+    with home.lock():
+        assert main(["train", "--resume", "1", "--workspace", str(tmp_path)]) == 1
+    log.close()
+    assert "is training in" in capsys.readouterr().err
+    assert (run.events.stat().st_ino, run.events.read_bytes()) == before
 
 
 def test_perform_returns_what_the_verb_returns(

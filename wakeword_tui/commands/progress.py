@@ -43,7 +43,7 @@ def perform(
     workspace: Workspace,
     name: str,
     verb: Callable[[Emit, Control], Result],
-    log: EventLog | None = None,
+    log: Callable[[], EventLog] | None = None,
     lane: Lane = "gpu",
     tell: "type[Teller] | None" = None,
 ) -> Result:

@@ -1,6 +1,7 @@
 """`train`: one run, five folds, or the rest of a run that was stopped."""
 
 import argparse
+from collections.abc import Callable
 
 from engine.events import Emit
 from engine.jobs import Control
@@ -78,7 +79,7 @@ def new_run(home: Workspace, chosen: Recipe) -> Run:
 def trained(home: Workspace, chosen: Recipe) -> Run:
     """Train a recipe in a new run."""
     run = new_run(home, chosen)
-    _train(home, run, EventLog(run.events), resume=False)
+    _train(home, run, lambda: EventLog(run.events), resume=False)
     return run
 
 
@@ -87,15 +88,17 @@ def resumed(home: Workspace, run: Run) -> Run:
     if run.finished():
         note(f"{run.name} is finished already")
         return run
-    with home.lock():
-        pass  # a resume rewrites the event file, which a live run is still appending to
-    from engine.train import resume_log
-
-    _train(home, run, resume_log(run), resume=True)
+    _train(home, run, lambda: _cut_back(run), resume=True)
     return run
 
 
-def _train(home: Workspace, run: Run, log: EventLog, *, resume: bool) -> None:
+def _cut_back(run: Run) -> EventLog:
+    from engine.train import resume_log
+
+    return resume_log(run)
+
+
+def _train(home: Workspace, run: Run, log: Callable[[], EventLog], *, resume: bool) -> None:
     def verb(emit: Emit, control: Control) -> None:
         from engine.train import train
 
@@ -106,8 +109,6 @@ def _train(home: Workspace, run: Run, log: EventLog, *, resume: bool) -> None:
     except Interrupted:
         note(f"go on with: {run.resuming()}")
         raise
-    finally:
-        log.close()
 
 
 def folds_of(chosen: Recipe) -> list[Recipe]:
