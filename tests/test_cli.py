@@ -32,7 +32,7 @@ from engine.jobs import Control
 from engine.metrics import OperatingPoint, StreamScores
 from engine.queue_store import QueueStore
 from engine.recipe import DetectorSettings, Evaluate, Recipe
-from engine.recipe_file import load, override
+from engine.recipe_file import dump, load, override
 from engine.report import ClipScore, Measured, Report, measure
 from engine.runs import EventLog, Run, Workspace, read_events
 from wakeword_tui.__main__ import main, parser
@@ -414,6 +414,37 @@ def test_a_signal_stops_at_the_next_step(tmp_path: Path, signum: signal.Signals)
         progress.perform(Workspace(tmp_path), "wait", verb)
     assert stopped.value.signum == signum
     assert signal.getsignal(signum) is before
+
+
+def test_a_stop_after_the_last_step_only_keeps_what_would_follow_from_beginning(
+    tmp_path: Path,
+) -> None:
+    def verb(emit: Emit, control: Control) -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 7
+
+    assert progress.perform(Workspace(tmp_path), "last", verb) == 7
+    with pytest.raises(Interrupted):
+        progress.perform(Workspace(tmp_path), "first", verb, followed=True)
+
+
+def test_a_stop_while_a_fold_is_exported_begins_no_other_and_says_how_to(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    home, recipe = Workspace(tmp_path / "home"), tmp_path / "tiny.toml"
+    recipe.write_bytes(dump(tiny_recipe(tiny_data)).encode())
+    words = ["train", str(recipe), "--folds", "--set", "train.epochs=1"]
+    command = [sys.executable, "-m", "wakeword_tui", *words, "--workspace", str(home.root)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as training:
+        assert training.stderr is not None
+        assert "export ...\n" in iter(training.stderr.readline, "")
+        training.terminate()
+        told = training.stderr.read()
+    assert training.returncode == 128 + signal.SIGTERM
+    assert [run.name for run in home.runs()] == ["001-tiny-f0"]
+    left = [line for line in told.splitlines() if line.startswith("then with: ")]
+    assert len(left) == 4
+    assert left[0].endswith("--set train.epochs=1 --set data.fold=1 --set name=tiny-f1")
 
 
 def teller(*, live: bool) -> tuple[progress.Teller, io.StringIO, list[float]]:
