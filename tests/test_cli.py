@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import pytest
@@ -491,6 +492,54 @@ def test_a_reader_that_went_away_ends_nothing() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 0
+
+
+def into(stdout: TextIO, *words: str) -> "subprocess.CompletedProcess[str]":
+    """A command whose results go to a file."""
+    command = [sys.executable, "-m", "wakeword_tui", *words]
+    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
+
+
+@pytest.mark.parametrize("words", ["paths", "runs --json", "recipe schema"])
+def test_a_result_that_finds_no_room_is_an_error(words: str, tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = into(full, *words.split(), "--workspace", str(tmp_path))
+    assert done.returncode == 1
+    first, hint = done.stderr.splitlines()
+    assert first == "error: the result was not written: No space left on device"
+    assert hint.startswith("  hint: free space")
+
+
+def test_in_a_terminal_that_was_lost_a_result_is_no_error(tmp_path: Path) -> None:
+    terminal, ours = os.openpty()
+    with open(ours, "w") as lost:  # noqa: PTH123
+        os.close(terminal)
+        assert into(lost, "paths", "--workspace", str(tmp_path)).returncode == 0
+
+
+def test_a_verb_whose_results_find_no_room_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(progress.Teller):
+        def tell(self, records: list[Record]) -> None:
+            if records:
+                output.say("heard")
+
+    ended = list[bool]()
+
+    def verb(emit: Emit, control: Control) -> None:
+        emit(PhaseChanged("listen"))
+        try:
+            while True:
+                control.tick()
+        finally:
+            ended.append(True)
+
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(DataError, match="not written"):
+            progress.perform(Workspace(tmp_path), "listen", verb, tell=Full)
+    assert ended == [True]
 
 
 def test_table_aligns_names_left_and_numbers_right() -> None:

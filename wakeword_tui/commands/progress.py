@@ -58,7 +58,11 @@ def perform(
         job = Jobs(workspace).start(
             name, lambda emit, control: results.append(verb(emit, control)), log, lane
         )
-        _watch(job, received, (tell or Teller)(sys.stderr, live=sys.stderr.isatty()))
+        try:
+            _watch(job, received, (tell or Teller)(sys.stderr, live=sys.stderr.isatty()))
+        finally:  # where what it found cannot be written it has not ended yet
+            job.control.stop()
+            job.thread.join()
     if job.error is not None:
         raise job.error
     if not results or (received and followed):
