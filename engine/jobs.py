@@ -10,14 +10,14 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from enum import StrEnum
 from typing import Literal
 
 from engine.bus import EventBus
 from engine.errors import BusyError, WakewordError
 from engine.events import Emit, Event, JobFailed, JobFinished, Record
-from engine.runs import EventLog, Workspace
+from engine.runs import EventLog, Run, Workspace
 
 Lane = Literal["gpu", "background"]
 
@@ -109,19 +109,19 @@ class Job:
         self,
         name: str,
         verb: Callable[[Emit, Control], None],
-        log: EventLog | None,
+        log: EventLog | None = None,
         control: Control | None = None,
-        lock: AbstractContextManager[None] | None = None,
+        held: AbstractContextManager[object] | None = None,
     ) -> None:
         self.name = name
+        self.log = log
         self.endless = False
         """Whether it goes on until somebody stops it."""
         self.control = control or Control()
         self.bus = EventBus()
         self.error: Exception | None = None
         self._verb = verb
-        self._log = log
-        self._lock = lock or nullcontext()
+        self._held = held or nullcontext()
         self._n = 0
         self._outcome: State | None = None
         self._emit_lock = threading.Lock()
@@ -146,8 +146,8 @@ class Job:
     def emit(self, event: Event) -> None:
         """Number an event, log it, and put it on the bus; any thread."""
         with self._emit_lock:
-            if self._log is not None:
-                record = self._log.append(event)
+            if self.log is not None:
+                record = self.log.append(event)
             else:
                 self._n += 1
                 record = Record(self._n, time.time(), event)
@@ -156,7 +156,7 @@ class Job:
     def _run(self) -> None:
         outcome = State.FAILED
         try:
-            with self._lock:  # to the last event: who follows reads no further once it is free
+            with self._held:  # to the last event: who follows reads no further once it is free
                 outcome = self._perform()
         finally:
             self._outcome = outcome
@@ -185,7 +185,7 @@ class Job:
         try:
             self.emit(event)
         except WakewordError:
-            self.bus.put(Record(self._log.n if self._log else self._n, time.time(), event))
+            self.bus.put(Record(self.log.n if self.log else self._n, time.time(), event))
 
 
 class Jobs:
@@ -200,20 +200,37 @@ class Jobs:
         self,
         name: str,
         verb: Callable[[Emit, Control], None],
-        log: EventLog | None = None,
+        log: Callable[[], EventLog] | None = None,
         lane: Lane = "gpu",
     ) -> Job:
-        """Start a verb in a thread. Raises BusyError if the gpu lane is taken, here or not."""
+        """Start a verb in a thread; one of the gpu lane may keep its events in a run's log.
+
+        Raises BusyError if the gpu lane is taken, here or not, and does not open the log then.
+        """
         if lane == "background":
-            job = Job(name, verb, log, Control(self._busy))
+            job = Job(name, verb, control=Control(self._busy))
             self.background = [*(other for other in self.background if other.alive), job]
         else:
-            if self.gpu is not None and self.gpu.alive:
-                raise BusyError(f"{self.gpu.name} is running", "stop it first, or wait for it")
-            lock = self.workspace.lock(log.path.parent.name if log else "")
-            job = self.gpu = Job(name, verb, log, lock=lock)
+            job = self.gpu = self._exclusive(name, verb, log)
         job.thread.start()
         return job
+
+    def _exclusive(
+        self,
+        name: str,
+        verb: Callable[[Emit, Control], None],
+        log: Callable[[], EventLog] | None,
+    ) -> Job:
+        """A job that holds the workspace, and its log, until it has ended."""
+        if self.gpu is not None and self.gpu.alive:
+            raise BusyError(f"{self.gpu.name} is running", "stop it first, or wait for it")
+        with ExitStack() as held:
+            held.enter_context(self.workspace.lock())
+            # Opening may cut the file: whoever held the workspace until now was appending to it.
+            opened = held.enter_context(closing(log())) if log else None
+            if opened is not None:
+                self.workspace.trains(Run(opened.path.parent))
+            return Job(name, verb, opened, held=held.pop_all())
 
     def _busy(self) -> bool:
         """Whether a job holds the gpu lane of this process, and works."""

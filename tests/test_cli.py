@@ -6,24 +6,36 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import pytest
 from faults import spoil
 from test_queue_store import session
+from tiny import tiny_recipe
 
 from engine import audio
 from engine.errors import DataError
-from engine.events import Emit, JobStarted, PhaseChanged, Progressed, Record, Stepped, Warned
+from engine.events import (
+    Emit,
+    JobFinished,
+    JobStarted,
+    PhaseChanged,
+    Progressed,
+    Record,
+    Stepped,
+    Warned,
+)
 from engine.jobs import Control
 from engine.metrics import OperatingPoint, StreamScores
 from engine.queue_store import QueueStore
 from engine.recipe import DetectorSettings, Evaluate, Recipe
 from engine.recipe_file import dump, load, override
 from engine.report import ClipScore, Measured, Report, measure
-from engine.runs import Run, Workspace
+from engine.runs import EventLog, Run, Workspace, read_events
 from wakeword_tui.__main__ import main, parser
 from wakeword_tui.commands import demo, evaluate, output, progress, recipes, train
 from wakeword_tui.commands.arguments import audio as audio_of
@@ -369,6 +381,36 @@ def test_a_busy_workspace_gets_no_empty_run(tmp_path: Path) -> None:
     assert home.runs() == []
 
 
+def test_of_two_that_resume_a_run_at_once_the_second_leaves_its_events_alone(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    """The second begins while the first still imports torch."""
+    run = Workspace(tmp_path).create(tiny_recipe(tiny_data))
+    words = ["train", "--resume", "1", "--workspace", str(tmp_path)]
+    command = [sys.executable, "-m", "wakeword_tui", *words]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
+        time.sleep(1.0)
+        second = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert sorted((first.returncode, second.returncode)) == [0, 1]
+    events = [record.event for record in read_events(run.events)]
+    assert [type(events[0]), type(events[-1])] == [JobStarted, JobFinished]
+
+
+def test_a_refused_resume_leaves_the_events_of_the_holder_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Workspace(tmp_path)
+    run = home.create(Recipe())
+    log = EventLog(run.events)
+    log.append(PhaseChanged("train"))
+    before = run.events.stat().st_ino, run.events.read_bytes()
+    with home.lock():
+        assert main(["train", "--resume", "1", "--workspace", str(tmp_path)]) == 1
+    log.close()
+    assert "is training in" in capsys.readouterr().err
+    assert (run.events.stat().st_ino, run.events.read_bytes()) == before
+
+
 def test_perform_returns_what_the_verb_returns(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -405,6 +447,37 @@ def test_a_signal_stops_at_the_next_step(tmp_path: Path, signum: signal.Signals)
         progress.perform(Workspace(tmp_path), "wait", verb)
     assert stopped.value.signum == signum
     assert signal.getsignal(signum) is before
+
+
+def test_a_stop_after_the_last_step_only_keeps_what_would_follow_from_beginning(
+    tmp_path: Path,
+) -> None:
+    def verb(emit: Emit, control: Control) -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 7
+
+    assert progress.perform(Workspace(tmp_path), "last", verb) == 7
+    with pytest.raises(Interrupted):
+        progress.perform(Workspace(tmp_path), "first", verb, followed=True)
+
+
+def test_a_stop_while_a_fold_is_exported_begins_no_other_and_says_how_to(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    home, recipe = Workspace(tmp_path / "home"), tmp_path / "tiny.toml"
+    recipe.write_bytes(dump(tiny_recipe(tiny_data)).encode())
+    words = ["train", str(recipe), "--folds", "--set", "train.epochs=1"]
+    command = [sys.executable, "-m", "wakeword_tui", *words, "--workspace", str(home.root)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as training:
+        assert training.stderr is not None
+        assert "export ...\n" in iter(training.stderr.readline, "")
+        training.terminate()
+        told = training.stderr.read()
+    assert training.returncode == 128 + signal.SIGTERM
+    assert [run.name for run in home.runs()] == ["001-tiny-f0"]
+    left = [line for line in told.splitlines() if line.startswith("then with: ")]
+    assert len(left) == 4
+    assert left[0].endswith("--set train.epochs=1 --set data.fold=1 --set name=tiny-f1")
 
 
 def teller(*, live: bool) -> tuple[progress.Teller, io.StringIO, list[float]]:
@@ -451,6 +524,54 @@ def test_a_reader_that_went_away_ends_nothing() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 0
+
+
+def into(stdout: TextIO, *words: str) -> "subprocess.CompletedProcess[str]":
+    """A command whose results go to a file."""
+    command = [sys.executable, "-m", "wakeword_tui", *words]
+    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
+
+
+@pytest.mark.parametrize("words", ["paths", "runs --json", "recipe schema"])
+def test_a_result_that_finds_no_room_is_an_error(words: str, tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = into(full, *words.split(), "--workspace", str(tmp_path))
+    assert done.returncode == 1
+    first, hint = done.stderr.splitlines()
+    assert first == "error: the result was not written: No space left on device"
+    assert hint.startswith("  hint: free space")
+
+
+def test_in_a_terminal_that_was_lost_a_result_is_no_error(tmp_path: Path) -> None:
+    terminal, ours = os.openpty()
+    with open(ours, "w") as lost:  # noqa: PTH123
+        os.close(terminal)
+        assert into(lost, "paths", "--workspace", str(tmp_path)).returncode == 0
+
+
+def test_a_verb_whose_results_find_no_room_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(progress.Teller):
+        def tell(self, records: list[Record]) -> None:
+            if records:
+                output.say("heard")
+
+    ended = list[bool]()
+
+    def verb(emit: Emit, control: Control) -> None:
+        emit(PhaseChanged("listen"))
+        try:
+            while True:
+                control.tick()
+        finally:
+            ended.append(True)
+
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(DataError, match="not written"):
+            progress.perform(Workspace(tmp_path), "listen", verb, tell=Full)
+    assert ended == [True]
 
 
 def test_table_aligns_names_left_and_numbers_right() -> None:

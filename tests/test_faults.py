@@ -78,9 +78,9 @@ def test_a_log_that_cannot_even_be_cut_back_fails_the_job_and_ends_it(tmp_path: 
     log = EventLog(tmp_path / "events.jsonl")
     log.close()
     log._file = Path("/dev/full").open("ab", buffering=0)  # noqa: SIM115
-    job = Jobs(Workspace(tmp_path)).start("train", lambda emit, _: emit(PhaseChanged("x")), log)
+    verb = lambda emit, _: emit(PhaseChanged("x"))  # noqa: E731
+    job = Jobs(Workspace(tmp_path)).start("train", verb, lambda: log)
     job.thread.join(10)
-    log.close()
     assert (job.alive, job.state) == (False, State.FAILED)
     assert isinstance(job.error, DataError)
 

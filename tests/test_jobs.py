@@ -213,38 +213,55 @@ def test_how_a_job_ended_is_on_the_disk_before_the_lock_is_given_back(
             held.append(jobs.workspace.holder() is not None)
             return super().append(event)
 
-    log = Watched(tmp_path / "events.jsonl")
-    ended(jobs.start("train", lambda emit, _: emit(PhaseChanged("pack")), log))
-    log.close()
+    path = tmp_path / "events.jsonl"
+    ended(jobs.start("train", lambda emit, _: emit(PhaseChanged("pack")), lambda: Watched(path)))
     assert held == [True, True]
 
 
 def test_the_log_keeps_what_the_bus_may_drop(jobs: Jobs, tmp_path: Path) -> None:
-    log = EventLog(tmp_path / "events.jsonl")
+    path = tmp_path / "events.jsonl"
 
     def verb(emit: Emit, control: Control) -> None:
         emit(PhaseChanged("pack"))
         emit(Progressed("pack", 1, 2))
         emit(Progressed("pack", 2, 2))
 
-    job = ended(jobs.start("train", verb, log))
-    log.close()
+    job = ended(jobs.start("train", verb, lambda: EventLog(path)))
     assert [record.n for record in job.bus.drain()] == [1, 3, 4]
-    assert [record.n for record in read_events(log.path)] == [1, 2, 4]
+    assert [record.n for record in read_events(path)] == [1, 2, 4]
+
+
+def test_a_log_is_opened_while_nobody_else_can_write_to_it(jobs: Jobs, tmp_path: Path) -> None:
+    opened = list[str]()
+
+    def log() -> EventLog:
+        with pytest.raises(BusyError):
+            Workspace(jobs.workspace.root).lock()
+        opened.append("under the lock")
+        return EventLog(tmp_path / "events.jsonl")
+
+    ended(jobs.start("train", lambda emit, control: None, log))
+    with Workspace(jobs.workspace.root).lock(), pytest.raises(BusyError):
+        jobs.start("train", Steps(), log)
+    assert opened == ["under the lock"]
+
+
+def test_a_log_that_cannot_be_opened_leaves_the_lane_free(jobs: Jobs, tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        jobs.start("train", Steps(), lambda: EventLog(tmp_path / "nowhere" / "events.jsonl"))
+    assert jobs.workspace.holder() is None
+    assert ended(jobs.start("next", lambda emit, control: None)).state is State.DONE
 
 
 def test_a_job_whose_log_cannot_be_written_fails_and_frees_its_lane(
     jobs: Jobs, small_disk: Path
 ) -> None:
-    log = EventLog(small_disk / "events.jsonl")
-
     def verb(emit: Emit, control: Control) -> None:
         while True:
             control.tick()
             emit(PhaseChanged("x"))
 
-    job = ended(jobs.start("train", verb, log))
-    log.close()
+    job = ended(jobs.start("train", verb, lambda: EventLog(small_disk / "events.jsonl")))
     assert job.state is State.FAILED
     failed, finished = (record.event for record in job.bus.drain()[-2:])
     assert isinstance(failed, JobFailed)

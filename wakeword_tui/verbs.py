@@ -38,7 +38,6 @@ class Live:
     job: Job
     store: Store
     run: Run | None = None
-    log: EventLog | None = None
     found: list[tuple[Data, "Health"]] = field(default_factory=list)
     """What looking over the data found, once it has."""
     paces: list[tuple[Recipe, "Pace"]] = field(default_factory=list)
@@ -56,14 +55,12 @@ class Live:
     def drain(self) -> bool:
         """Take in what happened; False once the job has ended and told everything."""
         alive = self.job.alive
-        records = self.job.bus.drain()
-        if self.run is not None and self.log is not None and self.job.bus.dropped > self.dropped:
+        records, log = self.job.bus.drain(), self.job.log
+        if log is not None and self.job.bus.dropped > self.dropped:
             self.dropped = self.job.bus.dropped
-            records = sorted([*read_events(self.run.events), *records], key=lambda r: r.n)
+            records = sorted([*read_events(log.path), *records], key=lambda r: r.n)
         for record in records:
             self.take(record)
-        if not alive and self.log is not None:
-            self.log.close()
         return alive
 
     def take(self, record: Record) -> None:
@@ -75,7 +72,7 @@ def start_training(jobs: Jobs, recipe: Recipe, run: Run | None = None) -> Live:
     """Train a recipe in the next run directory, or in one that was made for it."""
     made = run or jobs.workspace.create(recipe)
     try:
-        return _begin(jobs, made.recipe(), made, EventLog(made.events), resume=False)
+        return _begin(jobs, made, lambda: EventLog(made.events), resume=False)
     except WakewordError:
         if run is None:
             shutil.rmtree(made.path)
@@ -86,20 +83,13 @@ def resume_training(jobs: Jobs, run: Run) -> Live:
     """Go on with an unfinished run. Blocks for seconds: call it in a thread."""
     from engine.train import resume_log
 
-    recipe = run.recipe()
-    with jobs.workspace.lock():  # the event file is rewritten: nobody may be appending to it
-        log = resume_log(run)
-    return _begin(jobs, recipe, run, log, resume=True)
+    return _begin(jobs, run, lambda: resume_log(run), resume=True)
 
 
-def _begin(jobs: Jobs, recipe: Recipe, run: Run, log: EventLog, *, resume: bool) -> Live:
-    store = Store.replay(run)
-    try:
-        job = jobs.start("train", _training(jobs, recipe, run, resume=resume), log)
-    except WakewordError:
-        log.close()
-        raise
-    return Live(job, store, run, log)
+def _begin(jobs: Jobs, run: Run, log: Callable[[], EventLog], *, resume: bool) -> Live:
+    verb = _training(jobs, run.recipe(), run, resume=resume)
+    job = jobs.start("train", verb, log)
+    return Live(job, Store.replay(run), run)
 
 
 def _training(

@@ -28,7 +28,7 @@ class Scripted(WakewordApp):
     def begin(self, recipe: Recipe, run: Run | None = None) -> None:
         assert run is not None
         verb = busy_training if "torch" in sys.argv else script(self.desk.workspace)
-        job = self.desk.jobs.start("train", verb, EventLog(run.events))
+        job = self.desk.jobs.start("train", verb, lambda: EventLog(run.events))
         self.follow(Live(job, Store(), run))
 
     def action_theme(self) -> None:

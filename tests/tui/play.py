@@ -82,8 +82,8 @@ async def gone(app: WakewordApp, pilot: "Pilot[int]", *texts: str) -> None:
 def start(app: WakewordApp, **script: Any) -> Live:
     """Begin a scripted training in a new run."""
     run = app.desk.workspace.create(RECIPE)
-    log = EventLog(run.events)
-    live = Live(app.desk.jobs.start("train", training(**script), log), Store(), run, log)
+    job = app.desk.jobs.start("train", training(**script), lambda: EventLog(run.events))
+    live = Live(job, Store(), run)
     app.follow(live)
     return live
 

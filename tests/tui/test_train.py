@@ -102,8 +102,8 @@ def test_the_top_bar_names_the_phase_whose_share_it_tells(workspace: Workspace) 
 
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         run = app.desk.workspace.create(RECIPE)
-        log = EventLog(run.events)
-        live = Live(app.desk.jobs.start("train", ending, log), Store(), run, log)
+        job = app.desk.jobs.start("train", ending, lambda: EventLog(run.events))
+        live = Live(job, Store(), run)
         app.follow(live)
         await see(app, pilot, "● test 25 %", "test  20/80 minutes")
         live.job.control.stop()
@@ -269,12 +269,12 @@ def test_a_run_that_was_killed_has_no_time_left(workspace: Workspace) -> None:
 
 def test_what_the_bus_dropped_is_read_from_the_file(workspace: Workspace) -> None:
     run, jobs = workspace.create(RECIPE), Jobs(workspace)
-    log = EventLog(run.events)
-    live = Live(jobs.start("train", training(steps=0), log), Store(), run, log)
+    job = jobs.start("train", training(steps=0), lambda: EventLog(run.events))
+    live = Live(job, Store(), run)
     live.job.thread.join()
     live.drain()
     live.job.bus = EventBus(capacity=2)
-    log = live.job._log = EventLog(run.events)
+    log = live.job.log = EventLog(run.events)
     for epoch in range(1, 6):
         live.job.emit(validated(epoch))
     log.close()

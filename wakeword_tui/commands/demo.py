@@ -126,8 +126,9 @@ def spoken(
     amounts: "Amounts",
     seed: int = 0,
     programs: "Programs | None" = None,
+    followed: bool = False,
 ) -> "Synthesised":
-    """Make a data folder as a job."""
+    """Make a data folder as a job, perhaps `followed` by another one."""
 
     def verb(emit: Emit, control: Control) -> "Synthesised":
         from engine.synth import synth
@@ -142,7 +143,7 @@ def spoken(
             control=control,
         )
 
-    return perform(home, "synth", verb, lane="background")
+    return perform(home, "synth", verb, lane="background", followed=followed)
 
 
 def run_demo(args: argparse.Namespace) -> int:
@@ -167,7 +168,7 @@ def demo_data(home: Workspace, phrase: str) -> Path:
     if not (folder / "manifest.csv").exists():
         small = Amounts(voices=400, takes=1, confusables=600, partials=250)
         note(f"speaking {phrase!r} with synthetic voices")
-        note(str(spoken(home, (phrase,), folder, small)))
+        note(str(spoken(home, (phrase,), folder, small, followed=True)))
     return folder / "manifest.csv"
 
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from engine.events import Event, JudgeOpened
 from engine.jobs import Control
 from wakeword_tui.commands.arguments import Verbs, command, workspace
 from wakeword_tui.commands.evaluate import find_model
-from wakeword_tui.commands.output import note, say
+from wakeword_tui.commands.output import note, write
 from wakeword_tui.commands.signals import collected
 
 PORT, ROOM = 8765, 8
@@ -77,7 +78,8 @@ def tell(event: Event) -> None:
         )
         return
     told = {name: value for name, value in asdict(event).items() if value is not None}
-    say(json.dumps({"time": datetime.now(UTC).isoformat(timespec="milliseconds")} | told))
+    line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="milliseconds")} | told)
+    write(sys.stdout, line + "\n")  # a full disk under its log is no reason to judge no more
 
 
 def _wrong(args: argparse.Namespace) -> str:

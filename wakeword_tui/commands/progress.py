@@ -43,23 +43,29 @@ def perform(
     workspace: Workspace,
     name: str,
     verb: Callable[[Emit, Control], Result],
-    log: EventLog | None = None,
+    log: Callable[[], EventLog] | None = None,
     lane: Lane = "gpu",
     tell: "type[Teller] | None" = None,
+    followed: bool = False,
 ) -> Result:
     """Run a verb in a thread of its own, `tell` how it goes, and return what it returns.
 
-    Raises what the verb raised, Interrupted after SIGINT, SIGTERM or SIGHUP, and BusyError.
+    Raises what the verb raised, Interrupted after SIGINT, SIGTERM or SIGHUP, and BusyError. A stop
+    that comes after its last step changes nothing, unless it is `followed` by another verb.
     """
     results: list[Result] = []
     with collected() as received, libraries_hushed():
         job = Jobs(workspace).start(
             name, lambda emit, control: results.append(verb(emit, control)), log, lane
         )
-        _watch(job, received, (tell or Teller)(sys.stderr, live=sys.stderr.isatty()))
+        try:
+            _watch(job, received, (tell or Teller)(sys.stderr, live=sys.stderr.isatty()))
+        finally:  # where what it found cannot be written it has not ended yet
+            job.control.stop()
+            job.thread.join()
     if job.error is not None:
         raise job.error
-    if not results:
+    if not results or (received and followed):
         raise Interrupted(received[0])
     return results[0]
 

@@ -1,6 +1,8 @@
 """`train`: one run, five folds, or the rest of a run that was stopped."""
 
 import argparse
+from collections.abc import Callable
+from itertools import chain
 
 from engine.events import Emit
 from engine.jobs import Control
@@ -65,7 +67,7 @@ def run_train(args: argparse.Namespace) -> int:
     if args.resume:
         return finish(resumed(home, home.find(args.resume)), args.json)
     if args.folds:
-        return _folds(home, recipe(args), args.json)
+        return _folds(home, args)
     return finish(trained(home, recipe(args)), args.json)
 
 
@@ -75,10 +77,10 @@ def new_run(home: Workspace, chosen: Recipe) -> Run:
         return home.create(chosen)
 
 
-def trained(home: Workspace, chosen: Recipe) -> Run:
-    """Train a recipe in a new run."""
+def trained(home: Workspace, chosen: Recipe, *, followed: bool = False) -> Run:
+    """Train a recipe in a new run, perhaps `followed` by another one."""
     run = new_run(home, chosen)
-    _train(home, run, EventLog(run.events), resume=False)
+    _train(home, run, lambda: EventLog(run.events), resume=False, followed=followed)
     return run
 
 
@@ -87,27 +89,35 @@ def resumed(home: Workspace, run: Run) -> Run:
     if run.finished():
         note(f"{run.name} is finished already")
         return run
-    with home.lock():
-        pass  # a resume rewrites the event file, which a live run is still appending to
-    from engine.train import resume_log
-
-    _train(home, run, resume_log(run), resume=True)
+    _train(home, run, lambda: _cut_back(run), resume=True)
     return run
 
 
-def _train(home: Workspace, run: Run, log: EventLog, *, resume: bool) -> None:
+def _cut_back(run: Run) -> EventLog:
+    from engine.train import resume_log
+
+    return resume_log(run)
+
+
+def _train(
+    home: Workspace,
+    run: Run,
+    log: Callable[[], EventLog],
+    *,
+    resume: bool,
+    followed: bool = False,
+) -> None:
     def verb(emit: Emit, control: Control) -> None:
         from engine.train import train
 
         train(run.recipe(), run, home, emit=emit, control=control, resume=resume)
 
     try:
-        perform(home, "train", verb, log)
+        perform(home, "train", verb, log, followed=followed)
     except Interrupted:
-        note(f"go on with: {run.resuming()}")
+        if not run.finished():
+            note(f"go on with: {run.resuming()}")
         raise
-    finally:
-        log.close()
 
 
 def folds_of(chosen: Recipe) -> list[Recipe]:
@@ -117,16 +127,29 @@ def folds_of(chosen: Recipe) -> list[Recipe]:
     ]
 
 
-def _folds(home: Workspace, chosen: Recipe, as_json: bool) -> int:
+def _folds(home: Workspace, args: argparse.Namespace) -> int:
     """Train the five folds one after the other and print what they give together."""
     from wakeword_tui.commands.report import refuse_pinned, show_pooled
 
+    chosen = recipe(args)
     refuse_pinned(chosen.data)
-    runs = []
-    for each in folds_of(chosen):
+    runs, folds = [], folds_of(chosen)
+    for each in folds:
         note(f"fold {each.data.fold} of {len(FOLDS)}")
-        runs.append(trained(home, each))
-    return show_pooled(runs, as_json)
+        try:
+            runs.append(trained(home, each, followed=each is not folds[-1]))
+        except Interrupted:
+            for left in folds[len(runs) + 1 :]:
+                note(f"then with: {_alone(home, args, left)}")
+            raise
+    return show_pooled(runs, args.json)
+
+
+def _alone(home: Workspace, args: argparse.Namespace, fold: Recipe) -> str:
+    """What to type to train one fold of a recipe as --folds would."""
+    own = f"data.fold={fold.data.fold}", f"name={fold.name}"
+    settings = chain.from_iterable(("--set", text) for text in (*args.settings, *own))
+    return home.command("train", args.recipe, *settings)
 
 
 def finish(run: Run, as_json: bool) -> int:
