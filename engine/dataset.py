@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections import deque
 from collections.abc import Generator, Iterable
@@ -29,7 +28,7 @@ from engine.audio import SAMPLE_RATE, to_int16
 from engine.audio import read as read_audio
 from engine.errors import DataError
 from engine.events import Emit, Progressed
-from engine.files import disk_error
+from engine.files import building, disk_error
 from engine.jobs import Control
 from engine.manifest import FOLDS, UNMEASURED, WORDLESS, Clip, Split, clips_at, fold_of
 from engine.recipe import Data
@@ -293,25 +292,13 @@ def _open(folder: Path, clips: list[Clip]) -> Pack | None:
 
 def _build(clips: list[Clip], folder: Path, emit: Emit, control: Control) -> None:
     try:
-        part = _part_folder(folder.parent)
-        try:
+        with building(folder.parent) as part:
             _write(clips, part, emit, control)
             if _open(folder, clips) is None:  # else another process was faster: it may be in use
                 shutil.rmtree(folder, ignore_errors=True)
                 part.rename(folder)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
         raise disk_error(folder, error) from error
-
-
-def _part_folder(cache: Path) -> Path:
-    """Make a folder to build in, named after this process; remove those of dead processes."""
-    cache.mkdir(parents=True, exist_ok=True)
-    for left in cache.glob(".part-*"):
-        if not Path("/proc", left.name.split("-")[1]).exists():
-            shutil.rmtree(left, ignore_errors=True)
-    return Path(tempfile.mkdtemp(dir=cache, prefix=f".part-{os.getpid()}-"))
 
 
 def _write(clips: list[Clip], part: Path, emit: Emit, control: Control) -> None:

@@ -3,10 +3,10 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -422,23 +422,48 @@ def test_a_stopped_pack_leaves_nothing(people: Data, tmp_path: Path) -> None:
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-KILLED = """
-import os, signal, sys
+BUILDER = """
+import sys
 from pathlib import Path
 from engine.dataset import pack, read
 from engine.jobs import Control
 from engine.recipe import Data
 
-die = lambda event: os.kill(os.getpid(), signal.SIGKILL)
-pack(read(Data(manifest=Path(sys.argv[1]))), Path(sys.argv[2]), emit=die, control=Control())
+def wait(event):
+    print("building", flush=True)
+    sys.stdin.readline()
+
+data = Data(manifest=Path(sys.argv[1]), wakeword="hey")
+pack(read(data), Path(sys.argv[2]), emit=wait, control=Control())
 """
+
+
+@contextmanager
+def builder(data: Data, cache: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process, in the middle of packing until it is told to go on."""
+    command = [sys.executable, "-c", BUILDER, str(data.manifest), str(cache)]
+    pipe, home = subprocess.PIPE, Path(__file__).parents[1]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=home) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "building\n"
+        yield process
+
+
+def test_what_another_process_is_building_is_let_be(people: Data, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    with builder(people, cache) as other:
+        [part] = cache.iterdir()
+        whole = packed(people, cache)
+        assert (part / "built" / "audio.npy").exists()
+        other.communicate("go on")
+    assert other.returncode == 0
+    assert list(cache.iterdir()) == [whole.folder]
 
 
 def test_a_killed_pack_leaves_nothing_that_looks_whole(people: Data, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    command = [sys.executable, "-c", KILLED, str(people.manifest), str(cache)]
-    done = subprocess.run(command, cwd=Path(__file__).parents[1], check=False)
-    assert done.returncode == -signal.SIGKILL
+    with builder(people, cache) as other:
+        other.kill()
     assert [path.name[:6] for path in cache.iterdir()] == [".part-"]
     whole = packed(people, cache)
     assert len(whole.clips) == 10
