@@ -245,11 +245,12 @@ def _missing(pack: Pack, settings: Data) -> str:
 def pack(clips: list[Clip], cache: Path, *, emit: Emit, control: Control) -> Pack:
     """Decode all clips once into `cache/<key>/{audio.npy,index.json}`, or open what is there.
 
-    The folder appears whole or not at all. A file that cannot be read is listed and left out; more
-    than 20 of them and more than 5 % raise DataError, and so does a full disk.
+    The folder appears whole or not at all. A file that cannot be read is listed, left out and tried
+    again the next time; more than 20 of them and more than 5 % raise DataError, and so does a full
+    disk.
     """
     folder = cache / _key(clips)
-    found = _open(folder, clips)
+    found = _current(folder, clips)
     if found is None:
         _build(clips, folder, emit, control)
         found = _open(folder, clips)
@@ -260,8 +261,8 @@ def pack(clips: list[Clip], cache: Path, *, emit: Emit, control: Control) -> Pac
 
 
 def packed_already(clips: list[Clip], cache: Path) -> Pack | None:
-    """The pack of these clips if it is in the cache."""
-    return _open(cache / _key(clips), clips)
+    """The pack of these clips if it is in the cache and lacks nothing that can be read now."""
+    return _current(cache / _key(clips), clips)
 
 
 def _key(clips: list[Clip]) -> str:
@@ -274,6 +275,20 @@ def _key(clips: list[Clip]) -> str:
             state = "missing"
         digest.update(f"{clip.path}|{state}|{clip.label}|{clip.start_s} {clip.end_s}\n".encode())
     return digest.hexdigest()
+
+
+def _current(folder: Path, clips: list[Clip]) -> Pack | None:
+    """Open a pack, unless a file that it lacks can be read now, say by other permissions."""
+    found = _open(folder, clips)
+    return None if found and any(_reads(path) for path, _ in found.unreadable) else found
+
+
+def _reads(path: Path) -> bool:
+    try:
+        read_audio(path)
+    except DataError:
+        return False
+    return True
 
 
 def _open(folder: Path, clips: list[Clip]) -> Pack | None:
@@ -294,7 +309,7 @@ def _build(clips: list[Clip], folder: Path, emit: Emit, control: Control) -> Non
     try:
         with building(folder.parent) as part:
             _write(clips, part, emit, control)
-            if _open(folder, clips) is None:  # else another process was faster: it may be in use
+            if _current(folder, clips) is None:  # else another process was faster: it may be in use
                 shutil.rmtree(folder, ignore_errors=True)
                 part.rename(folder)
     except OSError as error:

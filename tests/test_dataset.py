@@ -25,6 +25,7 @@ from engine.dataset import (
     fold_of,
     kind_of,
     pack,
+    packed_already,
     read,
     require,
     select,
@@ -482,6 +483,24 @@ def test_unreadable_files_are_listed_and_left_out(tmp_path: Path) -> None:
         assert [c.clip.path.name for c in result.clips] == ["a.wav"]
         assert [path.name for path, _ in result.unreadable] == names[1:]
         assert all(path.name in reason for path, reason in result.unreadable)
+
+
+def test_a_file_that_can_be_read_again_is_taken_in(people: Data, tmp_path: Path) -> None:
+    """It comes back with its size and its time, as from a backup, or under other permissions."""
+    cache, path = tmp_path / "cache", tmp_path / "data" / "noise" / "1.wav"
+    whole = write(path, tone(1.0)).read_bytes()
+    clips, then, stopped = read(people), path.stat().st_mtime_ns, Control()
+    path.write_bytes(bytes(len(whole)))
+    os.utime(path, ns=(then, then))
+    first = pack(clips, cache, emit=[].append, control=Control())
+    assert [lost for lost, _ in first.unreadable] == [path]
+    stopped.stop()  # would stop any packing
+    assert pack(clips, cache, emit=[].append, control=stopped).unreadable == first.unreadable
+    path.write_bytes(whole)
+    os.utime(path, ns=(then, then))
+    assert packed_already(clips, cache) is None
+    again = pack(clips, cache, emit=[].append, control=Control())
+    assert (len(again.clips), again.unreadable, again.folder) == (11, (), first.folder)
 
 
 @pytest.mark.parametrize(
