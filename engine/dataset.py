@@ -273,7 +273,8 @@ def _key(clips: list[Clip]) -> str:
             state = f"{stat.st_size} {stat.st_mtime_ns}"
         except OSError:
             state = "missing"
-        digest.update(f"{clip.path}|{state}|{clip.label}|{clip.start_s} {clip.end_s}\n".encode())
+        line = f"{clip.path}|{state}|{clip.label}|{clip.start_s} {clip.end_s}\n"
+        digest.update(line.encode(errors="surrogateescape"))  # of a name that is not UTF-8
     return digest.hexdigest()
 
 

@@ -485,6 +485,20 @@ def test_unreadable_files_are_listed_and_left_out(tmp_path: Path) -> None:
         assert all(path.name in reason for path, reason in result.unreadable)
 
 
+def test_a_file_whose_name_is_no_text_is_listed_and_left_out(people: Data, tmp_path: Path) -> None:
+    """And so is one in a folder of such a name, which would be its group."""
+    positive = tmp_path / "data" / "positive"
+    odd = [positive / os.fsdecode(name) for name in (b"caf\xe9.wav", b"caf\xe9/1.wav")]
+    for path in odd:
+        path.parent.mkdir(exist_ok=True)
+        shutil.copy(positive / PEOPLE[0] / "1.wav", path)
+    for _ in range(2):  # packed, then from the cache
+        result = packed(people, tmp_path / "cache")
+        assert len(result.clips) == 10
+        assert dict(result.unreadable) == {path: f"{path}: no name in UTF-8" for path in odd}
+    assert {split_of(clip, 0) for clip in read(people)} == {"train", "validation", "test"}
+
+
 def test_a_file_that_can_be_read_again_is_taken_in(people: Data, tmp_path: Path) -> None:
     """It comes back with its size and its time, as from a backup, or under other permissions."""
     cache, path = tmp_path / "cache", tmp_path / "data" / "noise" / "1.wav"
