@@ -28,7 +28,7 @@ Waveform = npt.NDArray[np.float32]
 def read(path: Path) -> Waveform:
     """Read a whole file of any rate and channel count as a waveform `(N,)`.
 
-    Raises DataError where the file is missing, damaged, empty or not audio.
+    Raises DataError where the file is missing, damaged, empty or not audio, or its name is no text.
     """
     with _errors_of(path):
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
@@ -295,6 +295,8 @@ def _errors_of(path: Path) -> Iterator[None]:
     """Turn what libsndfile refuses into a DataError of the file."""
     try:
         yield
+    except UnicodeEncodeError as error:
+        raise DataError(f"{path}: no name in UTF-8", "rename the file") from error
     except (OSError, RuntimeError, ValueError, MemoryError) as error:
         raise DataError(f"{path}: {_reason(error)}", "convert it to WAV or remove it") from error
 

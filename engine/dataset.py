@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections import deque
 from collections.abc import Generator, Iterable
@@ -29,7 +28,7 @@ from engine.audio import SAMPLE_RATE, to_int16
 from engine.audio import read as read_audio
 from engine.errors import DataError
 from engine.events import Emit, Progressed
-from engine.files import disk_error
+from engine.files import building, disk_error
 from engine.jobs import Control
 from engine.manifest import FOLDS, UNMEASURED, WORDLESS, Clip, Split, clips_at, fold_of
 from engine.recipe import Data
@@ -246,11 +245,12 @@ def _missing(pack: Pack, settings: Data) -> str:
 def pack(clips: list[Clip], cache: Path, *, emit: Emit, control: Control) -> Pack:
     """Decode all clips once into `cache/<key>/{audio.npy,index.json}`, or open what is there.
 
-    The folder appears whole or not at all. A file that cannot be read is listed and left out; more
-    than 20 of them and more than 5 % raise DataError, and so does a full disk.
+    The folder appears whole or not at all. A file that cannot be read is listed, left out and tried
+    again the next time; more than 20 of them and more than 5 % raise DataError, and so does a full
+    disk.
     """
     folder = cache / _key(clips)
-    found = _open(folder, clips)
+    found = _current(folder, clips)
     if found is None:
         _build(clips, folder, emit, control)
         found = _open(folder, clips)
@@ -261,8 +261,8 @@ def pack(clips: list[Clip], cache: Path, *, emit: Emit, control: Control) -> Pac
 
 
 def packed_already(clips: list[Clip], cache: Path) -> Pack | None:
-    """The pack of these clips if it is in the cache."""
-    return _open(cache / _key(clips), clips)
+    """The pack of these clips if it is in the cache and lacks nothing that can be read now."""
+    return _current(cache / _key(clips), clips)
 
 
 def _key(clips: list[Clip]) -> str:
@@ -273,8 +273,23 @@ def _key(clips: list[Clip]) -> str:
             state = f"{stat.st_size} {stat.st_mtime_ns}"
         except OSError:
             state = "missing"
-        digest.update(f"{clip.path}|{state}|{clip.label}|{clip.start_s} {clip.end_s}\n".encode())
+        line = f"{clip.path}|{state}|{clip.label}|{clip.start_s} {clip.end_s}\n"
+        digest.update(line.encode(errors="surrogateescape"))  # of a name that is not UTF-8
     return digest.hexdigest()
+
+
+def _current(folder: Path, clips: list[Clip]) -> Pack | None:
+    """Open a pack, unless a file that it lacks can be read now, say by other permissions."""
+    found = _open(folder, clips)
+    return None if found and any(_reads(path) for path, _ in found.unreadable) else found
+
+
+def _reads(path: Path) -> bool:
+    try:
+        read_audio(path)
+    except DataError:
+        return False
+    return True
 
 
 def _open(folder: Path, clips: list[Clip]) -> Pack | None:
@@ -293,25 +308,13 @@ def _open(folder: Path, clips: list[Clip]) -> Pack | None:
 
 def _build(clips: list[Clip], folder: Path, emit: Emit, control: Control) -> None:
     try:
-        part = _part_folder(folder.parent)
-        try:
+        with building(folder.parent) as part:
             _write(clips, part, emit, control)
-            if _open(folder, clips) is None:  # else another process was faster: it may be in use
+            if _current(folder, clips) is None:  # else another process was faster: it may be in use
                 shutil.rmtree(folder, ignore_errors=True)
                 part.rename(folder)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
         raise disk_error(folder, error) from error
-
-
-def _part_folder(cache: Path) -> Path:
-    """Make a folder to build in, named after this process; remove those of dead processes."""
-    cache.mkdir(parents=True, exist_ok=True)
-    for left in cache.glob(".part-*"):
-        if not Path("/proc", left.name.split("-")[1]).exists():
-            shutil.rmtree(left, ignore_errors=True)
-    return Path(tempfile.mkdtemp(dir=cache, prefix=f".part-{os.getpid()}-"))
 
 
 def _write(clips: list[Clip], part: Path, emit: Emit, control: Control) -> None:

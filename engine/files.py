@@ -1,6 +1,7 @@
 """Files: written whole or not at all, and what a disk that refuses says.
 
 name -> .name.x1y2 -> fsync -> rename        either the old file or the new one, never half
+.part-x1y2/built -> rename                   a folder likewise; `.part-x1y2/lock` is held meanwhile
 """
 
 import contextlib
@@ -8,14 +9,17 @@ import errno
 import fcntl
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from engine.errors import DataError, WakewordError
 
 HASH_BYTES = 64
+PART = ".part-"
 
 
 def sealed(data: bytes) -> bytes:
@@ -101,3 +105,42 @@ def alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def building(parent: Path) -> Iterator[Path]:
+    """An empty folder to build in and to rename into `parent`; what is not renamed is removed.
+
+    What killed builders left is removed before. Who lives is told by a lock, which the
+    kernel takes from a dead process: a pid means nothing to another machine or container.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        with alone(parent):
+            _remove_dead(parent)
+            made = TemporaryDirectory(dir=parent, prefix=PART, ignore_cleanup_errors=True)
+            part = Path(stack.enter_context(made))
+            lock = stack.enter_context((part / "lock").open("wb"))
+            with contextlib.suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        built = part / "built"
+        built.mkdir(0o700)
+        yield built
+
+
+def _remove_dead(parent: Path) -> None:
+    for part in parent.glob(f"{PART}*"):
+        if not _held(part / "lock"):
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _held(lock: Path) -> bool:
+    """Whether a process holds a file; where the disk knows no locks, it may."""
+    try:
+        with lock.open("r+b") as file:  # NFS locks nothing that is only open to be read
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False

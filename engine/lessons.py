@@ -44,7 +44,7 @@ PLAIN = {
     )
 }
 
-PREFIX = "lessons-"
+PREFIX, SAID = "lessons-", "said.json"
 SAVED_EVERY = 20
 Half = npt.NDArray[np.float16]
 
@@ -90,7 +90,6 @@ class Lessons:
         Raises RecipeError, before anything is written, if it would take more than `most_mb`.
         """
         emit(PhaseChanged("teachers"))
-        done = self._done()
         first = self._ask(0)
         size_mb = self.count * sum(tensor.numel() * 2 for tensor in _flat(first)) / 1e6
         if size_mb > most_mb:
@@ -102,6 +101,7 @@ class Lessons:
         make_room(self.folder.parent, most_mb - size_mb, self.folder)
         with writing(self.folder):
             self._open(first)
+        done = self._done()
         try:
             for number in range(done, self.count):
                 control.tick()
@@ -123,7 +123,7 @@ class Lessons:
 
     def _done(self) -> int:
         try:
-            done = json.loads((self.folder / "said.json").read_text())
+            done = json.loads((self.folder / SAID).read_text())
             return int(done["batches"])
         except (OSError, ValueError, KeyError, TypeError):
             return 0
@@ -135,8 +135,10 @@ class Lessons:
             names = ["logits", *(f"map{n}" for n in range(len(lesson.maps)))]
             files: list[Half] = []
             for name, tensor in zip(names, (lesson.logits, *lesson.maps), strict=True):
-                path = self.folder / f"{number}.{name}"
-                _take_room(path, 2 * self.count * tensor.numel())
+                path, size = self.folder / f"{number}.{name}", 2 * self.count * tensor.numel()
+                if not path.exists() or path.stat().st_size < size:
+                    (self.folder / SAID).unlink(missing_ok=True)  # of batches that are not in it
+                _take_room(path, size)
                 files.append(np.memmap(path, np.float16, "r+", shape=(self.count, *tensor.shape)))
             self._files.append(files)
 
@@ -150,7 +152,7 @@ class Lessons:
         for file in (file for files in self._files for file in files):
             assert isinstance(file, np.memmap)
             file.flush()
-        write_atomic(self.folder / "said.json", json.dumps({"batches": done}).encode())
+        write_atomic(self.folder / SAID, json.dumps({"batches": done}).encode())
 
 
 def _take_room(path: Path, size: int) -> None:
@@ -213,10 +215,14 @@ def key_of(recipe: Recipe, teachers: list[str], clips: str, device: torch.device
 
 
 def make_room(cache: Path, most_mb: float, keep: Path) -> None:
-    """Remove the lessons used longest ago until the others take no more than `most_mb`."""
+    """Remove the lessons used longest ago until the others take no more than `most_mb`.
+
+    Of each first what says that it is there, so that nobody believes what a kill leaves.
+    """
     others = [path for path in cache.glob(f"{PREFIX}*") if path != keep]
     others.sort(key=lambda path: path.stat().st_mtime)
     sizes = [sum(file.stat().st_size for file in path.iterdir()) / 1e6 for path in others]
     while others and sum(sizes) > most_mb:
+        (others[0] / SAID).unlink(missing_ok=True)
         shutil.rmtree(others.pop(0))
         sizes.pop(0)

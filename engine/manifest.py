@@ -48,8 +48,9 @@ class Clip:
 
 
 def fold_of(group: str) -> int:
-    """The fold of a group, 0 to 4: its name alone decides."""
-    return int.from_bytes(hashlib.sha256(group.encode()).digest()[:8], "big") % FOLDS
+    """The fold of a group, 0 to 4: its name alone decides, even one that is not UTF-8."""
+    name = group.encode(errors="surrogateescape")
+    return int.from_bytes(hashlib.sha256(name).digest()[:8], "big") % FOLDS
 
 
 def clips_at(place: Path, wakeword: str) -> list[Clip]:

@@ -613,6 +613,21 @@ def test_data_check_counts_and_names(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "bad.wav" in capsys.readouterr().out
 
 
+def test_a_file_whose_name_is_no_text_is_told_by_data_check_and_import(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = recordings(tmp_path / "data")
+    (place / "positive" / "speaker0" / "bad.wav").rename(
+        place / "positive" / os.fsdecode(b"caf\xe9.wav")
+    )
+    home = ["--workspace", str(tmp_path)]
+    assert main(["data", "check", str(place), *home]) == 0
+    assert "caf?.wav: no name in UTF-8" in capsys.readouterr().out
+    words = ["data", "import", str(place / "positive"), "--label", "jarvis", *home]
+    assert main([*words, "--out", str(tmp_path / "clips")]) == 0
+    assert "caf?.wav: no name in UTF-8" in capsys.readouterr().out
+
+
 def test_data_import_makes_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = recordings(tmp_path / "phone") / "positive"
     out = tmp_path / "clips"

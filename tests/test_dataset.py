@@ -3,10 +3,10 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from engine.dataset import (
     fold_of,
     kind_of,
     pack,
+    packed_already,
     read,
     require,
     select,
@@ -422,23 +423,48 @@ def test_a_stopped_pack_leaves_nothing(people: Data, tmp_path: Path) -> None:
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-KILLED = """
-import os, signal, sys
+BUILDER = """
+import sys
 from pathlib import Path
 from engine.dataset import pack, read
 from engine.jobs import Control
 from engine.recipe import Data
 
-die = lambda event: os.kill(os.getpid(), signal.SIGKILL)
-pack(read(Data(manifest=Path(sys.argv[1]))), Path(sys.argv[2]), emit=die, control=Control())
+def wait(event):
+    print("building", flush=True)
+    sys.stdin.readline()
+
+data = Data(manifest=Path(sys.argv[1]), wakeword="hey")
+pack(read(data), Path(sys.argv[2]), emit=wait, control=Control())
 """
+
+
+@contextmanager
+def builder(data: Data, cache: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process, in the middle of packing until it is told to go on."""
+    command = [sys.executable, "-c", BUILDER, str(data.manifest), str(cache)]
+    pipe, home = subprocess.PIPE, Path(__file__).parents[1]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=home) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "building\n"
+        yield process
+
+
+def test_what_another_process_is_building_is_let_be(people: Data, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    with builder(people, cache) as other:
+        [part] = cache.iterdir()
+        whole = packed(people, cache)
+        assert (part / "built" / "audio.npy").exists()
+        other.communicate("go on")
+    assert other.returncode == 0
+    assert list(cache.iterdir()) == [whole.folder]
 
 
 def test_a_killed_pack_leaves_nothing_that_looks_whole(people: Data, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    command = [sys.executable, "-c", KILLED, str(people.manifest), str(cache)]
-    done = subprocess.run(command, cwd=Path(__file__).parents[1], check=False)
-    assert done.returncode == -signal.SIGKILL
+    with builder(people, cache) as other:
+        other.kill()
     assert [path.name[:6] for path in cache.iterdir()] == [".part-"]
     whole = packed(people, cache)
     assert len(whole.clips) == 10
@@ -457,6 +483,38 @@ def test_unreadable_files_are_listed_and_left_out(tmp_path: Path) -> None:
         assert [c.clip.path.name for c in result.clips] == ["a.wav"]
         assert [path.name for path, _ in result.unreadable] == names[1:]
         assert all(path.name in reason for path, reason in result.unreadable)
+
+
+def test_a_file_whose_name_is_no_text_is_listed_and_left_out(people: Data, tmp_path: Path) -> None:
+    """And so is one in a folder of such a name, which would be its group."""
+    positive = tmp_path / "data" / "positive"
+    odd = [positive / os.fsdecode(name) for name in (b"caf\xe9.wav", b"caf\xe9/1.wav")]
+    for path in odd:
+        path.parent.mkdir(exist_ok=True)
+        shutil.copy(positive / PEOPLE[0] / "1.wav", path)
+    for _ in range(2):  # packed, then from the cache
+        result = packed(people, tmp_path / "cache")
+        assert len(result.clips) == 10
+        assert dict(result.unreadable) == {path: f"{path}: no name in UTF-8" for path in odd}
+    assert {split_of(clip, 0) for clip in read(people)} == {"train", "validation", "test"}
+
+
+def test_a_file_that_can_be_read_again_is_taken_in(people: Data, tmp_path: Path) -> None:
+    """It comes back with its size and its time, as from a backup, or under other permissions."""
+    cache, path = tmp_path / "cache", tmp_path / "data" / "noise" / "1.wav"
+    whole = write(path, tone(1.0)).read_bytes()
+    clips, then, stopped = read(people), path.stat().st_mtime_ns, Control()
+    path.write_bytes(bytes(len(whole)))
+    os.utime(path, ns=(then, then))
+    first = pack(clips, cache, emit=[].append, control=Control())
+    assert [lost for lost, _ in first.unreadable] == [path]
+    stopped.stop()  # would stop any packing
+    assert pack(clips, cache, emit=[].append, control=stopped).unreadable == first.unreadable
+    path.write_bytes(whole)
+    os.utime(path, ns=(then, then))
+    assert packed_already(clips, cache) is None
+    again = pack(clips, cache, emit=[].append, control=Control())
+    assert (len(again.clips), again.unreadable, again.folder) == (11, (), first.folder)
 
 
 @pytest.mark.parametrize(

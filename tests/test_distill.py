@@ -3,6 +3,10 @@
 import json
 import math
 import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -330,6 +334,68 @@ def test_the_lessons_used_longest_ago_make_room(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {
         f"{PREFIX}{name}" for name in ("keep", "new", "old")
     }
+
+
+def lesson(number: int) -> tuple[Lesson, ...]:
+    return (Lesson(torch.full((2,), number + 1.0), (torch.full((2, 3, 4), number + 1.0),)),)
+
+
+def filled(cache: Path, ask: Callable[[int], tuple[Lesson, ...]] = lesson) -> Lessons:
+    """The lessons of six batches: fewer than are said to be through before the last one is."""
+    lessons = Lessons(cache, "key", 6, ask)
+    lessons.fill(1.0, emit=ignore, control=Control())
+    return lessons
+
+
+def said(lessons: Lessons) -> list[float]:
+    """What the teacher says first of each batch."""
+    cpu = torch.device("cpu")
+    return [lessons.at(number, cpu)[0].logits[0].item() for number in range(6)]
+
+
+@pytest.mark.parametrize("size", [None, 7])
+@pytest.mark.parametrize("name", ["0.logits", "0.map0"])
+def test_lessons_of_which_a_file_is_gone_or_cut_short_are_asked_anew(
+    tmp_path: Path, name: str, size: int | None
+) -> None:
+    """Nothing says meanwhile that they are there: a kill would leave them full of zeros."""
+    folder, trusted = filled(tmp_path).folder, list[bool]()
+    (folder / name).unlink() if size is None else os.truncate(folder / name, size)
+
+    def ask(number: int) -> tuple[Lesson, ...]:
+        trusted.append((folder / "said.json").exists())
+        return lesson(number)
+
+    assert said(filled(tmp_path, ask)) == [1, 2, 3, 4, 5, 6]
+    assert trusted[1:] == [False] * 5
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from engine.lessons import make_room
+
+def die(event, args):
+    if event == "os.remove":
+        removed.append(args)
+        if len(removed) == 2:  # which is still there
+            os.kill(os.getpid(), signal.SIGKILL)
+
+removed = []
+sys.addaudithook(die)
+make_room(Path(sys.argv[1]), 0.0, Path())
+"""
+
+
+def test_lessons_whose_removal_was_killed_are_asked_anew(tmp_path: Path) -> None:
+    folder = filled(tmp_path).folder
+    for number in range(1, 99):  # of other teachers: files are removed in any order
+        (folder / f"{number}.logits").touch()
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(list(folder.iterdir())) == 100
+    assert not (folder / "said.json").exists()
+    assert said(filled(tmp_path)) == [1, 2, 3, 4, 5, 6]
 
 
 def test_lessons_that_are_too_large_are_refused_before_anything_is_written(

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
 
@@ -78,15 +79,19 @@ def shield_terminal(log: Path) -> None:
 
     CUDA, glibc and child processes write to 1 and 2, and would paint over the screen.
     """
-    out, err = os.dup(1), os.dup(2)
-    sys.__stdout__ = sys.stdout = open(out, "w", buffering=1, encoding="utf-8")  # type: ignore[misc]  # noqa: SIM115, PTH123
-    sys.__stderr__ = sys.stderr = open(err, "w", buffering=1, encoding="utf-8")  # type: ignore[misc]  # noqa: SIM115, PTH123
+    sys.__stdout__ = sys.stdout = _copy(1)  # type: ignore[misc]
+    sys.__stderr__ = sys.stderr = _copy(2)  # type: ignore[misc]
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.close(file)
     logging.basicConfig(filename=log, level=logging.WARNING, force=True)
     logging.captureWarnings(True)
+
+
+def _copy(descriptor: int) -> TextIOWrapper:
+    """A stream to where a descriptor points; a file's name that is no text must not end it."""
+    return open(os.dup(descriptor), "w", buffering=1, encoding="utf-8", errors="replace")  # noqa: PTH123
 
 
 def let_go() -> None:

@@ -36,6 +36,8 @@ WRONG = {
     "clean": 12, "20 dB": 13, "10 dB": 21, "5 dB": 38, "0 dB": 71, "reverb": 39,
     "reverb + 5 dB": 86, "20 dB softer": 15, "other words": 2, "partial": 9, "confusable": 14,
 }  # fmt: skip
+NO_TEXT = "caf\udce9.wav"
+"""A name of the file system that a terminal cannot be sent as it is."""
 RECIPE = override(Recipe(), {"name": "alexa", "data.wakeword": "alexa"})
 
 
@@ -69,7 +71,7 @@ def training(
         emit(JobStarted("train", "001-alexa", "cpu, 2 threads", 2000))
         emit(PhaseChanged("pack"))
         emit(Progressed("pack", 900, 1200, "files"))
-        emit(Warned("skipped noise/07.wav: not audio", "`wakeword-tui data check` lists them"))
+        emit(Warned(f"skipped noise/{NO_TEXT}: no name in UTF-8", "rename the file"))
         step = 0
         try:
             while step < steps:

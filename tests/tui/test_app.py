@@ -201,13 +201,13 @@ def test_the_log_follows_and_filters(workspace: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         start(app, steps=300)
         await pilot.press("9")
-        await see(app, pilot, "! ", "skipped noise/07.wav", "done after")
+        await see(app, pilot, "! ", "skipped noise/caf", "done after")
         await pilot.press("slash", *"epoch 2")
         await gone(app, pilot, "skipped")
         await see(app, pilot, "epoch 2 missed")
         assert screen(app).splitlines()[-2].lstrip().startswith("epoch 2")
         await pilot.press("enter", "escape")
-        await see(app, pilot, "skipped noise/07.wav")
+        await see(app, pilot, "skipped noise/caf")
 
     play(workspace, story)
 

@@ -123,6 +123,13 @@ def test_noise_of_c_and_of_children_is_not_on_the_screen(
     assert b"NOISE" not in training.output
 
 
+def test_a_name_that_is_no_text_is_shown_and_the_screen_goes_on(training: Terminal) -> None:
+    training.press("9")
+    training.wait_for("caf?.wav")
+    training.press("q")
+    training.wait_for("keep running")
+
+
 def test_e_opens_the_recipe_in_the_editor_and_reads_it_again(
     tmp_path: Path, home: dict[str, str]
 ) -> None:
