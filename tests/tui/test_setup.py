@@ -305,6 +305,26 @@ def test_an_overlong_path_ends_nothing(workspace: Workspace) -> None:
     play(workspace, story)
 
 
+def test_a_home_of_nobody_may_be_typed(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await go_to(pilot, "data", 0)
+        await pilot.press("enter", *"~a")
+        manifest = app.desk.draft.recipe.data.manifest
+        assert manifest is not None
+        assert manifest.name == "~a"
+        await see(app, pilot, "~a")
+
+    play(workspace, story)
+
+
+def test_an_overlong_name_cannot_be_saved_as(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("ctrl+s", "ctrl+u", *"x" * 300, "enter")
+        await see(app, pilot, "File name too long")
+
+    play(workspace, story)
+
+
 def test_t_beside_a_training_says_so(workspace: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         with workspace.lock():

@@ -254,7 +254,7 @@ class SetupScreen(Page):
         """Ask where to save; a file that is there is replaced only after another question."""
         question = Ask("save as", f"{self.desk.draft.recipe.name}.toml")
         typed = await self.app.push_screen_wait(question)
-        if not typed or not (path := typed_path(typed)).exists():
+        if not typed or not os.path.exists(path := typed_path(typed)):  # noqa: PTH110 -- any text
             return typed_path(typed) if typed else None
         exists = Choice(f"{path} exists", [("o", "overwrite it"), ("c", "cancel")])
         answer = await self.app.push_screen_wait(exists)
