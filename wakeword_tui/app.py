@@ -105,10 +105,10 @@ class WakewordApp(App[int]):
             problems += clashes(self.config.keys, scopes())
         try:
             self.desk.draft = Draft.open(recipe_path) if recipe_path else Draft()
+            if run is not None:
+                self.desk.open(run)
         except WakewordError as error:
             problems.append(str(error))
-        if run is not None:
-            self.desk.open(run)
         elsewhere = "" if run or start else self.desk.look_around()
         await self.switch_mode("train" if run or start or elsewhere else "setup")
         if elsewhere:

@@ -81,7 +81,10 @@ class Desk:
         self._player: Player | None = None
 
     def open(self, run: Run) -> None:
-        """Put a run in front: the live one as it goes on, another one from its event file."""
+        """Put a run in front: the live one as it goes on, another one from its event file.
+
+        Raises DataError where that cannot be read.
+        """
         going = [one for one in (self.live, self.followed) if one is not None and one.run == run]
         self.store = going[0].store if going else Store.replay(run)
         self.shown = run

@@ -13,7 +13,7 @@ from textual.widget import Widget
 
 from engine.runs import Workspace
 from tests.tui import keys
-from tests.tui.play import LARGE, gone, play, screen, see, start
+from tests.tui.play import LARGE, gone, play, screen, see, start, until
 from wakeword_tui.app import WakewordApp, scopes
 from wakeword_tui.config import Config, clashes, read_config
 from wakeword_tui.screens import dialogs
@@ -281,6 +281,20 @@ def test_an_app_can_open_on_an_old_run(workspace: Workspace) -> None:
         await see(app, pilot, "run 001-alexa", "2 000/2 000")
 
     play(workspace, story, run=workspace.find("1"))
+
+
+def test_events_that_cannot_be_read_are_told(workspace: Workspace) -> None:
+    run = workspace.find("1")
+    run.events.unlink()
+    run.events.mkdir()
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await see(app, pilot, "No training yet.")
+        await pilot.press("j", "enter")
+        await until(pilot, lambda: len(app.desk.notes) == 2)
+        assert all("events.jsonl: Is a directory" in note.text for note in app.desk.notes)
+
+    play(workspace, story, run=run)
 
 
 def test_of_two_answers_at_once_the_first_holds(workspace: Workspace) -> None:

@@ -9,7 +9,7 @@ from engine.report import NEGATIVES
 from engine.runs import Workspace
 from tests.test_compare import negative, outcomes, words
 from tests.test_rounded import told
-from tests.tui.play import LARGE, SMALL, gone, play, same_as_file, see
+from tests.tui.play import LARGE, SMALL, gone, play, same_as_file, screen, see
 from tests.tui.scripted import CLIPS, WRONG, report, write_run
 from wakeword_tui.app import WakewordApp
 from wakeword_tui.operating import answer, nearest_step
@@ -151,6 +151,19 @@ def test_a_new_report_moves_neither_the_cursor_nor_the_wish(workspace: Workspace
         app.desk.shown = write_run(workspace)
         await see(app, pilot, "004-alexa", "for ≤ 0.50 /h")
         assert app.screen.query_one("#reports", Menu).current == "001-alexa"
+
+    play(workspace, story)
+
+
+def test_a_report_that_cannot_be_read_is_no_report(workspace: Workspace) -> None:
+    write_run(workspace).report.write_text("")
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("2")
+        await see(app, pilot, "003-alexa")
+        await pilot.press("8")
+        await see(app, pilot, "001-alexa", "threshold")
+        assert "003-alexa" not in screen(app)
 
     play(workspace, story)
 

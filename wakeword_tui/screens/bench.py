@@ -101,7 +101,7 @@ class BenchScreen(Page):
 
     def paint(self) -> None:
         """Look for new reports."""
-        reported = [run for run in self.desk.runs() if run.finished()]
+        reported = [run for run in self.desk.runs() if self.desk.report(run) is not None]
         self._runs = {run.name: run for run in reported}
         menu = self.query_one("#reports", Menu)
         first = menu.current is None
