@@ -14,7 +14,7 @@ from engine.jobs import Control, Jobs, State
 from engine.recipe import Range, Recipe
 from engine.recipe_file import load, override
 from engine.runs import Workspace
-from tests.tui.play import LARGE, SMALL, gone, play, screen, see
+from tests.tui.play import LARGE, SMALL, gone, play, screen, see, until
 from wakeword_tui import verbs
 from wakeword_tui.amount import Amount, counted
 from wakeword_tui.app import WakewordApp
@@ -433,6 +433,44 @@ def test_save_as_asks_before_it_replaces_a_file(workspace: Workspace, tmp_path: 
         await see(app, pilot, "saved wakeword.toml")
 
     play(workspace, story)
+
+
+def test_what_was_changed_on_disk_meanwhile_is_not_saved_over_unasked(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    path, theirs = tmp_path / "mine.toml", "[model]\nwidth = 3.0\n"
+    path.write_text("[model]\nwidth = 2.0\n")
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        app.desk.draft.set("data.wakeword", "alexa")
+        path.write_text(theirs)
+        await pilot.press("ctrl+s")
+        await see(app, pilot, "mine.toml was changed since it was read")
+        await pilot.press("c")
+        await gone(app, pilot, "was changed")
+        assert path.read_text() == theirs
+        await pilot.press("ctrl+s")
+        await see(app, pilot, "mine.toml was changed since it was read")
+        await pilot.press("o")
+        await until(pilot, lambda: not app.desk.draft.changed)
+        app.desk.draft.set("data.wakeword", "jarvis")
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: not app.desk.draft.changed)
+
+    play(workspace, story, recipe_path=path)
+    assert load(path).data.wakeword == "jarvis"
+
+
+def test_what_is_typed_comes_on_top_of_what_was_changed_on_disk_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("[model]\nwidth = 2.0\n")
+    draft = Draft.open(path)
+    draft.set("data.wakeword", "alexa")
+    path.write_text("[model]\nwidth = 3.0\n")
+    assert draft.overtaken()
+    again = draft.again()
+    assert (again.recipe.model.width, again.recipe.data.wakeword) == (3.0, "alexa")
+    assert not again.overtaken()
 
 
 def test_o_asks_before_edits_are_lost(workspace: Workspace, tmp_path: Path) -> None:
