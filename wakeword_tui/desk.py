@@ -119,13 +119,13 @@ class Desk:
         return self.followed.sentence() if before is None else ""
 
     def _read_on(self, before: Followed | None) -> None:
-        """Read what is followed, and keep it in front if what was followed before it is there."""
+        """Read what is followed, and keep it in front if it, or what it follows on, is there."""
         one = self.followed or before
         if one is None:
             return
-        in_front = self.shown is None or (before is not None and self.store is before.store)
+        followed_on = before is not None and self.store is before.store
         one.read()
-        if in_front:
+        if followed_on or self.shown in (None, one.run):
             self.store, self.shown = one.store, one.run
 
     def moving(self, store: Store) -> bool:
