@@ -14,6 +14,7 @@ from textual.widget import Widget
 from engine.runs import Workspace
 from tests.tui import keys
 from tests.tui.play import LARGE, gone, play, screen, see, start, until
+from tests.tui.scripted import training
 from wakeword_tui.app import WakewordApp, scopes
 from wakeword_tui.config import Config, clashes, read_config
 from wakeword_tui.screens import dialogs
@@ -195,6 +196,43 @@ def test_q_with_a_job_asks_and_can_be_taken_back(workspace: Workspace) -> None:
         assert app.desk.training() is not None
 
     play(workspace, story)
+
+
+@pytest.mark.parametrize(
+    ("names", "fate"),
+    [
+        (["mine"], "the recording goes on next time"),
+        (["export"], "it begins anew"),
+        (["export", "mine"], "all but mining begins anew"),
+    ],
+)
+def test_q_asks_before_it_ends_what_is_done_in_the_background(
+    workspace: Workspace, names: list[str], fate: str
+) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        for name in names:
+            app.desk.jobs.start(name, training(steps=10**9, pause_s=0.01), lane="background")
+        await pilot.press("q")
+        await see(app, pilot, f"under way: {', '.join(names)}", fate)
+        await pilot.press("c")
+        await gone(app, pilot, "under way")
+        assert app.return_code is None
+        await pilot.press("q")
+        await see(app, pilot, "under way")
+        await pilot.press("s")
+        await pilot.pause()
+
+    assert play(workspace, story).return_code == 0
+
+
+def test_what_would_never_end_is_left_without_a_question(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        listening = training(steps=10**9, pause_s=0.01)
+        app.desk.jobs.start("listen", listening, lane="background").endless = True
+        await pilot.press("q")
+        await pilot.pause()
+
+    assert play(workspace, story).return_code == 0
 
 
 def test_the_log_follows_and_filters(workspace: Workspace) -> None:
