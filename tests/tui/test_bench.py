@@ -1,10 +1,12 @@
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
 
+from engine.flips import TUNED, Flip, Int8
 from engine.report import NEGATIVES
 from engine.runs import Workspace
 from tests.test_compare import negative, outcomes, words
@@ -350,3 +352,27 @@ def test_a_run_with_an_int8_student_shows_it_beside_the_float_one(workspace: Wor
         await see(app, pilot, "float and INT8, test", "int8 rounded", "int8: test stream at 1:02")
 
     play(workspace, story, LARGE)
+
+
+def many_flips() -> Int8:
+    flips = tuple(Flip("test", f"ann/{n}.wav", 2.3, True) for n in range(40))
+    students = told().students
+    return replace(told(), students=students | {TUNED: replace(students[TUNED], flips=flips)})
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_v_looks_through_the_int8_student_to_its_end(
+    workspace: Workspace, size: tuple[int, int]
+) -> None:
+    run = workspace.find("1")
+    run.report.write_text(json.dumps(run.report_json() | {"int8": many_flips().to_plain()}))
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("8")
+        await see(app, pilot, "v INT8", "reverb")
+        await pilot.press("v", "G")
+        await see(app, pilot, "not INT8: ")
+        await pilot.press("v")
+        await see(app, pilot, "reverb")
+
+    play(workspace, story, size)
