@@ -1,25 +1,25 @@
 """The answer of Bench in lines: the wish, what its threshold does, what that proves and costs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from textual.content import Content
 
 from wakeword_tui.numbers import brief, hours, percent, rate, span
-from wakeword_tui.operating import PER_DAY, Answer
+from wakeword_tui.operating import Answer
 from wakeword_tui.taught import beside_the_twin
 
 Line = Content | str | tuple[str, str]
 
 
-def slider(step: int) -> Iterable[Line]:
+def slider(steps: Sequence[float], step: int) -> Iterable[Line]:
     """The steps around the wish, the wish marked."""
-    first = min(max(step - 4, 0), len(PER_DAY) - 9)
+    first = min(max(step - 4, 0), len(steps) - 9)
     parts: list[tuple[str, str]] = [("◂", "$dim" if step else "$grid")]
     for number in range(first, first + 9):
-        text = f" {PER_DAY[number]:g} "
+        text = f" {steps[number]:.3g} "
         parts.append((text, "bold $background on $now" if number == step else "$dim"))
-    parts.append(("▸", "$dim" if step < len(PER_DAY) - 1 else "$grid"))
+    parts.append(("▸", "$dim" if step < len(steps) - 1 else "$grid"))
     yield Content.assemble(*parts)
 
 

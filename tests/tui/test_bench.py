@@ -14,7 +14,7 @@ from tests.test_rounded import told
 from tests.tui.play import LARGE, SMALL, gone, play, same_as_file, screen, see
 from tests.tui.scripted import CLIPS, WRONG, report, write_run
 from wakeword_tui.app import WakewordApp
-from wakeword_tui.operating import answer, nearest_step
+from wakeword_tui.operating import PER_DAY, answer, steps_with
 from wakeword_tui.screens.bench import det_plot
 from wakeword_tui.widgets.chart import Chart
 from wakeword_tui.widgets.menu import Menu
@@ -83,8 +83,26 @@ def test_a_wish_that_no_threshold_keeps() -> None:
     assert not answer(tables, per_day=2).kept
 
 
-def test_the_step_nearest_to_a_target() -> None:
-    assert nearest_step(1.0) == nearest_step(0.99) == 8
+def test_the_wish_of_the_recipe_is_one_of_the_steps() -> None:
+    assert steps_with(72.0) == (*PER_DAY[:10], 72.0, *PER_DAY[10:])
+    assert steps_with(24.0) == PER_DAY
+    assert len(steps_with(1 / 24 * 1.0000000001 * 24)) == len(PER_DAY)
+
+
+def test_the_wish_of_the_recipe_comes_first_and_can_be_chosen_back(workspace: Workspace) -> None:
+    run = workspace.find("1")
+    shipped = {"operating_point": {"threshold": 0.123, "target_fah": 3.0}}
+    run.report.write_text(json.dumps(report() | shipped))
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("8")
+        await see(app, pilot, " 72 ", "threshold 0.123", "for ≤ 3.00 /h")
+        await pilot.press("left")
+        await gone(app, pilot, "threshold 0.123")
+        await pilot.press("right")
+        await see(app, pilot, "threshold 0.123")
+
+    play(workspace, story)
 
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])

@@ -19,7 +19,7 @@ from wakeword_tui.answered import answer_lines, cost_lines, slider, taught_lines
 from wakeword_tui.commands.output import table
 from wakeword_tui.config import typed_path
 from wakeword_tui.numbers import percent
-from wakeword_tui.operating import PER_DAY, Answer, answer, nearest_step
+from wakeword_tui.operating import PER_DAY, Answer, answer, steps_with
 from wakeword_tui.paired import HEADER, row, sentences
 from wakeword_tui.screens.dialogs import Ask, Choice, Pick
 from wakeword_tui.screens.page import Page
@@ -88,6 +88,7 @@ class BenchScreen(Page):
         self._runs: dict[str, Run] = {}
         self._seen: Mapping[str, Any] | None = None
         self._report: Mapping[str, Any] | None = None
+        self._steps: tuple[float, ...] = PER_DAY
         self._step = 0
         self._held = ""
         self.query_one("#question").border_subtitle = "← → change it, enter sets it"
@@ -132,7 +133,9 @@ class BenchScreen(Page):
         if self._report is None:
             self._show_nothing()
         else:
-            self._step = nearest_step(self._report["operating_point"]["target_fah"])
+            own = self._report["operating_point"]["target_fah"] * 24
+            self._steps = steps_with(own)
+            self._step = self._steps.index(own)
             self._show_answer()
 
     def _show_nothing(self) -> None:
@@ -154,9 +157,9 @@ class BenchScreen(Page):
 
     def _show_answer(self) -> None:
         assert self._report is not None
-        given = answer(self._report, PER_DAY[self._step])
-        lines = [*slider(self._step), "", *answer_lines(given), *cost_lines(self._report)]
-        lines += taught_lines(self._report)
+        given = answer(self._report, self._steps[self._step])
+        lines = [*slider(self._steps, self._step), "", *answer_lines(given)]
+        lines += [*cost_lines(self._report), *taught_lines(self._report)]
         more = len(self._report.get("warnings", ())) + len(self._report.get("teachers", ()))
         self.query_one("#upper").styles.height = UPPER + more
         self.query_one("#question", Lines).show(*lines)
@@ -173,14 +176,14 @@ class BenchScreen(Page):
     def action_wish(self, step: int) -> None:
         """Wish for another number of false wakes a day."""
         if self._report is not None:
-            self._step = min(max(self._step + step, 0), len(PER_DAY) - 1)
+            self._step = min(max(self._step + step, 0), len(self._steps) - 1)
             self._show_answer()
 
     @on(Menu.OptionSelected, "#reports")
     def _chosen(self) -> None:
         run = self._current()
         if run is not None and self._report is not None:
-            self._set(run, answer(self._report, PER_DAY[self._step]))
+            self._set(run, answer(self._report, self._steps[self._step]))
 
     @work
     async def _set(self, run: Run, given: Answer) -> None:
