@@ -139,6 +139,14 @@ def test_o_opens_a_recipe_that_lies_about(workspace: Workspace, tmp_path: Path) 
     play(workspace, story)
 
 
+def test_o_says_that_there_is_no_such_file(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("o", *"nowhere.toml", "enter")
+        await see(app, pilot, "there is no file nowhere.toml", "open a recipe")
+
+    play(workspace, story)
+
+
 def test_a_recipe_that_cannot_be_read_is_a_message(workspace: Workspace, tmp_path: Path) -> None:
     path = tmp_path / "bad.toml"
     path.write_text("[model]\nwidht = 2.0\n")
