@@ -5,6 +5,7 @@
 
 import difflib
 import json
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -149,8 +150,8 @@ def _table(tables: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _resolve(value: Any, folder: Path) -> Any:
-    if isinstance(value, str):
-        return str((folder / Path(value).expanduser()).resolve()) if value else None
+    if isinstance(value, str):  # any text: `Path.expanduser` would raise for ~nobody
+        return str((folder / os.path.expanduser(value)).resolve()) if value else None  # noqa: PTH111
     if isinstance(value, list):
         return [_resolve(item, folder) for item in value]
     return value

@@ -87,14 +87,21 @@ class EventLog:
 
 
 def read_events(path: Path) -> Iterator[Record]:
-    """Yield the records of an `events.jsonl`, line by line; a torn last line is left out."""
-    if not path.exists():
+    """Yield the records of an `events.jsonl`, line by line; a torn last line is left out.
+
+    Raises DataError.
+    """
+    try:
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                record = from_line(line)
+                if record is not None:
+                    yield record
+    except FileNotFoundError:
         return
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            record = from_line(line)
-            if record is not None:
-                yield record
+    except OSError as error:
+        hint = "check its permissions"
+        raise DataError(f"cannot read {path}: {error.strerror}", hint) from error
 
 
 def last_number(path: Path) -> int:
@@ -174,11 +181,12 @@ class Run:
         return load(self.path / "recipe.toml")
 
     def report_json(self) -> dict[str, Any] | None:
-        """The report as plain tables; None while there is none."""
-        if not self.report.exists():
+        """The report as plain tables; None while there is none, or none that can be read."""
+        try:
+            tables = json.loads(self.report.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
             return None
-        tables: dict[str, Any] = json.loads(self.report.read_text(encoding="utf-8"))
-        return tables
+        return tables if isinstance(tables, dict) and "test" in tables else None
 
     def finished(self) -> bool:
         """Whether the run has its report."""

@@ -229,6 +229,14 @@ def test_pruning_spares_what_a_mining_goes_on_with(
     assert "cannot tell which runs a mining goes on with" in capsys.readouterr().err
 
 
+def test_a_report_that_cannot_be_read_is_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Workspace(tmp_path).create(Recipe()).report.write_text("")
+    assert main(["--workspace", str(tmp_path), "runs"]) == 0
+    assert "unreadable" in capsys.readouterr().out
+
+
 def test_runs_list_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     finished_run(Workspace(tmp_path), "first")
     assert main(["--workspace", str(tmp_path), "runs", "list", "--json"]) == 0

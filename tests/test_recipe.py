@@ -105,6 +105,14 @@ def test_paths_in_a_file_are_relative_to_the_file(tmp_path: Path) -> None:
     assert data.sources == (tmp_path / "recipes" / "more", Path("/far/away"))
 
 
+def test_a_home_of_nobody_is_a_folder_of_that_name(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("[data]\nmanifest = '~nobody-of-that-name/clips'\nsources = ['~/more']")
+    data = load(file).data
+    assert data.manifest == tmp_path / "~nobody-of-that-name" / "clips"
+    assert data.sources == ((Path.home() / "more").resolve(),)
+
+
 def test_paths_on_the_command_line_are_relative_to_the_working_directory(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text("name = 'mine'")

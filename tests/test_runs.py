@@ -170,6 +170,23 @@ def test_a_run_has_a_number_a_name_and_its_recipe(home: Workspace) -> None:
     assert first.report_json() is None
 
 
+@pytest.mark.parametrize("written", [b"", b'{"test": {', b"{}", b"[1]", b"\xff"])
+def test_a_report_that_cannot_be_read_is_none(home: Workspace, written: bytes) -> None:
+    run = run_named(home, "jarvis")
+    run.report.write_bytes(written)
+    assert run.report_json() is None
+    run.report.unlink()
+    run.report.mkdir()
+    assert run.report_json() is None
+
+
+def test_events_that_cannot_be_read_are_a_sentence(home: Workspace) -> None:
+    run = run_named(home, "jarvis")
+    run.events.mkdir()
+    with pytest.raises(DataError, match=r"cannot read .*events.jsonl: Is a directory"):
+        list(read_events(run.events))
+
+
 def test_a_run_is_found_by_number_name_and_path(home: Workspace, tmp_path: Path) -> None:
     run = run_named(home, "jarvis")
     elsewhere = run_named(Workspace(tmp_path / "other"), "far")

@@ -26,14 +26,14 @@ from textual.screen import Screen
 from engine.errors import RecipeError, WakewordError
 from engine.recipe import Recipe
 from engine.runs import Run, Workspace
-from wakeword_tui import collector, letters, verbs
+from wakeword_tui import collector, leaving, letters, verbs
 from wakeword_tui.config import Config, clashes, config_path, log_path, read_config
 from wakeword_tui.desk import Desk
 from wakeword_tui.draft import Draft
 from wakeword_tui.driver import HangupDriver, Signals, backed_up, let_go, shield_terminal
 from wakeword_tui.mining import take_turns
 from wakeword_tui.screens import maker
-from wakeword_tui.screens.dialogs import Choice, Help
+from wakeword_tui.screens.dialogs import Help
 from wakeword_tui.screens.page import TABS, Page
 from wakeword_tui.store import Level
 from wakeword_tui.theme import ANSI, DARK, THEMES
@@ -105,10 +105,10 @@ class WakewordApp(App[int]):
             problems += clashes(self.config.keys, scopes())
         try:
             self.desk.draft = Draft.open(recipe_path) if recipe_path else Draft()
+            if run is not None:
+                self.desk.open(run)
         except WakewordError as error:
             problems.append(str(error))
-        if run is not None:
-            self.desk.open(run)
         elsewhere = "" if run or start else self.desk.look_around()
         await self.switch_mode("train" if run or start or elsewhere else "setup")
         if elsewhere:
@@ -294,14 +294,11 @@ class WakewordApp(App[int]):
         if not await self.edits_may_go():
             return
         if self.desk.training() is None:
-            self.exit(0)
+            beside = leaving.beside(self.desk.jobs)
+            if beside is None or await self.push_screen_wait(beside) == "s":
+                self.exit(0)
             return
-        answers = [
-            ("s", "stop, save a checkpoint, and quit"),
-            ("k", "keep running without the window"),
-            ("c", "cancel"),
-        ]
-        answer = await self.push_screen_wait(Choice("a job is running", answers))
+        answer = await self.push_screen_wait(leaving.training())
         job = self.desk.training()
         if answer in ("s", "k") and job is None:
             self.exit(0)  # it ended while the question was open
@@ -316,8 +313,7 @@ class WakewordApp(App[int]):
         """Whether what was typed in Setup may be lost; asked only if something was."""
         if not self.desk.draft.changed:
             return True
-        answers = [("d", "discard them"), ("c", "cancel")]
-        return await self.push_screen_wait(Choice("the recipe has unsaved edits", answers)) == "d"
+        return await self.push_screen_wait(leaving.edits()) == "d"
 
     def get_system_commands(self, screen: Screen[object]) -> Iterator[SystemCommand]:
         """Everything a key can do, and every run."""

@@ -81,7 +81,10 @@ class Desk:
         self._player: Player | None = None
 
     def open(self, run: Run) -> None:
-        """Put a run in front: the live one as it goes on, another one from its event file."""
+        """Put a run in front: the live one as it goes on, another one from its event file.
+
+        Raises DataError where that cannot be read.
+        """
         going = [one for one in (self.live, self.followed) if one is not None and one.run == run]
         self.store = going[0].store if going else Store.replay(run)
         self.shown = run
@@ -116,13 +119,13 @@ class Desk:
         return self.followed.sentence() if before is None else ""
 
     def _read_on(self, before: Followed | None) -> None:
-        """Read what is followed, and keep it in front if what was followed before it is there."""
+        """Read what is followed, and keep it in front if it, or what it follows on, is there."""
         one = self.followed or before
         if one is None:
             return
-        in_front = self.shown is None or (before is not None and self.store is before.store)
+        followed_on = before is not None and self.store is before.store
         one.read()
-        if in_front:
+        if followed_on or self.shown in (None, one.run):
             self.store, self.shown = one.store, one.run
 
     def moving(self, store: Store) -> bool:

@@ -30,6 +30,8 @@ class Draft:
     path: Path | None = None
     saved: Recipe = field(default_factory=Recipe)
     texts: dict[str, str] = field(default_factory=dict)
+    held: bytes | None = None
+    """What the file held when it was read or saved."""
     recipe: Recipe = field(init=False)
     """The recipe with every change in it, or the last one that was sound."""
     problems: tuple[str, ...] = field(init=False, default=())
@@ -43,7 +45,8 @@ class Draft:
     @classmethod
     def open(cls, path: Path) -> "Draft":
         """Read a recipe file. Raises RecipeError."""
-        return cls(path, load(path))
+        held = _held(path)
+        return cls(path, load(path), held=held)
 
     def again(self) -> "Draft":
         """Read the file again; what was typed since the last save stays. Raises RecipeError."""
@@ -53,6 +56,10 @@ class Draft:
         for path, text in sorted(self.texts.items()):  # how many teachers, then what they are
             draft.set(path, text)
         return draft
+
+    def overtaken(self) -> bool:
+        """Whether somebody else has changed the file since it was read or saved."""
+        return self.path is not None and _held(self.path) not in (None, self.held)
 
     @property
     def changed(self) -> bool:
@@ -116,7 +123,8 @@ class Draft:
         """Write the recipe. Raises RecipeError while it has problems."""
         if self.problems:
             raise RecipeError("the recipe was not saved", self.problems, "mend it first")
-        write_atomic(path, dump(self.recipe).encode())
+        self.held = dump(self.recipe).encode()
+        write_atomic(path, self.held)
         self.path, self.saved = path, self.recipe
         self.texts.clear()
         self.unreadable = False
@@ -132,6 +140,13 @@ class Draft:
             self.recipe, self.problems = override(self.saved, changes), ()
         except RecipeError as error:
             self.problems = error.problems
+
+
+def _held(path: Path) -> bytes | None:
+    """What a file holds; None where there is none to be read."""
+    with contextlib.suppress(OSError):
+        return path.read_bytes()
+    return None
 
 
 def value_at(recipe: Recipe, path: str) -> Any:

@@ -185,7 +185,7 @@ class Miner:
         self._strike(store)
         if not self.live.ended:
             return
-        if store.outcome == "done":
+        if store.outcome != State.STOPPED:
             self._failed = self._handed.intersection(self.wanted)
         self.last = summary(store)
         failed = store.failed

@@ -13,7 +13,7 @@ from typing import Any
 from engine.metrics import binomial_interval, hours_to_prove, poisson_interval, proved_fah
 
 PER_DAY = (0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 24.0, 48.0, 120.0, 240.0)
-"""The steps of the question, in false wakes per day."""
+"""The steps of the question, in false wakes per day, beside the recipe's own."""
 
 Tables = Mapping[str, Any]
 
@@ -91,6 +91,7 @@ def answer(report: Tables, per_day: float) -> Answer:
     return Answer(target, tested, target * hours >= 1, kept > 0)
 
 
-def nearest_step(target_fah: float) -> int:
-    """The step of PER_DAY closest to a target per hour."""
-    return min(range(len(PER_DAY)), key=lambda step: abs(PER_DAY[step] - target_fah * 24))
+def steps_with(own: float) -> tuple[float, ...]:
+    """The steps of a report whose recipe wishes for `own` false wakes per day."""
+    others = (step for step in PER_DAY if not math.isclose(step, own))
+    return tuple(sorted([own, *others]))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import RecipeError, WakewordError
+from engine.files import is_file
 from engine.recipe import Recipe
 from engine.recipe_file import load, override
 from engine.runs import Workspace
@@ -116,7 +117,7 @@ def begin_recipe(text: str, draft: Draft) -> Recipe:
     Where it names no data, it takes that of Setup. Raises RecipeError, also for a bad space.
     """
     path = typed_path(text)
-    if not path.is_file():
+    if not is_file(path):
         raise RecipeError("there is no such file")
     here = draft.path is not None and path.resolve() == draft.path.resolve()
     recipe = draft.recipe if here else load(path)

@@ -13,7 +13,8 @@ from textual.widget import Widget
 
 from engine.runs import Workspace
 from tests.tui import keys
-from tests.tui.play import LARGE, gone, play, screen, see, start
+from tests.tui.play import LARGE, gone, play, screen, see, start, until
+from tests.tui.scripted import training
 from wakeword_tui.app import WakewordApp, scopes
 from wakeword_tui.config import Config, clashes, read_config
 from wakeword_tui.screens import dialogs
@@ -197,6 +198,43 @@ def test_q_with_a_job_asks_and_can_be_taken_back(workspace: Workspace) -> None:
     play(workspace, story)
 
 
+@pytest.mark.parametrize(
+    ("names", "fate"),
+    [
+        (["mine"], "the recording goes on next time"),
+        (["export"], "it begins anew"),
+        (["export", "mine"], "all but mining begins anew"),
+    ],
+)
+def test_q_asks_before_it_ends_what_is_done_in_the_background(
+    workspace: Workspace, names: list[str], fate: str
+) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        for name in names:
+            app.desk.jobs.start(name, training(steps=10**9, pause_s=0.01), lane="background")
+        await pilot.press("q")
+        await see(app, pilot, f"under way: {', '.join(names)}", fate)
+        await pilot.press("c")
+        await gone(app, pilot, "under way")
+        assert app.return_code is None
+        await pilot.press("q")
+        await see(app, pilot, "under way")
+        await pilot.press("s")
+        await pilot.pause()
+
+    assert play(workspace, story).return_code == 0
+
+
+def test_what_would_never_end_is_left_without_a_question(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        listening = training(steps=10**9, pause_s=0.01)
+        app.desk.jobs.start("listen", listening, lane="background").endless = True
+        await pilot.press("q")
+        await pilot.pause()
+
+    assert play(workspace, story).return_code == 0
+
+
 def test_the_log_follows_and_filters(workspace: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         start(app, steps=300)
@@ -281,6 +319,20 @@ def test_an_app_can_open_on_an_old_run(workspace: Workspace) -> None:
         await see(app, pilot, "run 001-alexa", "2 000/2 000")
 
     play(workspace, story, run=workspace.find("1"))
+
+
+def test_events_that_cannot_be_read_are_told(workspace: Workspace) -> None:
+    run = workspace.find("1")
+    run.events.unlink()
+    run.events.mkdir()
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await see(app, pilot, "No training yet.")
+        await pilot.press("j", "enter")
+        await until(pilot, lambda: len(app.desk.notes) == 2)
+        assert all("events.jsonl: Is a directory" in note.text for note in app.desk.notes)
+
+    play(workspace, story, run=run)
 
 
 def test_of_two_answers_at_once_the_first_holds(workspace: Workspace) -> None:

@@ -1,18 +1,20 @@
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
 
+from engine.flips import TUNED, Flip, Int8
 from engine.report import NEGATIVES
 from engine.runs import Workspace
 from tests.test_compare import negative, outcomes, words
 from tests.test_rounded import told
-from tests.tui.play import LARGE, SMALL, gone, play, same_as_file, see
+from tests.tui.play import LARGE, SMALL, gone, play, same_as_file, screen, see
 from tests.tui.scripted import CLIPS, WRONG, report, write_run
 from wakeword_tui.app import WakewordApp
-from wakeword_tui.operating import answer, nearest_step
+from wakeword_tui.operating import PER_DAY, answer, steps_with
 from wakeword_tui.screens.bench import det_plot
 from wakeword_tui.widgets.chart import Chart
 from wakeword_tui.widgets.menu import Menu
@@ -81,8 +83,26 @@ def test_a_wish_that_no_threshold_keeps() -> None:
     assert not answer(tables, per_day=2).kept
 
 
-def test_the_step_nearest_to_a_target() -> None:
-    assert nearest_step(1.0) == nearest_step(0.99) == 8
+def test_the_wish_of_the_recipe_is_one_of_the_steps() -> None:
+    assert steps_with(72.0) == (*PER_DAY[:10], 72.0, *PER_DAY[10:])
+    assert steps_with(24.0) == PER_DAY
+    assert len(steps_with(1 / 24 * 1.0000000001 * 24)) == len(PER_DAY)
+
+
+def test_the_wish_of_the_recipe_comes_first_and_can_be_chosen_back(workspace: Workspace) -> None:
+    run = workspace.find("1")
+    shipped = {"operating_point": {"threshold": 0.123, "target_fah": 3.0}}
+    run.report.write_text(json.dumps(report() | shipped))
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("8")
+        await see(app, pilot, " 72 ", "threshold 0.123", "for ≤ 3.00 /h")
+        await pilot.press("left")
+        await gone(app, pilot, "threshold 0.123")
+        await pilot.press("right")
+        await see(app, pilot, "threshold 0.123")
+
+    play(workspace, story)
 
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])
@@ -151,6 +171,19 @@ def test_a_new_report_moves_neither_the_cursor_nor_the_wish(workspace: Workspace
         app.desk.shown = write_run(workspace)
         await see(app, pilot, "004-alexa", "for ≤ 0.50 /h")
         assert app.screen.query_one("#reports", Menu).current == "001-alexa"
+
+    play(workspace, story)
+
+
+def test_a_report_that_cannot_be_read_is_no_report(workspace: Workspace) -> None:
+    write_run(workspace).report.write_text("")
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("2")
+        await see(app, pilot, "003-alexa")
+        await pilot.press("8")
+        await see(app, pilot, "001-alexa", "threshold")
+        assert "003-alexa" not in screen(app)
 
     play(workspace, story)
 
@@ -337,3 +370,27 @@ def test_a_run_with_an_int8_student_shows_it_beside_the_float_one(workspace: Wor
         await see(app, pilot, "float and INT8, test", "int8 rounded", "int8: test stream at 1:02")
 
     play(workspace, story, LARGE)
+
+
+def many_flips() -> Int8:
+    flips = tuple(Flip("test", f"ann/{n}.wav", 2.3, True) for n in range(40))
+    students = told().students
+    return replace(told(), students=students | {TUNED: replace(students[TUNED], flips=flips)})
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_v_looks_through_the_int8_student_to_its_end(
+    workspace: Workspace, size: tuple[int, int]
+) -> None:
+    run = workspace.find("1")
+    run.report.write_text(json.dumps(run.report_json() | {"int8": many_flips().to_plain()}))
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("8")
+        await see(app, pilot, "v INT8", "reverb")
+        await pilot.press("v", "G")
+        await see(app, pilot, "not INT8: ")
+        await pilot.press("v")
+        await see(app, pilot, "reverb")
+
+    play(workspace, story, size)

@@ -14,7 +14,7 @@ from textual.pilot import Pilot
 from engine.events import CheckpointSaved, JobFinished, JobStarted, PhaseChanged, Progressed
 from engine.lock import Holder
 from engine.runs import EventLog, Run, Workspace, read_events
-from tests.tui.play import play, see
+from tests.tui.play import play, screen, see
 from tests.tui.scripted import RECIPE, stepped
 from tests.tui.terminal import Terminal, terminal
 from tests.waiting import until
@@ -211,6 +211,22 @@ def test_a_training_that_begins_elsewhere_later_is_noticed(home: Workspace, begi
             await see(app, pilot, f"process {process.pid} is gone")
 
     play(home, story)
+
+
+def test_the_run_in_front_that_is_gone_on_with_elsewhere_is_followed(
+    home: Workspace, begin: Begin, holder: subprocess.Popen[str]
+) -> None:
+    run, log = begin(100)
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await see(app, pilot, "unfinished, r resumes")
+        trains(holder, run)
+        await see(app, pilot, "read-only")
+        write(log, 800, 800)
+        await see(app, pilot, "train 40 %", "800/2 000")
+        assert "unfinished" not in screen(app)
+
+    play(home, story, run=run)
 
 
 # --- a lost terminal, in a real one

@@ -168,6 +168,22 @@ def test_folders_are_walked_through(home: Workspace, folder: Path) -> None:
     play(home, story)
 
 
+def test_what_has_come_into_the_folder_is_seen_and_the_cursor_stays(
+    home: Workspace, folder: Path
+) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("4", "j", "j")
+        await see(app, pilot, "3 of 4")
+        await pilot.press("1")
+        shutil.copy(folder / "tv.flac", folder / "new.flac")
+        await pilot.press("4")
+        await see(app, pilot, "new.flac", "4 of 5")
+        await pilot.press("a")
+        await see(app, pilot, "· radio.wav")
+
+    play(home, story)
+
+
 def test_the_home_of_nobody_is_told(home: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("4", "o", "ctrl+u", *"~nosuch", "enter")
@@ -211,6 +227,17 @@ def test_what_was_added_beside_a_job_waits_for_the_next(home: Workspace, folder:
     miner.start_run(home.runs()[0])
     ended(jobs, miner)
     assert [row.state for row in miner.rows()] == ["waiting", "waiting", "done"]
+
+
+def test_what_a_failed_job_did_not_take_has_failed(home: Workspace, folder: Path) -> None:
+    home.runs()[0].best.write_bytes(b"damaged")
+    jobs = Jobs(home)
+    miner = Miner(jobs, partial(QueueStore, home.queue))
+    miner.add([folder / "tv.flac"])
+    miner.start()
+    ended(jobs, miner)
+    assert miner.last.startswith("failed: ")
+    assert [row.state for row in miner.rows()] == ["failed"]
 
 
 def test_what_is_done_leaves_the_list_whatever_becomes_of_the_rest(

@@ -188,6 +188,11 @@ def test_what_is_wrong_with_a_new_study(tmp_path: Path) -> None:
     }
 
 
+def test_the_recipe_of_a_new_study_may_be_any_text() -> None:
+    texts = {"recipe": "x" * 300, "trials": "5", "name": "a"}
+    assert begin_problems([], Draft(), texts) == {"recipe": "there is no such file"}
+
+
 def test_a_new_study_takes_what_stands_in_setup(tmp_path: Path) -> None:
     recipe, data = tmp_path / "recipe.toml", tmp_path / "clips"
     recipe.write_text('[search.space]\n"train.lr" = { low = 0.001, high = 0.01 }\n')

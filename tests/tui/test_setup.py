@@ -14,7 +14,7 @@ from engine.jobs import Control, Jobs, State
 from engine.recipe import Range, Recipe
 from engine.recipe_file import load, override
 from engine.runs import Workspace
-from tests.tui.play import LARGE, SMALL, gone, play, screen, see
+from tests.tui.play import LARGE, SMALL, gone, play, screen, see, until
 from wakeword_tui import verbs
 from wakeword_tui.amount import Amount, counted
 from wakeword_tui.app import WakewordApp
@@ -135,6 +135,14 @@ def test_o_opens_a_recipe_that_lies_about(workspace: Workspace, tmp_path: Path) 
         await pilot.press(*"wide", "enter")
         await see(app, pilot, "wide.toml")
         assert app.desk.draft.recipe.model.width == 2.0
+
+    play(workspace, story)
+
+
+def test_o_says_that_there_is_no_such_file(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("o", *"nowhere.toml", "enter")
+        await see(app, pilot, "there is no file nowhere.toml", "open a recipe")
 
     play(workspace, story)
 
@@ -305,6 +313,26 @@ def test_an_overlong_path_ends_nothing(workspace: Workspace) -> None:
     play(workspace, story)
 
 
+def test_a_home_of_nobody_may_be_typed(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await go_to(pilot, "data", 0)
+        await pilot.press("enter", *"~a")
+        manifest = app.desk.draft.recipe.data.manifest
+        assert manifest is not None
+        assert manifest.name == "~a"
+        await see(app, pilot, "~a")
+
+    play(workspace, story)
+
+
+def test_an_overlong_name_cannot_be_saved_as(workspace: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("ctrl+s", "ctrl+u", *"x" * 300, "enter")
+        await see(app, pilot, "File name too long")
+
+    play(workspace, story)
+
+
 def test_t_beside_a_training_says_so(workspace: Workspace) -> None:
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         with workspace.lock():
@@ -413,6 +441,44 @@ def test_save_as_asks_before_it_replaces_a_file(workspace: Workspace, tmp_path: 
         await see(app, pilot, "saved wakeword.toml")
 
     play(workspace, story)
+
+
+def test_what_was_changed_on_disk_meanwhile_is_not_saved_over_unasked(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    path, theirs = tmp_path / "mine.toml", "[model]\nwidth = 3.0\n"
+    path.write_text("[model]\nwidth = 2.0\n")
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        app.desk.draft.set("data.wakeword", "alexa")
+        path.write_text(theirs)
+        await pilot.press("ctrl+s")
+        await see(app, pilot, "mine.toml was changed since it was read")
+        await pilot.press("c")
+        await gone(app, pilot, "was changed")
+        assert path.read_text() == theirs
+        await pilot.press("ctrl+s")
+        await see(app, pilot, "mine.toml was changed since it was read")
+        await pilot.press("o")
+        await until(pilot, lambda: not app.desk.draft.changed)
+        app.desk.draft.set("data.wakeword", "jarvis")
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: not app.desk.draft.changed)
+
+    play(workspace, story, recipe_path=path)
+    assert load(path).data.wakeword == "jarvis"
+
+
+def test_what_is_typed_comes_on_top_of_what_was_changed_on_disk_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("[model]\nwidth = 2.0\n")
+    draft = Draft.open(path)
+    draft.set("data.wakeword", "alexa")
+    path.write_text("[model]\nwidth = 3.0\n")
+    assert draft.overtaken()
+    again = draft.again()
+    assert (again.recipe.model.width, again.recipe.data.wakeword) == (3.0, "alexa")
+    assert not again.overtaken()
 
 
 def test_o_asks_before_edits_are_lost(workspace: Workspace, tmp_path: Path) -> None:

@@ -53,6 +53,17 @@ TAUGHT = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("rows", [16, 20, 24, 29])
+def test_the_list_of_runs_has_rows_where_it_has_the_focus(workspace: Workspace, rows: int) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("2")
+        await see(app, pilot, "· 002-alexa")
+        await pilot.press("j")
+        await see(app, pilot, "✓ 001-alexa")
+
+    play(workspace, story, (80, rows))
+
+
 @pytest.mark.parametrize("size", [SMALL, LARGE])
 def test_the_parts_of_a_taught_loss_are_seen_beside_everything_else(
     workspace: Workspace, size: tuple[int, int]

@@ -72,6 +72,8 @@ def _facts(run: Run) -> dict[str, Any]:
 
 def _row(run: Run) -> tuple[str, ...]:
     report = run.report_json()
+    if report is None and run.finished():
+        return run.name, "unreadable", *"----"
     if report is None:
         return run.name, "resumable" if run.last.exists() else "unfinished", *"----"
     test = report["test"]

@@ -15,20 +15,19 @@ from engine.export_folder import Kind
 from engine.flips import Int8
 from engine.runs import Run
 from wakeword_tui import rounded, verbs
+from wakeword_tui.answered import answer_lines, cost_lines, slider, taught_lines
 from wakeword_tui.commands.output import table
 from wakeword_tui.config import typed_path
-from wakeword_tui.numbers import brief, hours, percent, rate, span
-from wakeword_tui.operating import PER_DAY, Answer, answer, nearest_step
+from wakeword_tui.numbers import percent
+from wakeword_tui.operating import PER_DAY, Answer, answer, steps_with
 from wakeword_tui.paired import HEADER, row, sentences
 from wakeword_tui.screens.dialogs import Ask, Choice, Pick
 from wakeword_tui.screens.page import Page
-from wakeword_tui.taught import beside_the_twin
 from wakeword_tui.widgets.chart import Chart
 from wakeword_tui.widgets.menu import Menu
 from wakeword_tui.widgets.panels import Lines
 from wakeword_tui.widgets.raster import Axis, Plot, Series
 
-Line = Content | str | tuple[str, str]
 EMPTY = (
     ("No run has a report yet.", "bold"),
     "",
@@ -61,11 +60,12 @@ class BenchScreen(Page):
     TITLE = "Bench"
     PANELS = "#reports, #question, #det, #groups, #int8, #paired"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "wish(-1)", "Fewer false wakes", key_display="←", id="bench.fewer"),
+        Binding("left", "wish(-1)", "Fewer", key_display="←", id="bench.fewer"),
         Binding("right", "wish(1)", "More", key_display="→", id="bench.more"),
         Binding("c", "compare", "Compare", id="bench.compare"),
         Binding("m", "mine", "Mine these", id="bench.mine"),
         Binding("e", "export", "Export", id="bench.export"),
+        Binding("v", "int8", "INT8", id="bench.int8"),
     ]
 
     def body(self) -> Iterable[Widget]:
@@ -80,7 +80,7 @@ class BenchScreen(Page):
             Menu("groups", id="groups"),
             id="lower",
         )
-        yield Lines("float and INT8, test", id="int8")
+        yield Menu("float and INT8, test", id="int8")
         yield Menu(id="paired")
 
     def on_mount(self) -> None:
@@ -88,6 +88,7 @@ class BenchScreen(Page):
         self._runs: dict[str, Run] = {}
         self._seen: Mapping[str, Any] | None = None
         self._report: Mapping[str, Any] | None = None
+        self._steps: tuple[float, ...] = PER_DAY
         self._step = 0
         self._held = ""
         self.query_one("#question").border_subtitle = "← → change it, enter sets it"
@@ -101,7 +102,7 @@ class BenchScreen(Page):
 
     def paint(self) -> None:
         """Look for new reports."""
-        reported = [run for run in self.desk.runs() if run.finished()]
+        reported = [run for run in self.desk.runs() if self.desk.report(run) is not None]
         self._runs = {run.name: run for run in reported}
         menu = self.query_one("#reports", Menu)
         first = menu.current is None
@@ -125,11 +126,16 @@ class BenchScreen(Page):
         self._report = report if report["test"].get("sweep") else None
         told = report.get("int8")
         self.set_class(bool(told), "-int8")
-        self.query_one("#int8", Lines).show(*(int8_lines(Int8.of(told)) if told else ()))
+        self.refresh_bindings()
+        int8 = self.query_one("#int8", Menu)
+        int8.show(list(int8_lines(Int8.of(told))) if told else [])
+        int8.go_to(None)
         if self._report is None:
             self._show_nothing()
         else:
-            self._step = nearest_step(self._report["operating_point"]["target_fah"])
+            own = self._report["operating_point"]["target_fah"] * 24
+            self._steps = steps_with(own)
+            self._step = self._steps.index(own)
             self._show_answer()
 
     def _show_nothing(self) -> None:
@@ -151,9 +157,9 @@ class BenchScreen(Page):
 
     def _show_answer(self) -> None:
         assert self._report is not None
-        given = answer(self._report, PER_DAY[self._step])
-        lines = [*slider(self._step), "", *answer_lines(given), *cost_lines(self._report)]
-        lines += taught_lines(self._report)
+        given = answer(self._report, self._steps[self._step])
+        lines = [*slider(self._steps, self._step), "", *answer_lines(given)]
+        lines += [*cost_lines(self._report), *taught_lines(self._report)]
         more = len(self._report.get("warnings", ())) + len(self._report.get("teachers", ()))
         self.query_one("#upper").styles.height = UPPER + more
         self.query_one("#question", Lines).show(*lines)
@@ -162,20 +168,22 @@ class BenchScreen(Page):
         det.show(det_plot(self._report["test"], given, split))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """In a comparison there is nothing to wish for."""
-        return not (action == "wish" and self.has_class("-compared"))
+        """In a comparison there is nothing to wish for; not every run has a student as INT8."""
+        if action == "int8" and not self.has_class("-int8"):
+            return False
+        return not (action in ("wish", "int8") and self.has_class("-compared"))
 
     def action_wish(self, step: int) -> None:
         """Wish for another number of false wakes a day."""
         if self._report is not None:
-            self._step = min(max(self._step + step, 0), len(PER_DAY) - 1)
+            self._step = min(max(self._step + step, 0), len(self._steps) - 1)
             self._show_answer()
 
     @on(Menu.OptionSelected, "#reports")
     def _chosen(self) -> None:
         run = self._current()
         if run is not None and self._report is not None:
-            self._set(run, answer(self._report, PER_DAY[self._step]))
+            self._set(run, answer(self._report, self._steps[self._step]))
 
     @work
     async def _set(self, run: Run, given: Answer) -> None:
@@ -185,6 +193,14 @@ class BenchScreen(Page):
         with self.house.complaining():
             await asyncio.to_thread(verbs.set_operating_point, run, threshold, given.target_fah)
             self.notify(f"{run.name} now wakes at {threshold:.3f}")
+
+    def action_int8(self) -> None:
+        """Look through the student as INT8, and back; where room is short, for curve and groups."""
+        self.toggle_class("-view")
+        panel = self.query_one("#int8" if self.has_class("-view") else "#reports", Menu)
+        panel.focus()
+        if self._small:
+            self.maximized = panel
 
     def action_mine(self) -> None:
         """Queue what the run under the cursor wrongly fires on in its own training data."""
@@ -260,80 +276,13 @@ def _report_line(run: Run, report: Mapping[str, Any] | None, width: int) -> tupl
     return run.name, Content.assemble(f"{run.name[:room]:<{room}} ", (f"{missed:>7}", "$dim"))
 
 
-def slider(step: int) -> Iterable[Line]:
-    """The steps around the wish, the wish marked."""
-    first = min(max(step - 4, 0), len(PER_DAY) - 9)
-    parts: list[tuple[str, str]] = [("◂", "$dim" if step else "$grid")]
-    for number in range(first, first + 9):
-        text = f" {PER_DAY[number]:g} "
-        parts.append((text, "bold $background on $now" if number == step else "$dim"))
-    parts.append(("▸", "$dim" if step < len(PER_DAY) - 1 else "$grid"))
-    yield Content.assemble(*parts)
-
-
-def answer_lines(given: Answer) -> Iterable[Line]:
-    """The threshold, and what it does on test."""
-    tested, target = given.tested, given.target_fah
-    yield Content.assemble(
-        ("threshold ", "$dim"),
-        (f"{tested.threshold:.3f}", "bold"),
-        (f"   for ≤ {rate(target)} /h on validation", "$dim"),
-    )
-    yield _measure("missed", percent(tested.frr), f"{tested.missed} of {tested.clips}",
-                   span(*tested.frr_span))  # fmt: skip
-    low, high = tested.fah_span
-    yield _measure(
-        "false wakes",
-        f"{rate(tested.fah)} /h",
-        f"{tested.false_alarms} in {hours(tested.hours)}",
-        f"{rate(low)} to {rate(high)} /h",
-    )
-    yield from verdicts(given)
-
-
-def _measure(name: str, value: str, of: str, interval: str) -> Content:
-    return Content.assemble(
-        (f"{name:<12}", "$dim"), (f"{value:>8}", "bold"), f"  {of:<13}", (interval, "$dim")
-    )
-
-
-def verdicts(given: Answer) -> Iterable[Line]:
-    """What the hours prove, and what they cannot."""
-    tested, target = given.tested, given.target_fah
-    missing = tested.hours_missing(target)
-    if missing == 0:
-        yield Content.assemble(("✓ ", "$success"), f"proved: at most {rate(target)} /h, at 95 %")
-    else:
-        yield Content.assemble(("· ", "$now"), f"proved: ≤ {rate(tested.proved_fah)} /h at 95 %")
-        yield f"  {rate(target)} /h needs {hours(missing)} more without an alarm"
-    if not given.kept:
-        yield Content.assemble(("✗ ", "$error"), "no threshold kept that on validation")
-    elif not given.showable:
-        yield Content.assemble(("✗ ", "$error"), "validation has too few hours to show so few")
-
-
-def cost_lines(report: Mapping[str, Any]) -> Iterable[Line]:
-    """The targets that the model exceeds, and what it costs."""
-    for warning in report.get("warnings", ()):
-        yield Content.assemble(("! ", "$error"), warning)
-    latency = report["latency_ms"]
-    size = f"{brief(report['parameters'])} parameters  {brief(report['macs'])} MACs"
-    yield (f"{size}  p50 {latency['p50']:.2f}  p95 {latency['p95']:.2f} ms", "$dim")
-
-
-def taught_lines(report: Mapping[str, Any]) -> Iterable[Line]:
-    """Each teacher beside the student's twin, as both did on validation before it taught."""
-    for teacher in report.get("teachers", ()):
-        sign = ("✓ ", "$success") if teacher["better"] else ("! ", "$warning")
-        yield Content.assemble(sign, f"taught by {teacher['kind']}: {beside_the_twin(teacher)}")
-
-
-def int8_lines(told: Int8) -> Iterable[Line]:
-    """The float student and the INT8 ones, a line each."""
+def int8_lines(told: Int8) -> Iterable[tuple[str, Content]]:
+    """The float student and the INT8 ones, a line each, and where they differ."""
     head, *lines = table(rounded.BRIEF, rounded.briefly(told)).splitlines()
-    yield head, "$now"
-    yield from lines
-    yield from ((sentence, "$dim") for sentence in rounded.sentences(told))
+    yield "header", Content.styled(head, "$now")
+    yield from ((f"student:{number}", Content(line)) for number, line in enumerate(lines))
+    for number, sentence in enumerate(rounded.sentences(told)):
+        yield f"sentence:{number}", Content.styled(sentence, "$dim")
 
 
 def share_lines(test: Mapping[str, Any], width: int) -> Iterable[tuple[str, Content]]:

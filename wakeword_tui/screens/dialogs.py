@@ -154,6 +154,8 @@ class PickFile(Dialog[Path | None]):
         chosen = str(typed) if is_file(typed) else self.query_one(Menu).current
         if chosen is not None:
             self.dismiss(Path(chosen))
+        else:
+            self.notify(f"there is no file {typed}", severity="warning", timeout=4, markup=False)
 
     @on(Menu.OptionSelected)
     def _chosen(self, event: Menu.OptionSelected) -> None:

@@ -76,6 +76,11 @@ class MineScreen(Page):
         self._open(self._folder)
         self.query_one("#files", Menu).focus()
 
+    def on_screen_resume(self) -> None:
+        """Look into the folder anew: recordings come and go."""
+        if self._built:
+            self._open(self._folder)
+
     @property
     def _miner(self) -> Miner:
         return self.desk.miner
@@ -110,11 +115,12 @@ class MineScreen(Page):
         except OSError as error:
             self.house.complain(f"cannot look into {folder}: {error.strerror}")
             return
-        self._folder = folder
         files = self.query_one("#files", Menu)
         files.border_title = f"{folder.name}/"
         files.show(lines)
-        files.go_to(None)
+        if folder != self._folder:
+            self._folder = folder
+            files.go_to(None)
 
     @on(Menu.OptionSelected, "#files")
     def _entered(self, event: Menu.OptionSelected) -> None:

@@ -246,7 +246,11 @@ class SetupScreen(Page):
     async def action_save(self) -> None:
         """Write the recipe, asking where if it has no file yet, or one that must not be lost."""
         draft = self.desk.draft
-        path = await self._ask_path() if draft.unreadable else draft.path or await self._ask_path()
+        path = draft.path
+        if path is None or draft.unreadable:
+            path = await self._ask_path()
+        elif draft.overtaken():
+            path = await self._replacing(path, f"{path.name} was changed since it was read")
         if path is not None:
             self._save(path)
 
@@ -254,11 +258,14 @@ class SetupScreen(Page):
         """Ask where to save; a file that is there is replaced only after another question."""
         question = Ask("save as", f"{self.desk.draft.recipe.name}.toml")
         typed = await self.app.push_screen_wait(question)
-        if not typed or not (path := typed_path(typed)).exists():
+        if not typed or not os.path.exists(path := typed_path(typed)):  # noqa: PTH110 -- any text
             return typed_path(typed) if typed else None
-        exists = Choice(f"{path} exists", [("o", "overwrite it"), ("c", "cancel")])
-        answer = await self.app.push_screen_wait(exists)
-        return path if answer == "o" else None
+        return await self._replacing(path, f"{path} exists")
+
+    async def _replacing(self, path: Path, why: str) -> Path | None:
+        """Ask whether a file may be replaced; None if not."""
+        question = Choice(why, [("o", "overwrite it"), ("c", "cancel")])
+        return path if await self.app.push_screen_wait(question) == "o" else None
 
     def _save(self, path: Path) -> bool:
         with self.house.complaining():
@@ -285,12 +292,16 @@ class SetupScreen(Page):
         self._cost_soon()
 
     def action_edit(self) -> None:
-        """Open the file in $EDITOR and read it again; training goes on meanwhile."""
+        """Open the file in $EDITOR and read it again; training goes on meanwhile.
+
+        What is typed here is saved first, unless the file was changed by somebody else: then it is
+        put on top of what the file says after the editor.
+        """
         draft = self.desk.draft
         path = draft.path
         if path is None:
             self.notify("save the recipe first (ctrl+s)", severity="warning")
-        elif draft.unreadable or not draft.changed or self._save(path):
+        elif draft.unreadable or draft.overtaken() or not draft.changed or self._save(path):
             with self.app.suspend():
                 problem = _edit(path)
             if problem:  # told only now: an error would leave the app without its terminal
