@@ -53,7 +53,9 @@ def verdicts(given: Answer) -> Iterable[Line]:
     """What the hours prove, and what they cannot."""
     tested, target = given.tested, given.target_fah
     missing = tested.hours_missing(target)
-    if missing == 0:
+    if not given.proves:
+        yield Content.assemble(("· ", "$now"), "of the validation that chose it: proves nothing")
+    elif missing == 0:
         yield Content.assemble(("✓ ", "$success"), f"proved: at most {rate(target)} /h, at 95 %")
     else:
         yield Content.assemble(("· ", "$now"), f"proved: ≤ {rate(tested.proved_fah)} /h at 95 %")

@@ -68,6 +68,8 @@ class Answer:
     """Whether the validation hours are enough to show one alarm at the target."""
     kept: bool
     """Whether any threshold kept the target on validation."""
+    proves: bool
+    """Whether `tested` is of a test: a trial of a search shows the validation that chose it."""
 
 
 def answer(report: Tables, per_day: float) -> Answer:
@@ -88,7 +90,8 @@ def answer(report: Tables, per_day: float) -> Answer:
     tested = Tested(
         float(threshold), int(alarms), float(test["hours"]), int(missed), int(test["clips"])
     )
-    return Answer(target, tested, target * hours >= 1, kept > 0)
+    proves = report.get("split", "test") == "test"
+    return Answer(target, tested, target * hours >= 1, kept > 0, proves)
 
 
 def steps_with(own: float) -> tuple[float, ...]:

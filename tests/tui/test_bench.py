@@ -13,6 +13,7 @@ from tests.test_compare import negative, outcomes, words
 from tests.test_rounded import told
 from tests.tui.play import LARGE, SMALL, gone, play, same_as_file, screen, see
 from tests.tui.scripted import CLIPS, WRONG, report, write_run
+from wakeword_tui.answered import verdicts
 from wakeword_tui.app import WakewordApp
 from wakeword_tui.operating import PER_DAY, answer, steps_with
 from wakeword_tui.screens.bench import det_plot
@@ -64,6 +65,12 @@ def test_the_wish_of_the_recipe_gets_what_was_shipped_where_the_sweep_asks_for_m
     given = [answer(tables, per_day).tested for per_day in (0.25, 1, 2)]
     assert [tested.threshold for tested in given] == [0.9, 0.75, 0.7]
     assert (given[1].false_alarms, given[1].missed) == (3, 15)
+
+
+def test_what_is_of_validation_proves_nothing() -> None:
+    tried = answer(small_report() | {"split": "validation"}, per_day=240)
+    first, *_ = verdicts(tried)
+    assert "proves nothing" in str(first)
 
 
 def test_what_the_hours_prove() -> None:
