@@ -237,7 +237,7 @@ class Workspace:
     """The folder all runs live in; made when first written to."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root.expanduser().absolute()
+        self.root = Path(os.path.expanduser(root)).absolute()  # noqa: PTH111 -- also ~nobody
         self._lock = Lock(self.root / "lock")
 
     @property

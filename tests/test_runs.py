@@ -208,6 +208,13 @@ def test_a_run_that_is_not_there_is_told_with_those_that_are(home: Workspace) ->
     assert caught.value.hint == "runs here: 001-jarvis"
 
 
+def test_a_home_of_nobody_is_a_folder_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Workspace(Path("~nobody-here/x")).root == tmp_path / "~nobody-here" / "x"
+
+
 def test_pruning_keeps_the_newest_finished_runs(home: Workspace) -> None:
     for name, finished in (("a", True), ("b", False), ("c", True), ("d", True), ("e", False)):
         run_named(home, name, finished=finished)
