@@ -53,6 +53,7 @@ FATES: dict[TrialState, Fate] = {
     "failed": Fate.FAIL,
 }
 STATES = {fate: state for state, fate in FATES.items()}
+STATES |= {Fate.WAITING: "running"}  # read just as another process took it: its state comes first
 LOST = "its process was lost"
 
 

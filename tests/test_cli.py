@@ -39,7 +39,7 @@ from engine.runs import EventLog, Run, Workspace, read_events
 from wakeword_tui.__main__ import main, parser
 from wakeword_tui.commands import demo, evaluate, output, progress, recipes, train
 from wakeword_tui.commands.arguments import audio as audio_of
-from wakeword_tui.commands.report import render, tested_on
+from wakeword_tui.commands.report import measured_on, render
 from wakeword_tui.commands.signals import Interrupted
 from wakeword_tui.config import config_path
 
@@ -305,9 +305,9 @@ def test_what_a_trial_shows_is_of_its_validation_and_proves_nothing(tmp_path: Pa
     run = finished_run(Workspace(tmp_path), "tried")
     report = Report.from_json(run.report.read_text())
     assert "proved" in render(report)
-    trial = render(replace(report, split="validation"), tested_on(report, again=True))
+    trial = render(replace(report, split="validation"), measured_on(report, again=True))
     assert "proved" not in trial
-    assert tested_on(replace(report, split="validation"), again=True).startswith("Validation of")
+    assert measured_on(replace(report, split="validation"), again=True).startswith("Validation of")
 
 
 def test_what_was_judged_on_validation_is_not_pooled_with_tests(

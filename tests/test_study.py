@@ -90,6 +90,13 @@ def assert_killed_equals_whole(folder: Path, sampler: str, kills: int) -> None:
     assert all(trial.state == "complete" for trial in tried(home))
 
 
+def test_a_trial_that_is_read_as_another_process_takes_it_runs(home: Workspace) -> None:
+    """Its state is read before what it says of itself: it waits still, and has begun."""
+    with Study.opened(begun(home, 1), NAME, None) as study:
+        study.study.enqueue_trial({}, user_attrs={"begun": True})
+        assert [trial.state for trial in study.shown()] == ["running"]
+
+
 def test_two_processes_share_a_study_and_each_trial_is_of_one(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/shared.db"
     roots = [tmp_path / "one", tmp_path / "two"]

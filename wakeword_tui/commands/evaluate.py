@@ -64,7 +64,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
 
 
 def _test(args: argparse.Namespace, home: Workspace) -> int:
-    from wakeword_tui.commands.report import show, tested_on
+    from wakeword_tui.commands.report import measured_on, show
 
     folder = export_at(Path(args.target).absolute())
     if folder is not None:
@@ -89,7 +89,7 @@ def _test(args: argparse.Namespace, home: Workspace) -> int:
     report = perform(home, "evaluate", verb)
     if run is not None and data is None:
         report = with_int8(report, run)
-    tested = f"Test on all of {args.data}" if data else tested_on(report, again=True)
+    tested = f"Test on all of {args.data}" if data else measured_on(report, again=True)
     show(report, _tested_on(checkpoint, data), args.json, tested)
     _leave(args, report, run if data is None else None)
     return 0

@@ -23,7 +23,7 @@ SYNTHETIC = (
 
 def render(report: Report, tested: str = "") -> str:
     """Render a report; `tested` says on what, if it was not the run's own fold."""
-    point, tested = report.operating_point, tested or tested_on(report)
+    point, tested = report.operating_point, tested or measured_on(report)
     blocks = [
         f"{tested}; threshold {point.threshold:.4f} frozen on "
         f"validation for FAH <= {point.target_fah:g}",
@@ -39,7 +39,7 @@ def render(report: Report, tested: str = "") -> str:
     return "\n".join(blocks)
 
 
-def tested_on(report: Report, *, again: bool = False) -> str:
+def measured_on(report: Report, *, again: bool = False) -> str:
     """Say on what a run's own report was measured."""
     if report.split == "validation":
         return f"Validation of fold {report.fold} again, for a search; its test is closed"
