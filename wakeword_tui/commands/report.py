@@ -205,7 +205,8 @@ def refuse_pinned(data: Data) -> None:
         if clip.split == "test" and clip.label != "rir" and dataset.is_measured(clip)
     ]
     if pinned:
-        message = f"{len(pinned)} clips are tested by each fold, {pinned[0].name} among them"
+        more = f" and {len(pinned) - 1} more" if len(pinned) > 1 else ""
+        message = f"each fold would test {pinned[0].name}{more} again"
         hint = "leave out --folds, or empty the column `split` of the manifest"
         raise DataError(message, hint)
 
@@ -217,6 +218,8 @@ def _refuse_repeats(runs: Sequence[Run]) -> None:
     if twice is not None:
         message = f"two of the runs tested fold {twice[1]} of {twice[0]!r}"
         raise DataError(message, "pool runs of different folds or wake words")
-    for data in (run.recipe().data for run in runs if len(runs) > 1):
+    words = [word for word, _ in tested]
+    for word in {word for word in words if words.count(word) > 1}:
+        data = runs[words.index(word)].recipe().data
         if data.manifest is not None and data.manifest.exists():  # else nobody can tell any more
             refuse_pinned(data)

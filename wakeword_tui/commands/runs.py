@@ -93,7 +93,7 @@ def prune_runs(args: argparse.Namespace) -> int:
     say(f"{len(gone)} removed, {len(home.runs())} left, {waiting} of them unfinished")
     needed = len(home.runs()) - waiting - args.keep
     if needed > 0:
-        say(f"{needed} beyond --keep stay: a mining or a training that was broken off needs them")
+        say(f"{needed} beyond --keep stay: a study, or what can be gone on with, needs them")
     return 0
 
 
