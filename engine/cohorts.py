@@ -1,10 +1,11 @@
 """Cohorts: a test clip as it was recorded, under noise, in a room, and with half of its word.
 
-Everything is drawn by hash of the clip's samples, so that every detector of the same window and
-front end hears the same; noise and rooms are those of the clip's own split (evaluation.md 8).
+Everything is drawn by hash of the clip's samples, so that every detector hears the same; noise and
+rooms are those of the clip's own split (evaluation.md 8).
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -13,12 +14,15 @@ import numpy.typing as npt
 
 from engine import acoustics
 from engine.audio import SAMPLE_RATE, Waveform
+from engine.dataset import PackedClip
 from engine.report import CLEAN, HALVES, Measured
 
 Sample = TypeVar("Sample", np.int16, np.float32)
 
 SHORTEST_WORD = SAMPLE_RATE // 10
 ROOM_S = 2.0
+ANCHOR_S = 3.2
+"""What the detectors of most recipes hear before a clip, and a little more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,21 +66,35 @@ class Chance:
     """Numbers that follow from a clip's content and a purpose alone."""
 
     def __init__(self, content: str, purpose: str) -> None:
+        self._content, self._purpose = content, purpose
         self._digest = hashlib.sha256(f"{content}:{purpose}".encode()).digest()
 
     def below(self, count: int, place: int = 0) -> int:
         """A whole number in [0, count); another `place` (0 to 7) is another draw."""
         return int.from_bytes(self._digest[4 * place : 4 * place + 4], "big") % max(count, 1)
 
+    def draw(self, sources: Sequence[PackedClip]) -> PackedClip:
+        """One of some recordings: another recording more takes its share, and moves no other."""
+        return min(sources, key=self._rank)
+
+    def _rank(self, source: PackedClip) -> int:
+        return Chance(self._content + source.name, self._purpose).below(2**32)
+
     def generator(self) -> np.random.Generator:
         """A generator for what needs many numbers."""
         return np.random.default_rng(list(self._digest))
 
 
-def cut(source: npt.NDArray[Sample], samples: int, chance: Chance) -> npt.NDArray[Sample]:
-    """Cut `(samples,)` from a recording anywhere; one that is shorter is repeated."""
-    start = chance.below(max(len(source) - samples, 1), 1)
-    return np.take(source, np.arange(start, start + samples), mode="wrap")
+def cut(
+    source: npt.NDArray[Sample], before: int, after: int, chance: Chance
+) -> npt.NDArray[Sample]:
+    """Cut `(before + after,)` around a place of a recording; one that is too short is repeated.
+
+    The place does not depend on `before`, and what lies before it is whole up to `ANCHOR_S`.
+    """
+    anchor = round(ANCHOR_S * SAMPLE_RATE)
+    place = anchor + chance.below(max(len(source) - anchor - after, 1), 1)
+    return np.take(source, np.arange(place - before, place + after), mode="wrap")
 
 
 def made_noise(samples: int, chance: Chance) -> Waveform:
@@ -90,9 +108,11 @@ def power(sound: Waveform) -> float:
     return float(np.square(sound, dtype=np.float64).mean())
 
 
-def add_noise(waveform: Waveform, noise: Waveform, level: float, snr_db: float) -> Waveform:
-    """Add noise `(N,)` to `(N,)`, `snr_db` below the power `level`."""
-    scale = np.sqrt(level / max(power(noise), 1e-12) / 10 ** (snr_db / 10))
+def add_noise(
+    waveform: Waveform, noise: Waveform, level: float, snr_db: float, since: int = 0
+) -> Waveform:
+    """Add noise `(N,)` to `(N,)`, its power from the sample `since` on `snr_db` below `level`."""
+    scale = np.sqrt(level / max(power(noise[since:]), 1e-12) / 10 ** (snr_db / 10))
     return np.asarray(waveform + np.float32(scale) * noise, dtype=np.float32)
 
 

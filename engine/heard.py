@@ -15,6 +15,7 @@ import numpy as np
 from engine import acoustics
 from engine.audio import SAMPLE_RATE, Waveform, resample
 from engine.cohorts import (
+    ANCHOR_S,
     CONDITIONS,
     Chance,
     Condition,
@@ -36,6 +37,7 @@ from engine.recipe import Recipe
 LEAD_S = 2.3
 VOTES_S = 0.8
 TAIL_S = 1.0
+MADE = 16 * SAMPLE_RATE
 SPEEDS = (0.9, 0.95, 1.05, 1.1)
 TELL_EVERY_S = 0.2
 
@@ -115,9 +117,9 @@ class Heard:
         sound = sound[: len(heard) - before]
         heard[before : before + len(sound)] = sound
         if condition.snr_db is not None:
-            noise = self._noise(len(heard), chance)
-            return add_noise(heard, noise, level, condition.snr_db)
-        background = self._background(before + after, chance)
+            noise = self._noise(before, clip.samples + after, chance)
+            return add_noise(heard, noise, level, condition.snr_db, since=before)
+        background = self._background(before, after, chance)
         heard[:before] += background[:before]
         heard[-after:] += background[before:]
         heard *= np.float32(10 ** (-condition.softer_db / 20))
@@ -130,27 +132,26 @@ class Heard:
     def _packed(self, clip: PackedClip) -> Int16:
         return self.packed.audio[clip.offset : clip.offset + clip.samples]
 
-    def _background(self, samples: int, chance: Chance) -> Waveform:
+    def _background(self, before: int, after: int, chance: Chance) -> Waveform:
         """Background at its own level, before and after a clip."""
-        long = [c for c in self.selection.noise if c.samples > samples]
-        sources = long or [c for c in self.selection.speech if c.samples > samples]
+        whole = round(ANCHOR_S * SAMPLE_RATE) + after
+        long = [c for c in self.selection.noise if c.samples > whole]
+        sources = long or [c for c in self.selection.speech if c.samples > whole]
         if not sources:
-            return np.zeros(samples, dtype=np.float32)
-        return _floats(cut(self._packed(sources[chance.below(len(sources))]), samples, chance))
+            return np.zeros(before + after, dtype=np.float32)
+        return _floats(cut(self._packed(chance.draw(sources)), before, after, chance))
 
-    def _noise(self, samples: int, chance: Chance) -> Waveform:
+    def _noise(self, before: int, after: int, chance: Chance) -> Waveform:
         """Noise that a clip is heard in."""
-        sources = self.selection.noise
-        if not sources:
-            return made_noise(samples, chance)
-        return _floats(cut(self._packed(sources[chance.below(len(sources))]), samples, chance))
+        if not self.selection.noise:
+            return cut(made_noise(MADE, chance), before, after, chance)
+        return _floats(cut(self._packed(chance.draw(self.selection.noise)), before, after, chance))
 
     def _room(self, chance: Chance) -> Waveform:
         """The room that a clip is heard in."""
-        rooms = self.selection.rooms
-        if not rooms:
+        if not self.selection.rooms:
             return acoustics.room(chance.generator())
-        return self.waveform(rooms[chance.below(len(rooms), 4)])
+        return self.waveform(chance.draw(self.selection.rooms))
 
 
 def _floats(audio: Int16) -> Waveform:

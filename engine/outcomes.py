@@ -31,7 +31,7 @@ COLUMNS = {
 }  # fmt: skip
 CURVE = {"thresholds": "f", "alarms": "i"}
 SCALARS = ("version", "threshold", "target_fah", "false_alarms", "hours")
-VERSION = 2
+VERSION = 3
 """Of how clips are heard: another number says that runs before and after cannot be compared."""
 DAMAGE = (
     OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, MemoryError,

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -14,8 +16,14 @@ from engine.cohorts import (
     power,
     word_in,
 )
+from engine.dataset import PackedClip
+from engine.manifest import Clip
 
 RATE = 16_000
+
+
+def source(name: str) -> PackedClip:
+    return PackedClip(Clip(Path(name), "noise", name), 0, RATE, -1.0, -20.0, 0.0, 1.0, "", name)
 
 
 def tone(seconds: float, amplitude: float = 0.5) -> np.ndarray:
@@ -57,7 +65,26 @@ def test_chance_depends_on_the_content_and_the_purpose_alone() -> None:
 
 
 def test_a_short_recording_is_repeated() -> None:
-    assert cut(np.arange(3, dtype=np.float32), 7, Chance("a", "b")).tolist() == [0, 1, 2] * 2 + [0]
+    two = cut(np.arange(2, dtype=np.float32), 3, 4, Chance("a", "b"))
+    assert two.tolist() in ([0, 1] * 3 + [0], [1, 0] * 3 + [1])
+
+
+@pytest.mark.parametrize("samples", [RATE, 10 * RATE])
+def test_what_is_heard_before_a_clip_moves_nothing_that_is_heard_with_it(samples: int) -> None:
+    source, chance = np.arange(samples, dtype=np.float32), Chance("a", "5 dB")
+    short, long = (cut(source, before, 400, chance) for before in (100, 3000))
+    assert short.tolist() == long[2900:].tolist()
+
+
+def test_one_more_recording_takes_its_share_and_moves_no_other() -> None:
+    """Of 200 clips and 4 recordings, a fifth takes some 40; the others stay where they were."""
+    sources = [source(f"noise {n}") for n in range(5)]
+    clips = [Chance(f"clip {n}", "5 dB") for n in range(200)]
+    before = [chance.draw(sources[:4]).name for chance in clips]
+    after = [chance.draw(sources[::-1]).name for chance in clips]
+    moved = [new for old, new in zip(before, after, strict=True) if new != old]
+    assert set(moved) == {"noise 4"}
+    assert 20 < len(moved) < 60
 
 
 def test_noise_is_made_where_there_is_none() -> None:

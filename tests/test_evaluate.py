@@ -74,6 +74,20 @@ def test_a_clip_is_heard_in_every_condition_of_its_split(packed: Pack, tiny_data
     assert sounds["20 dB softer"] == pytest.approx(0.1 * sounds["clean"], abs=1e-7)
 
 
+@pytest.mark.parametrize("cohort", [c.cohort for c in CONDITIONS])
+def test_detectors_of_any_window_hear_the_same_from_the_clip_on(
+    packed: Pack, tiny_data: Path, cohort: str
+) -> None:
+    """One hears 0.2 s more of the same background before it: 1.7 and 0.8 s for 2.3 s."""
+    condition = next(c for c in CONDITIONS if c.cohort == cohort)
+    short, long = (heard(packed, tiny_data, window_ms) for window_ms in (1500, 1700))
+    clip = short.selection.positives[0]
+    heard_short, heard_long = short.clip(clip, condition), long.clip(clip, condition)
+    more = len(heard_long) - len(heard_short)
+    assert more == pytest.approx(0.2 * 16_000, abs=400)
+    assert np.array_equal(heard_short, heard_long[more:])
+
+
 def test_each_word_is_scored_once_in_each_cohort(packed: Pack, tiny_data: Path) -> None:
     test = heard(packed, tiny_data, 1500)
     torch.manual_seed(0)
@@ -91,7 +105,7 @@ def test_the_snr_is_that_of_the_word_and_not_of_its_clip(packed: Pack, tiny_data
     word = sound[round(clip.start_s * 16_000) : round(clip.end_s * 16_000)]
     under = test.clip(clip, Condition("5 dB", snr_db=5.0))
     under[36_800 : 36_800 + len(sound)] -= sound
-    snr_db = 10 * np.log10(np.square(word).mean() / np.square(under).mean())
+    snr_db = 10 * np.log10(np.square(word).mean() / np.square(under[36_800:]).mean())
     assert snr_db == pytest.approx(5.0, abs=0.05)
     assert len(word) < 0.8 * len(sound)
 
