@@ -72,23 +72,26 @@ def start_training(jobs: Jobs, recipe: Recipe, run: Run | None = None) -> Live:
     """Train a recipe in the next run directory, or in one that was made for it."""
     made = run or jobs.workspace.create(recipe)
     try:
-        return _begin(jobs, made, lambda: EventLog(made.events), resume=False)
+        job = _begin(jobs, made, lambda: EventLog(made.events), resume=False)
     except WakewordError:
         if run is None:
             shutil.rmtree(made.path)
         raise
+    return _seen(job, made)
 
 
 def resume_training(jobs: Jobs, run: Run) -> Live:
     """Go on with an unfinished run. Blocks for seconds: call it in a thread."""
     from engine.train import resume_log
 
-    return _begin(jobs, run, lambda: resume_log(run), resume=True)
+    return _seen(_begin(jobs, run, lambda: resume_log(run), resume=True), run)
 
 
-def _begin(jobs: Jobs, run: Run, log: Callable[[], EventLog], *, resume: bool) -> Live:
-    verb = _training(jobs, run.recipe(), run, resume=resume)
-    job = jobs.start("train", verb, log)
+def _begin(jobs: Jobs, run: Run, log: Callable[[], EventLog], *, resume: bool) -> Job:
+    return jobs.start("train", _training(jobs, run.recipe(), run, resume=resume), log)
+
+
+def _seen(job: Job, run: Run) -> Live:
     return Live(job, Store.replay(run), run)
 
 
