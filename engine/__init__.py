@@ -9,7 +9,7 @@ plain (no torch)   errors section recipe_distill recipe recipe_file events files
                    take record sitting queue_file queue_store recent dataset mined health detector
                    metrics report flips cohorts outcomes compare export_folder trials space
                    study_file study
-torch              device features rooms pitch augment batches ahead models quantize losses
+torch              device features rooms pitch augment spans batches ahead models quantize losses
                    optimiser checkpoint teachers distill lessons onnx_graph
 verbs              scorer local_judge hard cost heard evaluate int8 trainer remaining pretrain train
                    agree round_off export_manifest export preview search finder forwarding

@@ -9,8 +9,8 @@ window covers beyond its clip is filled by the background that is mixed under al
 """
 
 import hashlib
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -31,9 +31,10 @@ from engine.augment import (
 )
 from engine.dataset import Pack, PackedClip, Selection
 from engine.features import grid
-from engine.pitch import Pitch, Speed, pitches, speeds
+from engine.pitch import Pitch, Speed, pitches, speeds, stretch
 from engine.recipe import Recipe
 from engine.rooms import MOST_MEASURED, Rooms, parts
+from engine.spans import Spans, free_spans, mined_spans, partial_spans, word_spans
 
 # Shares of the negatives that are not hard ones; the rest is speech.
 WORD_SHARE = 0.3
@@ -42,72 +43,8 @@ SPEECH_BACKGROUND = 0.25
 RESIDENT_SHARE = 0.3
 MOST_OF_ONE_FIND = 0.005
 CLEAN_SNR_DB = 40.0
-FIRED_WITHIN = SAMPLE_RATE // 25
 LEAST_RESIDENT = 16 * SAMPLE_RATE
-
-
-@dataclass(frozen=True, slots=True)
-class Spans:
-    """Where clips lie in the packed audio and where a window may end, in samples, `(K,)` each.
-
-    `word` is where a window must begin at the latest; without it, anywhere. `evenly` draws each
-    clip as often as another, however long it is.
-    """
-
-    begin: Tensor
-    end: Tensor
-    low: Tensor
-    high: Tensor
-    word: Tensor | None = None
-    evenly: bool = field(default=False, kw_only=True)
-
-    def __len__(self) -> int:
-        return len(self.begin)
-
-
-def word_spans(clips: tuple[PackedClip, ...], shift: int, window: int) -> Spans:
-    """Windows of words end 0 to `shift` samples after the word does, and hold its beginning."""
-    ends = [clip.offset + round(clip.end_s * SAMPLE_RATE) for clip in clips]
-    starts = [clip.offset + int(clip.start_s * SAMPLE_RATE) for clip in clips]
-    highs = [min(e + shift, s + window) for e, s in zip(ends, starts, strict=True)]
-    return replace(_spans(clips, ends, highs), word=torch.tensor(starts, dtype=torch.int64))
-
-
-def partial_spans(clips: tuple[PackedClip, ...], shift: int) -> Spans:
-    """Halves of the wake word, heard where all of it would be: negatives, lest a half is enough."""
-    halves = []
-    for clip in clips:
-        if not clip.doubt:
-            middle = clip.offset + round((clip.start_s + clip.end_s) / 2 * SAMPLE_RATE)
-            stop = clip.offset + round(clip.end_s * SAMPLE_RATE)
-            halves.append((clip.offset, middle, stop, stop + shift))
-            halves.append((middle, clip.offset + clip.samples, stop, stop + shift))
-    return Spans(*torch.tensor(halves, dtype=torch.int64).reshape(-1, 4).unbind(dim=1))
-
-
-def free_spans(clips: tuple[PackedClip, ...], window: int) -> Spans:
-    """Windows of speech and noise lie anywhere, also across the clip's beginning and end."""
-    lows = [clip.offset + min(clip.samples, window // 5) for clip in clips]
-    highs = [clip.offset + clip.samples + min(window // 4, clip.samples // 2) for clip in clips]
-    return _spans(clips, lows, highs)
-
-
-def mined_spans(clips: tuple[PackedClip, ...], window: int) -> Spans:
-    """Windows of finds end where the detector fired; where that is not known, anywhere in them."""
-    lows, highs = [], []
-    for clip in clips:
-        start_s, end_s = clip.clip.start_s or 0.0, clip.clip.end_s or clip.seconds
-        start, end = round(start_s * SAMPLE_RATE), round(end_s * SAMPLE_RATE)
-        lows.append(clip.offset + min(start + window, end) - FIRED_WITHIN)
-        highs.append(clip.offset + end + FIRED_WITHIN)
-    return replace(_spans(clips, lows, highs), evenly=True)
-
-
-def _spans(clips: tuple[PackedClip, ...], lows: list[int], highs: list[int]) -> Spans:
-    begin = torch.tensor([clip.offset for clip in clips], dtype=torch.int64)
-    samples = torch.tensor([clip.samples for clip in clips], dtype=torch.int64)
-    low = torch.tensor(lows, dtype=torch.int64)
-    return Spans(begin, begin + samples, low, torch.tensor(highs, dtype=torch.int64).maximum(low))
+STRETCHED = -2  # no place in the bank of speeds
 
 
 def step_generator(seed: int, epoch: int, step: int, purpose: str = "batch") -> torch.Generator:
@@ -276,11 +213,15 @@ class Batches:
         return cut.to(self.device, non_blocking=True) * (1 / 32768)
 
     def _cut(self, picked: Picked, generator: torch.Generator) -> Tensor:
-        """Cut the batch's windows, some of them at another speed."""
+        """Cut the batch's windows, some of them at another speed or tempo."""
         begin, end, stop, _ = picked
         window, bank = self.grid.window_samples, self.speed.bank
-        chosen = self._draw_speeds(picked, generator)
+        chosen, slower = self._draw_speeds(picked, generator), self._draw_tempos(picked, generator)
         waveform = torch.empty(len(begin), window, device=self.device)
+        for rows in parts((slower != 1).nonzero()[:, 0], self.device):
+            held, chosen[rows] = (window / slower[rows]).ceil().long(), STRETCHED
+            cut = self._gather(begin[rows], end[rows], stop[rows] - held, int(held.max()))
+            waveform[rows.to(self.device)] = stretch(cut, slower[rows], window)
         for index in range(-1, len(bank)):
             samples = self.speed.source_samples(bank[index], window) if index >= 0 else window
             for rows in parts((chosen == index).nonzero()[:, 0], self.device):
@@ -299,6 +240,17 @@ class Batches:
             return torch.full((count,), -1)
         held = torch.tensor([self.speed.source_samples(ratio, window) for ratio in bank])
         return chosen.masked_fill(~changed | (held[chosen] < stop - word), -1)
+
+    def _draw_tempos(self, picked: Picked, generator: torch.Generator) -> Tensor:
+        """Draw by how much clips are slowed down `(B,)`, 1 for not at all, as for a long word."""
+        _, _, stop, word = picked
+        augment = self.recipe.augment
+        if not augment.tempo:
+            return torch.ones(len(stop))
+        changed, spread = torch.rand(2, len(stop), generator=generator)
+        slower = torch.exp((2 * spread - 1) * math.log1p(augment.tempo_range))
+        fits = self.grid.model_samples / slower >= stop - word
+        return torch.where(fits & (changed < augment.tempo), slower, 1.0)
 
     def _move_pitch(self, waveform: Tensor, generator: torch.Generator) -> Tensor:
         """Move the pitch of some of `(B, N)`, in place."""

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from engine.audio import SAMPLE_RATE
-from engine.batches import Spans, step_generator
+from engine.batches import step_generator
 from engine.dataset import Pack, PackedClip, Selection
 from engine.recipe import Recipe
 from engine.scorer import Scorer, Scores
+from engine.spans import Spans
 
 Hops = npt.NDArray[np.int64]
 

@@ -103,6 +103,10 @@ class Augment(Section):
     """Share of clips played slower or faster."""
     speed_range: Annotated[float, Field(ge=0, le=0.3)] = 0.25
     """Largest change of speed, as a fraction."""
+    tempo: Share = 0.0
+    """Share of clips spoken slower or faster, while their pitch stays."""
+    tempo_range: Annotated[float, Field(ge=0, le=0.5)] = 0.35
+    """Largest change of tempo, as a fraction."""
     pitch: Share = 0.0
     """Share of clips whose pitch is moved while their tempo stays."""
     pitch_semitones: Annotated[float, Field(ge=0, le=4)] = 2.0

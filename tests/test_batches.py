@@ -366,6 +366,24 @@ def test_up_to_so_many_backgrounds_are_heard_at_once(tmp_path: Path) -> None:
     assert both[1] == pytest.approx(0.25, abs=0.1)
 
 
+@pytest.mark.parametrize("word_s", [0.3, 0.8])
+def test_at_another_tempo_a_window_still_ends_after_its_word(tmp_path: Path, word_s: float) -> None:
+    """A tone of 500 Hz lasts 1/1.35 to 1.35 of its time in the windows, and none is cut off."""
+    word = tone(500.0, word_s)
+    rows = [("beep", f"0.6,{0.6 + word_s}", np.pad(word, (seconds(0.6), seconds(0.6))))]
+    packed, recipe = small_pack(tmp_path, [*rows, ("speech", "", hiss(4.0, 3, 0.01))])
+    changes = {**BARE, "augment.tempo": 1.0, "augment.shift_ms": 100, "train.batch_size": 200}
+    batches = Batches(packed, select(packed, recipe.data, "train"), override(recipe, changes), CPU)
+    waveform, labels = batches.draw(0, 0)
+    windows = waveform[labels == 1]
+    lengths = [(last - first) / seconds(word_s) for first, last in clicks(windows)]
+    assert 0.7 < min(lengths) < 0.8 and 1.25 < max(lengths) < 1.4
+    ends = [windows.shape[1] - last for _, last in clicks(windows)]
+    assert min(ends) > 0 and max(ends) < seconds(0.1 * 1.35 + 0.05)
+    hertz = torch.fft.rfft(windows * torch.hann_window(windows.shape[1])).abs().argmax(dim=1)
+    assert (hertz * 16_000 / windows.shape[1] - 500).abs().max() < 10
+
+
 # --- long words
 
 

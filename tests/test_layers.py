@@ -25,8 +25,8 @@ PLAIN = [
     "study",
 ]  # fmt: skip
 TORCH = [
-    "device", "features", "rooms", "pitch", "augment", "batches", "ahead", "models", "quantize",
-    "losses", "optimiser", "checkpoint", "teachers", "distill", "lessons", "onnx_graph",
+    "device", "features", "rooms", "pitch", "augment", "spans", "batches", "ahead", "models",
+    "quantize", "losses", "optimiser", "checkpoint", "teachers", "distill", "lessons", "onnx_graph",
 ]  # fmt: skip
 VERBS = [
     "scorer",

@@ -12,7 +12,7 @@ import torch
 from tiny import Fuse, groups, hiss, ignore, padded, seconds, tiny_recipe, tone
 
 from engine import audio
-from engine.batches import MOST_OF_ONE_FIND, Batches, mined_spans
+from engine.batches import MOST_OF_ONE_FIND, Batches
 from engine.checkpoint import load
 from engine.dataset import Pack, PackedClip, pack, read, select, split_of, splits_of
 from engine.events import Event, QueueTaken, Warned
@@ -26,6 +26,7 @@ from engine.recipe import Recipe
 from engine.recipe_file import override
 from engine.report import Report
 from engine.runs import Run, Workspace
+from engine.spans import mined_spans
 from engine.train import train
 
 

@@ -23,7 +23,7 @@ from engine.batches import Batches, step_generator
 from engine.dataset import Pack, PackedClip, Selection
 from engine.features import LogMel
 from engine.manifest import Clip
-from engine.pitch import Pitch, Speed, pitches, speeds
+from engine.pitch import Pitch, Speed, pitches, speeds, stretch
 from engine.recipe import Recipe
 from engine.recipe_file import override
 
@@ -130,6 +130,8 @@ def operations() -> Iterator[tuple[str, int, Callable[[], object]]]:
     yield "gather", count, lambda: batches._gather(begin, end, stop - window, window)
     yield "speed, 10 ratios", 60, lambda: [speed(source[r], r, window) for r in speed.bank]
     chosen = torch.arange(38) % len(pitch.bank)
+    slower = torch.linspace(0.75, 1.35, 51)
+    yield "tempo", 51, lambda: stretch(waveform[:51], slower, window)
     yield "pitch", 38, lambda: pitch(waveform[:38], chosen)
     places = batches.rooms.draw(augment, 64, generator)
     near = replace(places, corner_hz=torch.full((64,), torch.inf))
