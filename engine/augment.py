@@ -1,8 +1,8 @@
 """What is done to clips while training, batched on the device, drawn from generators of the step.
 
-The order is speed, pitch, room and distance, noise, overdrive, telephone, gain, then another vocal
-tract in the mel filters, and the equaliser and SpecAugment on the frames. Everything random comes
-from a CPU generator, so that the same seed gives the same numbers on every device.
+The order is speed or tempo, pitch, room and distance, noise, overdrive, telephone, gain, then
+another vocal tract in the mel filters, and the equaliser and SpecAugment on the frames. Everything
+random comes from a CPU generator, so that the same seed gives the same numbers on every device.
 """
 
 import math

@@ -21,8 +21,9 @@ Sample = TypeVar("Sample", np.int16, np.float32)
 
 SHORTEST_WORD = SAMPLE_RATE // 10
 ROOM_S = 2.0
-ANCHOR_S = 3.2
-"""What the detectors of most recipes hear before a clip, and a little more."""
+ANCHOR = round(3.3 * SAMPLE_RATE)
+"""Samples before a clip that are whole: what a window of 1.5 s takes, the warm-up of PCEN too."""
+PAUSE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +91,10 @@ def cut(
 ) -> npt.NDArray[Sample]:
     """Cut `(before + after,)` around a place of a recording; one that is too short is repeated.
 
-    The place does not depend on `before`, and what lies before it is whole up to `ANCHOR_S`.
+    The place does not depend on `before`, and `ANCHOR` samples before it are whole.
     """
-    anchor = round(ANCHOR_S * SAMPLE_RATE)
-    place = anchor + chance.below(max(len(source) - anchor - after, 1), 1)
+    room = len(source) - ANCHOR - after
+    place = ANCHOR + chance.below(room, 1) if room > 0 else chance.below(len(source), 1)
     return np.take(source, np.arange(place - before, place + after), mode="wrap")
 
 
@@ -109,11 +110,16 @@ def power(sound: Waveform) -> float:
 
 
 def add_noise(
-    waveform: Waveform, noise: Waveform, level: float, snr_db: float, since: int = 0
+    waveform: Waveform, noise: Waveform, level: float, snr_db: float, after: int
 ) -> Waveform:
-    """Add noise `(N,)` to `(N,)`, its power from the sample `since` on `snr_db` below `level`."""
-    scale = np.sqrt(level / max(power(noise[since:]), 1e-12) / 10 ** (snr_db / 10))
-    return np.asarray(waveform + np.float32(scale) * noise, dtype=np.float32)
+    """Add noise to `(N,)`, the power of its last `after` samples `snr_db` below `level`.
+
+    It may begin earlier than the waveform; a pause in it counts as 10 dB softer than it is from
+    `ANCHOR` samples before on, and no more, lest what is heard before a word drown it.
+    """
+    loudness = max(power(noise[-after:]), PAUSE * power(noise[-after - ANCHOR :]), 1e-12)
+    scale = np.sqrt(level / loudness / 10 ** (snr_db / 10))
+    return np.asarray(waveform + np.float32(scale) * noise[-len(waveform) :], dtype=np.float32)
 
 
 def in_room(clip: Waveform, response: Waveform) -> Waveform:

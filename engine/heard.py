@@ -15,7 +15,7 @@ import numpy as np
 from engine import acoustics
 from engine.audio import SAMPLE_RATE, Waveform, resample
 from engine.cohorts import (
-    ANCHOR_S,
+    ANCHOR,
     CONDITIONS,
     Chance,
     Condition,
@@ -117,8 +117,8 @@ class Heard:
         sound = sound[: len(heard) - before]
         heard[before : before + len(sound)] = sound
         if condition.snr_db is not None:
-            noise = self._noise(before, clip.samples + after, chance)
-            return add_noise(heard, noise, level, condition.snr_db, since=before)
+            noise = self._noise(max(before, ANCHOR), clip.samples + after, chance)
+            return add_noise(heard, noise, level, condition.snr_db, clip.samples + after)
         background = self._background(before, after, chance)
         heard[:before] += background[:before]
         heard[-after:] += background[before:]
@@ -134,9 +134,9 @@ class Heard:
 
     def _background(self, before: int, after: int, chance: Chance) -> Waveform:
         """Background at its own level, before and after a clip."""
-        whole = round(ANCHOR_S * SAMPLE_RATE) + after
-        long = [c for c in self.selection.noise if c.samples > whole]
-        sources = long or [c for c in self.selection.speech if c.samples > whole]
+        noise, speech = self.selection.noise, self.selection.speech
+        long = ([c for c in clips if c.samples > ANCHOR + after] for clips in (noise, speech))
+        sources = next(filter(None, (*long, noise, speech)), None)
         if not sources:
             return np.zeros(before + after, dtype=np.float32)
         return _floats(cut(self._packed(chance.draw(sources)), before, after, chance))

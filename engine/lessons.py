@@ -39,7 +39,7 @@ from engine.teachers import Lesson
 PLAIN = {
     f"augment.{name}": 0.0
     for name in (
-        *("speed", "pitch", "room", "far", "noise", "clipping", "telephone"),
+        *("speed", "tempo", "pitch", "room", "far", "noise", "clipping", "telephone"),
         *("gain_db", "softer_db"),
     )
 }

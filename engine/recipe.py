@@ -104,7 +104,7 @@ class Augment(Section):
     speed_range: Annotated[float, Field(ge=0, le=0.3)] = 0.25
     """Largest change of speed, as a fraction."""
     tempo: Share = 0.0
-    """Share of clips spoken slower or faster, while their pitch stays."""
+    """Share of clips spoken slower or faster, while their pitch stays; `speed` has the others."""
     tempo_range: Annotated[float, Field(ge=0, le=0.5)] = 0.35
     """Largest change of tempo, as a fraction."""
     pitch: Share = 0.0

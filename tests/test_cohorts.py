@@ -34,9 +34,18 @@ def tone(seconds: float, amplitude: float = 0.5) -> np.ndarray:
 @pytest.mark.parametrize("snr_db", [20.0, 5.0, 0.0])
 def test_noise_is_mixed_at_the_snr(snr_db: float) -> None:
     word, noise = tone(1.0), np.random.default_rng(0).standard_normal(RATE).astype(np.float32)
-    added = add_noise(word, noise, power(word), snr_db) - word
+    added = add_noise(word, noise, power(word), snr_db, len(word)) - word
     got_db = 10 * np.log10(0.125 / np.square(added).mean())
     assert got_db == pytest.approx(snr_db, abs=0.01)
+
+
+def test_a_pause_in_a_noise_is_not_made_as_loud_as_a_word() -> None:
+    """Hiss, then nothing: 3 dB over their mean, 10 over the pause, so 8 over the word."""
+    word, noise = tone(1.0), np.random.default_rng(0).standard_normal(2 * RATE).astype(np.float32)
+    noise[RATE:] *= 1e-4
+    heard = add_noise(np.pad(word, (RATE, 0)), noise, power(word), 5.0, RATE)
+    lead_db = 10 * np.log10(power(heard[:RATE]) / power(word))
+    assert lead_db == pytest.approx(-5 + 10 + 3, abs=0.1)
 
 
 def test_a_room_keeps_the_time_of_the_word_and_rings_after_it() -> None:
@@ -74,6 +83,11 @@ def test_what_is_heard_before_a_clip_moves_nothing_that_is_heard_with_it(samples
     source, chance = np.arange(samples, dtype=np.float32), Chance("a", "5 dB")
     short, long = (cut(source, before, 400, chance) for before in (100, 3000))
     assert short.tolist() == long[2900:].tolist()
+
+
+def test_a_short_recording_is_heard_from_anywhere() -> None:
+    places = {int(cut(np.arange(RATE) * 1.0, 0, 400, Chance(f"{n}", "5 dB"))[0]) for n in range(50)}
+    assert len(places) > 45
 
 
 def test_one_more_recording_takes_its_share_and_moves_no_other() -> None:

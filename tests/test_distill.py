@@ -13,6 +13,7 @@ from typing import Any
 import onnx
 import pytest
 import torch
+from annotated_types import Ge, Le
 from hypothesis import given
 from hypothesis import strategies as st
 from taught import lesson_plan, public_model, teach
@@ -26,8 +27,9 @@ from engine.distill import apart, divergence, doubt, in_step, ordering, shares, 
 from engine.errors import RecipeError
 from engine.events import PhaseChanged, Stepped, Warned
 from engine.jobs import Control, Stopped
-from engine.lessons import PREFIX, Lessons, make_room
+from engine.lessons import PLAIN, PREFIX, Lessons, make_room
 from engine.models import build
+from engine.recipe import Augment
 from engine.recipe_distill import Distill
 from engine.report import Report
 from engine.runs import Run, Workspace
@@ -262,6 +264,13 @@ def test_teachers_are_frozen_and_no_part_of_what_is_trained(
 
 ON_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 AGAIN = {"distill.views": 1, "train.hard_share": 0.0, "train.steps_per_epoch": 3}
+
+
+def test_a_plain_clip_is_as_it_was_recorded() -> None:
+    """Whatever share of clips is changed before they are frames, it is none of the plain ones."""
+    parts = {n for n, f in Augment.model_fields.items() if f.metadata == [Ge(ge=0), Le(le=1)]}
+    assert {"speed", "tempo"} <= parts
+    assert {f"augment.{n}" for n in parts - {"tract", "room_simulated"}} <= {*PLAIN}
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=ON_GPU)])
