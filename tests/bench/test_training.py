@@ -55,7 +55,8 @@ def tell_parts(trainer: Trainer, step_ms: float) -> None:
     parts = {
         "draw": mean_ms(lambda: trainer.batches.draw(0, 1)),
         "frames": mean_ms(frames),
-        "optimiser and average": mean_ms(trainer.optimiser.step) + mean_ms(trainer._average),
+        "optimiser and average": mean_ms(trainer.optimiser.step)
+        + mean_ms(lambda: trainer._following.move(0.999)),
     }
     parts["forward and backward"] = step_ms - sum(parts.values())
     shares = ", ".join(f"{name} {ms / step_ms:.0%}" for name, ms in parts.items())
