@@ -9,6 +9,7 @@ A wake-word clip is heard after 2.3 s of real background of its own split, and 1
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 import numpy as np
 
@@ -136,7 +137,7 @@ class Heard:
         """Background at its own level, before and after a clip."""
         noise, speech = self.selection.noise, self.selection.speech
         long = ([c for c in clips if c.samples > ANCHOR + after] for clips in (noise, speech))
-        sources = next(filter(None, (*long, noise, speech)), None)
+        sources = next(filter(None, chain(long, (noise, speech))), None)
         if not sources:
             return np.zeros(before + after, dtype=np.float32)
         return _floats(cut(self._packed(chance.draw(sources)), before, after, chance))
