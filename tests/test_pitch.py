@@ -4,9 +4,20 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
-from engine.pitch import Pitch, Speed, pitches, semitones, speeds, stretch
+from engine.pitch import (
+    Pitch,
+    Speed,
+    _joints_at_once,
+    _joints_in_turn,
+    pitches,
+    semitones,
+    speeds,
+    stretch,
+)
 from engine.recipe import Augment
 
 SECOND = 16_000
@@ -125,3 +136,18 @@ def test_the_recipe_limits_the_pitches(most: float, count: int) -> None:
     bank = pitches(Augment(pitch_semitones=most))
     assert len(bank) == count
     assert all(abs(semitones(*ratio)) <= most + 0.05 for ratio in bank)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**31), clips=st.integers(1, 6), slower=st.floats(0.6, 1.6))
+def test_joints_found_at_once_are_those_found_in_turn(seed: int, clips: int, slower: float) -> None:
+    """Whole numbers, so that sums are exact in any order, and a silence in the first clip."""
+    heard = torch.stack([voice(90 + 40 * n, 4000) for n in range(clips)]) * 60
+    heard += 5 * torch.randn(clips, 4000, generator=torch.Generator().manual_seed(seed))
+    heard = heard.round()
+    heard[0, 1000:3000] = 0.0
+    due = (torch.arange(12) * 256 / slower).long() // 4 * 4
+    due = due.clamp(max=4000 - 800).expand(clips, -1)
+    in_turn = _joints_in_turn(heard, due)
+    assert torch.equal(_joints_at_once(heard, due), in_turn)
+    assert bool((in_turn >= due).all() and (in_turn <= due + 204).all())
