@@ -273,8 +273,8 @@ def test_a_run_killed_at_any_moment_and_resumed_equals_the_uninterrupted_one(
 ) -> None:
     run = home.create(tiny_recipe(tiny_data, EAGER))
     waits = ["0.02", "0.3", "0.1", "0.4", "0.2"]
-    command = [sys.executable, "-c", RESUME_AND_DIE, str(home.root), str(run.path), *waits]
-    done = subprocess.run(command, capture_output=True, check=False, text=True)
+    command = [sys.executable, "-W", "ignore", "-c", RESUME_AND_DIE, str(home.root), str(run.path)]
+    done = subprocess.run([*command, *waits], capture_output=True, check=False, text=True)
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
     assert_equal_runs(run, whole.run)
     ours, theirs = (Report.from_json(r.report.read_text()) for r in (run, whole.run))
