@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from engine.audio import SAMPLE_RATE
+from engine.device import sent
 from engine.features import LogMel, mel_filters, pictures
 from engine.recipe import Augment, Features
 from engine.rooms import fft_points
@@ -120,7 +121,7 @@ class Tracts:
         """Draw the filters of each clip, `(B, F, M)`."""
         chosen = torch.randint(TRACTS, (count,), generator=generator)
         same = torch.rand(count, generator=generator) >= self.share
-        return self.bank[chosen.masked_fill(same, TRACTS // 2).to(self.bank.device)]
+        return self.bank[sent(chosen.masked_fill(same, TRACTS // 2), self.bank.device)]
 
 
 def equalise(frames: Tensor, std: Tensor, settings: Augment, generator: torch.Generator) -> Tensor:
@@ -134,7 +135,7 @@ def equalise(frames: Tensor, std: Tensor, settings: Augment, generator: torch.Ge
     shapes = torch.cos(math.pi * order[:, None] * (torch.arange(mels) + 0.5) / mels)
     strength = torch.randn(len(frames), 3, generator=generator) * settings.equaliser_db / order
     offset = (strength @ shapes) * (math.log(10) / 10)
-    return frames + (offset.to(frames.device) / std)[:, :, None]
+    return frames + (sent(offset, frames.device) / std)[:, :, None]
 
 
 def spec_augment(
@@ -166,4 +167,4 @@ def _stripes(
         width = torch.rand(shape[0], 1, 1, generator=generator) * (widest + 1)
         start = torch.rand(shape[0], 1, 1, generator=generator) * (size - width.floor())
         hidden = hidden | ((cells >= start.floor()) & (cells < start.floor() + width.floor()))
-    return hidden.to(frames.device)
+    return sent(hidden, frames.device)

@@ -30,6 +30,7 @@ from engine.augment import (
     telephone,
 )
 from engine.dataset import Pack, PackedClip, Selection
+from engine.device import sent
 from engine.features import grid
 from engine.pitch import Pitch, Speed, pitches, speeds, stretch
 from engine.recipe import Recipe
@@ -120,7 +121,7 @@ class Batches:
         waveform = self._move_pitch(self._cut(spans, generator), generator)
         clean = waveform.clone() if self.recipe.distill.hears == "clean" else None
         heard = self._augment(waveform, epoch, generator, clean)
-        return heard, labels.to(self.device), heard if clean is None else clean
+        return heard, sent(labels, self.device), heard if clean is None else clean
 
     def plain(self, count: int) -> Tensor:
         """Give `(count, N)` windows without augmentation, to fit the feature statistics on."""
@@ -194,23 +195,21 @@ class Batches:
             rows = own.nonzero()[:, 0]
             if len(rows):
                 places = [edge[rows] - past for edge in (begin, end, start)]
-                waveform[rows.to(self.device)] = self._from(audio, places, samples)
+                waveform[sent(rows, self.device)] = self._from(audio, places, samples)
         return waveform
 
     def _from(self, audio: Tensor, places: list[Tensor], samples: int) -> Tensor:
         (begin, end, start), home = places, audio.device
         first = start.clamp(0, len(audio) - samples)
-        cut = audio.unfold(0, samples, 1)[first.to(home)]
+        cut = audio.unfold(0, samples, 1)[sent(first, home)]
         for row in (first != start).nonzero()[:, 0].tolist():
             cut[row] = cut[row].roll(int(first[row] - start[row]))
         beyond = ((begin > start) | (end < start + samples)).nonzero()[:, 0]
         if len(beyond):
             index = torch.arange(samples, device=home)
-            low, high = ((edge - start)[beyond, None].to(home) for edge in (begin, end))
-            cut[beyond.to(home)] *= (index >= low) & (index < high)
-        if self.device.type == "cuda" and home.type == "cpu":
-            cut = cut.pin_memory()  # copied while the GPU still works on the step before
-        return cut.to(self.device, non_blocking=True) * (1 / 32768)
+            low, high = (sent((edge - start)[beyond, None], home) for edge in (begin, end))
+            cut[sent(beyond, home)] *= (index >= low) & (index < high)
+        return sent(cut, self.device) * (1 / 32768)
 
     def _cut(self, picked: Picked, generator: torch.Generator) -> Tensor:
         """Cut the batch's windows, some of them at another speed or tempo."""
@@ -221,13 +220,13 @@ class Batches:
         for rows in parts((slower != 1).nonzero()[:, 0], self.device):
             held, chosen[rows] = (window / slower[rows]).ceil().long(), STRETCHED
             cut = self._gather(begin[rows], end[rows], stop[rows] - held, int(held.max()))
-            waveform[rows.to(self.device)] = stretch(cut, slower[rows], window)
+            waveform[sent(rows, self.device)] = stretch(cut, slower[rows], window)
         for index in range(-1, len(bank)):
             samples = self.speed.source_samples(bank[index], window) if index >= 0 else window
             for rows in parts((chosen == index).nonzero()[:, 0], self.device):
                 cut = self._gather(begin[rows], end[rows], stop[rows] - samples, samples)
                 played = self.speed(cut, bank[index], window) if index >= 0 else cut
-                waveform[rows.to(self.device)] = played
+                waveform[sent(rows, self.device)] = played
         return waveform
 
     def _draw_speeds(self, picked: Picked, generator: torch.Generator) -> Tensor:
@@ -259,7 +258,7 @@ class Batches:
         chosen = torch.randint(max(len(bank), 1), (len(waveform),), generator=generator)
         rows = moved.nonzero()[:, 0]
         if bank and len(rows):
-            here = rows.to(self.device)
+            here = sent(rows, self.device)
             waveform[here] = self.pitch(waveform[here], chosen[rows])
         return waveform
 
@@ -269,7 +268,7 @@ class Batches:
         sources = [spans for spans in (self.noise, self.speech) if len(spans)]
         if not sources:
             hiss = torch.randn(count, window, generator=generator).mul_(0.01)
-            return lambda rows: hiss[rows].to(self.device)
+            return lambda rows: sent(hiss[rows], self.device)
         speech = round(count * SPEECH_BACKGROUND) if len(sources) == 2 else 0
         drawn = [self._pick(sources[0], count - speech, generator)]
         if speech:
@@ -289,9 +288,9 @@ class Batches:
             noise = several[0](rows)
             for already, further in enumerate(several[1:], start=1):
                 here = (drawn[rows] > already).nonzero()[:, 0]
-                softer = softer_db[already, rows[here]].to(self.device)
+                softer = sent(softer_db[already, rows[here]], self.device)
                 if len(here):
-                    add_background(noise, here.to(self.device), further(rows[here]), softer)
+                    add_background(noise, sent(here, self.device), further(rows[here]), softer)
             return noise
 
         return cut
@@ -311,11 +310,12 @@ class Batches:
         self.rooms.hear(waveform, self.rooms.draw(augment, count, generator))
         background = self._backgrounds(count, generator)
         easier_db = ease_db(augment, epoch, self.recipe.train.epochs)
-        snr_db = draw_snr_db(augment, count, generator, easier_db).to(self.device)
+        snr_db = sent(draw_snr_db(augment, count, generator, easier_db), self.device)
         clipped, on_line, cut, level = torch.rand(4, count, generator=generator)
-        cut_db = torch.where(clipped < augment.clipping, MOST_CLIPPED_DB * cut, 0.0).to(self.device)
+        cut_db = torch.where(clipped < augment.clipping, MOST_CLIPPED_DB * cut, 0.0)
+        cut_db = sent(cut_db, self.device)
         spread_db = augment.softer_db + augment.gain_db
-        gain_db = (level * spread_db - augment.softer_db).to(self.device)
+        gain_db = sent(level * spread_db - augment.softer_db, self.device)
         for rows in parts(torch.arange(count), self.device):
             here = slice(int(rows[0]), int(rows[-1]) + 1)
             noise = background(rows)
@@ -324,7 +324,7 @@ class Batches:
                 clean[here] = mix(clean[here], noise, torch.full_like(snr_db[here], CLEAN_SNR_DB))
             if augment.clipping > 0:
                 heard = overdrive(heard, cut_db[here])
-            line = (on_line[here] < augment.telephone).nonzero()[:, 0].to(self.device)
+            line = sent((on_line[here] < augment.telephone).nonzero()[:, 0], self.device)
             if len(line):
                 heard[line] = telephone(heard[line])
             waveform[here] = gain(heard, gain_db[here])

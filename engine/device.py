@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from engine.errors import DeviceError
 from engine.recipe import Recipe
@@ -50,6 +50,13 @@ def _no_memory(error: BaseException) -> bool:
     """Whether an error is of memory; most of torch, cuBLAS and cuDNN say so in words alone."""
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return known or any(words in str(error) for words in NO_MEMORY)
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Put a tensor on a device; a GPU fetches it while the CPU goes on."""
+    if device.type == "cuda" and tensor.device.type == "cpu" and tensor.numel():
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from engine import acoustics
 from engine.audio import SAMPLE_RATE
+from engine.device import sent
 from engine.recipe import Augment
 
 LENGTHS = (SAMPLE_RATE // 4, SAMPLE_RATE // 2, SAMPLE_RATE)
@@ -90,12 +91,14 @@ class Rooms:
             points = self._points[length]
             here = (moved & (self._length[places.room] == length)).nonzero()[:, 0]
             for rows in parts(here, home):
-                spectrum = torch.fft.rfft(waveform[rows.to(home)], n=points)
-                spectrum *= bank[self._row[places.room[rows]].to(home)]
+                there = sent(rows, home)
+                spectrum = torch.fft.rfft(waveform[there], n=points)
+                spectrum *= bank[sent(self._row[places.room[rows]], home)]
                 far = places.corner_hz[rows].isfinite().nonzero()[:, 0]
-                away = distance(places.corner_hz[rows[far]], places.drop_db[rows[far]], points)
-                spectrum[far.to(home)] *= away.to(home)
-                waveform[rows.to(home)] = torch.fft.irfft(spectrum, n=points)[:, :samples]
+                if len(far):
+                    away = distance(places.corner_hz[rows[far]], places.drop_db[rows[far]], points)
+                    spectrum[sent(far, home)] *= sent(away, home)
+                waveform[there] = torch.fft.irfft(spectrum, n=points)[:, :samples]
         return waveform
 
 
