@@ -201,15 +201,18 @@ class Batches:
     def _from(self, audio: Tensor, places: list[Tensor], samples: int) -> Tensor:
         (begin, end, start), home = places, audio.device
         first = start.clamp(0, len(audio) - samples)
-        cut = audio.unfold(0, samples, 1)[sent(first, home)]
+        if home.type == "cpu":
+            cut = torch.stack([audio[at : at + samples] for at in first.tolist()])
+        else:
+            cut = audio.unfold(0, samples, 1)[sent(first, home)]
         for row in (first != start).nonzero()[:, 0].tolist():
             cut[row] = cut[row].roll(int(first[row] - start[row]))
         beyond = ((begin > start) | (end < start + samples)).nonzero()[:, 0]
         if len(beyond):
-            index = torch.arange(samples, device=home)
-            low, high = (sent((edge - start)[beyond, None], home) for edge in (begin, end))
+            index = torch.arange(samples, device=home, dtype=torch.int32)
+            low, high = (sent((edge - start)[beyond, None].int(), home) for edge in (begin, end))
             cut[sent(beyond, home)] *= (index >= low) & (index < high)
-        return sent(cut, self.device) * (1 / 32768)
+        return sent(cut, self.device).float().mul_(1 / 32768)
 
     def _cut(self, picked: Picked, generator: torch.Generator) -> Tensor:
         """Cut the batch's windows, some of them at another speed or tempo."""
@@ -217,7 +220,8 @@ class Batches:
         window, bank = self.grid.window_samples, self.speed.bank
         chosen, slower = self._draw_speeds(picked, generator), self._draw_tempos(picked, generator)
         waveform = torch.empty(len(begin), window, device=self.device)
-        for rows in parts((slower != 1).nonzero()[:, 0], self.device):
+        rows = (slower != 1).nonzero()[:, 0]
+        if len(rows):
             held, chosen[rows] = (window / slower[rows]).ceil().long(), STRETCHED
             cut = self._gather(begin[rows], end[rows], stop[rows] - held, int(held.max()))
             waveform[sent(rows, self.device)] = stretch(cut, slower[rows], window)
