@@ -199,6 +199,7 @@ class Batches:
         return waveform
 
     def _from(self, audio: Tensor, places: list[Tensor], samples: int) -> Tensor:
+        """Cut `(B, samples)`, at least one row, from audio that is as long as a cut."""
         (begin, end, start), home = places, audio.device
         first = start.clamp(0, len(audio) - samples)
         if home.type == "cpu":

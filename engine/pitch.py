@@ -20,7 +20,7 @@ from engine.device import sent
 from engine.recipe import Augment
 
 Ratio = tuple[int, int]
-Some = TypeVar("Some", Tensor, npt.NDArray[np.float32])
+Array = TypeVar("Array", Tensor, npt.NDArray[np.float32])
 
 # Small integers keep the resampling kernels short; speech at 9:8 is an eighth faster or higher.
 SPEEDS: tuple[Ratio, ...] = (
@@ -36,7 +36,7 @@ SEMITONE_SLACK = 0.05
 COARSE = 4
 HOP = SAMPLE_RATE * 16 // 1000
 SEARCH = SAMPLE_RATE // 160  # half a period of the lowest voices
-SEARCHED = 64  # clips at once on a GPU, in 0.4 GB of its memory
+AT_ONCE = 64  # clips searched at once on a GPU: some 0.4 GB for windows of 2.5 s
 NOISE_FLOOR = 1e-6
 TINY = 1e-12
 
@@ -107,7 +107,8 @@ def stretch(waveform: Tensor, factors: Tensor, samples: int) -> Tensor:
 
 def _join(padded: Tensor, start: Tensor) -> Tensor:
     """Overlap and add the frames that begin at `start` `(B, K)` of `(B, P)`: `(B, (K - 1) HOP)`."""
-    frames = padded.unfold(1, 2 * HOP, 1)[torch.arange(len(start))[:, None], start]
+    rows = torch.arange(len(start), device=padded.device)[:, None]
+    frames = padded.unfold(1, 2 * HOP, 1)[rows, start]
     frames = frames * torch.hann_window(2 * HOP, device=padded.device)
     return (frames[:, :-1, HOP:] + frames[:, 1:, :HOP]).flatten(1)
 
@@ -123,33 +124,34 @@ def _search(waveform: Tensor, factors: Tensor, samples: int) -> tuple[Tensor, Te
     padded = pad(waveform, (HOP + SEARCH, behind))
     if not padded.is_cuda:
         return padded, _joints_in_turn(padded, due)
-    pairs = zip(torch.split(padded, SEARCHED), torch.split(due, SEARCHED), strict=True)
+    pairs = zip(torch.split(padded, AT_ONCE), torch.split(due, AT_ONCE), strict=True)
     return padded, torch.cat([_joints_at_once(*rows) for rows in pairs])
 
 
 def _joints_in_turn(padded: Tensor, due: Tensor) -> Tensor:
-    """Where the frames `(B, K)` begin in `(B, P)`, each up to 2 SEARCH after it is `due`.
+    """Where the frames `(B, K)` begin in `(B, P)`, each up to 2 SEARCH + 1 after it is `due`.
 
     The best joint has the highest correlation; it is found among every fourth place, and between
-    them by a parabola. In numpy, whose small steps take a third of torch's time.
+    them by a parabola. In numpy, whose small steps take less than half of torch's time.
     """
     hop, rows = HOP // COARSE, np.arange(len(padded))
     coarse, regions, loudness = (tensor.numpy() for tensor in _around(padded, due))
     follow, places = windows(coarse, hop, axis=1), windows(regions, hop, axis=2)
-    wanted, aside = due.numpy(), _aside(loudness.shape[2]).numpy()
+    wanted, off = due.numpy(), _off_middle(loudness.shape[2]).numpy()
     start = wanted + SEARCH
     for k in range(1, start.shape[1]):
         goes_on = start[:, k - 1] + HOP
         found = np.einsum("bjn,bn->bj", places[:, k], follow[rows, goes_on // COARSE])
-        score = found * loudness[:, k] - aside
+        score = found * loudness[:, k] - off
         best = score[:, 1:-1].argmax(axis=1)
-        fine = 1 + best + _summit(score[rows, best], score[rows, best + 1], score[rows, best + 2])
-        start[:, k] = wanted[:, k] + np.rint(COARSE * fine).astype(np.int64) + goes_on % COARSE
+        aside = _summit(score[rows, best], score[rows, best + 1], score[rows, best + 2])
+        fine = np.rint(COARSE * aside).astype(np.int64)
+        start[:, k] = wanted[:, k] + COARSE * (1 + best) + fine + goes_on % COARSE
     return torch.from_numpy(start)
 
 
 def _joints_at_once(padded: Tensor, due: Tensor) -> Tensor:
-    """The same as one matrix product and seven look-ups, for a GPU, which waits for small steps.
+    """The same as one matrix product and a few look-ups, for a GPU, which waits for small steps.
 
     From each place where a frame may begin the best place of the next one is found. Those maps,
     each `(B, K - 1, S)` over the samples after `due`, are then put one after the other in steps of
@@ -160,10 +162,10 @@ def _joints_at_once(padded: Tensor, due: Tensor) -> Tensor:
     rows = torch.arange(len(padded), device=home)[:, None]
     follow = coarse.unfold(1, regions.shape[2], 1)[rows, (due[:, :-1] + HOP) // COARSE]
     found = follow.unfold(2, hop, 1) @ regions[:, 1:].unfold(2, hop, 1).transpose(2, 3)
-    score = found * loudness[:, 1:, None] - sent(_aside(loudness.shape[2]), home)
+    score = found * loudness[:, 1:, None] - sent(_off_middle(loudness.shape[2]), home)
     best = score[..., 1:-1].argmax(dim=-1, keepdim=True)
-    fine = 1 + best + _summit(*(score.gather(-1, best + n) for n in range(3)))
-    to = (COARSE * fine[..., 0]).round().long()
+    fine = COARSE * _summit(*(score.gather(-1, best + n) for n in range(3)))
+    to = (COARSE * (1 + best) + fine.round().long())[..., 0]
     states = torch.arange(COARSE * to.shape[2], device=home)
     after = to[:, :, states // COARSE] + states % COARSE
     step = 1
@@ -174,7 +176,10 @@ def _joints_at_once(padded: Tensor, due: Tensor) -> Tensor:
 
 
 def _around(padded: Tensor, due: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Every fourth sample of `(B, P)`, what lies around the frames, and its level's reciprocal."""
+    """The means of four samples of `(B, P)`, `(B, P / 4)`; those around each frame, `(B, K, R)`.
+
+    Last, for the places `(B, K, J)` there, one over the level of what would be joined.
+    """
     hop, places = HOP // COARSE, 2 * SEARCH // COARSE + 1
     fourth = torch.full((COARSE,), 1 / COARSE, device=padded.device)
     coarse = padded.view(len(padded), -1, COARSE) @ fourth
@@ -185,11 +190,11 @@ def _around(padded: Tensor, due: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return coarse, coarse.unfold(1, places + hop - 1, 1)[at], loudness
 
 
-def _aside(places: int) -> Tensor:
+def _off_middle(places: int) -> Tensor:
     """What places `(J,)` lose the farther they are from the middle: of equal ones it is best."""
     return NOISE_FLOOR * (torch.arange(places) - places // 2).abs()
 
 
-def _summit(left: Some, middle: Some, right: Some) -> Some:
+def _summit(left: Array, middle: Array, right: Array) -> Array:
     """Where the parabola through three values one apart has its top, seen from the middle one."""
     return (0.5 * (left - right) / (left - 2 * middle + right - TINY)).clip(-0.5, 0.5)

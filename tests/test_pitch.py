@@ -141,7 +141,10 @@ def test_the_recipe_limits_the_pitches(most: float, count: int) -> None:
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**31), clips=st.integers(1, 6), slower=st.floats(0.6, 1.6))
 def test_joints_found_at_once_are_those_found_in_turn(seed: int, clips: int, slower: float) -> None:
-    """Whole numbers, so that sums are exact in any order, and a silence in the first clip."""
+    """Whole numbers, so that sums are exact in any order, and a silence in the first clip.
+
+    A frame is due at most at 3200 of 4000 samples, and begins up to 201 later.
+    """
     heard = torch.stack([voice(90 + 40 * n, 4000) for n in range(clips)]) * 60
     heard += 5 * torch.randn(clips, 4000, generator=torch.Generator().manual_seed(seed))
     heard = heard.round()
@@ -150,4 +153,4 @@ def test_joints_found_at_once_are_those_found_in_turn(seed: int, clips: int, slo
     due = due.clamp(max=4000 - 800).expand(clips, -1)
     in_turn = _joints_in_turn(heard, due)
     assert torch.equal(_joints_at_once(heard, due), in_turn)
-    assert bool((in_turn >= due).all() and (in_turn <= due + 204).all())
+    assert bool((in_turn >= due).all() and (in_turn <= due + 201).all())
