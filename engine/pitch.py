@@ -87,7 +87,7 @@ class Pitch:
         samples, moved = waveform.shape[1], torch.empty_like(waveform)
         factors = torch.tensor([a / b for a, b in self.bank])[chosen]
         longest = max(self._speed.source_samples(ratio, samples) for ratio in self.bank)
-        slow = _join(*_search(waveform, factors, longest))
+        slow = stretch(waveform, factors, longest)
         for index in sorted(set(chosen.tolist())):
             rows = sent((chosen == index).nonzero()[:, 0], waveform.device)
             source = self._speed.source_samples(self.bank[index], samples)

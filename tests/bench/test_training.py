@@ -24,25 +24,34 @@ STEPS = 40
 
 
 def mean_ms(work: Callable[[], object], times: int = STEPS) -> float:
-    """Mean of several times, after one; a GPU is waited for at their end, as a training does."""
-    for warm in (True, False):
-        began = time.perf_counter()
-        for _ in range(1 if warm else times):
-            work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-    return 1000 * (time.perf_counter() - began) / times
+    """Mean of several times, after one."""
+    taken_ms(work, 1)
+    return taken_ms(work, times) / times
+
+
+def taken_ms(work: Callable[[], object], times: int) -> float:
+    """What so many times take; a GPU is waited for at their end, as a training does."""
+    began = time.perf_counter()
+    for _ in range(times):
+        work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return 1000 * (time.perf_counter() - began)
 
 
 @pytest.mark.bench
+@pytest.mark.parametrize("tempo", [0.0, 0.4])
 @pytest.mark.parametrize("threads", [0, 1])
-def test_clips_per_second_of_real_steps(threads: int) -> None:
-    recipe = load(RECIPE, {"data.wakeword": WORD, "train.threads": threads})
+def test_clips_per_second_of_real_steps(threads: int, tempo: float) -> None:
+    keys = {"data.wakeword": WORD, "train.threads": threads, "augment.tempo": tempo}
+    recipe = load(RECIPE, keys)
     torch.set_num_threads(threads_of(recipe))
     trainer = Trainer(recipe, synthetic(), torch.device("cpu"))
     step_ms = mean_ms(lambda: trainer.step().item())
     clips_per_s = 1000 * recipe.train.batch_size / step_ms
-    sys.stdout.write(f"\n{clips_per_s:.0f} clips/s, {trainer.threads} threads: {step_ms:.1f} ms\n")
+    sys.stdout.write(
+        f"\n{clips_per_s:.0f} clips/s, {trainer.threads} threads, tempo {tempo}: {step_ms:.1f} ms\n"
+    )
     if trainer.threads == 1:
         tell_parts(trainer, step_ms)
     assert clips_per_s >= LEAST_CLIPS_PER_S
@@ -50,9 +59,11 @@ def test_clips_per_second_of_real_steps(threads: int) -> None:
 
 @pytest.mark.bench
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("tempo", [0.0, 0.4])
 @pytest.mark.parametrize("clips", [128, 512])
-def test_clips_per_second_on_a_gpu(clips: int) -> None:
-    recipe = load(RECIPE, {"data.wakeword": WORD, "train.batch_size": clips})
+def test_clips_per_second_on_a_gpu(clips: int, tempo: float) -> None:
+    keys = {"data.wakeword": WORD, "train.batch_size": clips, "augment.tempo": tempo}
+    recipe = load(RECIPE, keys)
     device = device_of(recipe)
     trainer = Trainer(recipe, synthetic(), device)
     torch.cuda.reset_peak_memory_stats(device)
@@ -60,8 +71,8 @@ def test_clips_per_second_on_a_gpu(clips: int) -> None:
     memory_mb = torch.cuda.max_memory_allocated(device) / 2**20
     clips_per_s = 1000 * clips / step_ms
     sys.stdout.write(
-        f"\n{describe(device)}, batch {clips}: {clips_per_s:.0f} clips/s, {step_ms:.1f} ms, "
-        f"{memory_mb:.0f} MB, {torch.cuda.memory_reserved(device) / 2**20:.0f} MB reserved\n"
+        f"\n{describe(device)}, batch {clips}, tempo {tempo}: {clips_per_s:.0f} clips/s, "
+        f"{step_ms:.1f} ms, {memory_mb:.0f} MB, {torch.cuda.memory_reserved(device) / 2**20:.0f} MB reserved\n"
     )
     tell_parts(trainer, step_ms)
     assert clips_per_s >= LEAST_CLIPS_PER_S
