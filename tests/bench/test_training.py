@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.device import describe, device_of, threads_of
+from engine.device import describe, device_of, memory_mb, threads_of
 from engine.preview import WORD, synthetic
 from engine.recipe_file import load
 from engine.trainer import Trainer
@@ -68,11 +68,11 @@ def test_clips_per_second_on_a_gpu(clips: int, tempo: float) -> None:
     trainer = Trainer(recipe, synthetic(), device)
     torch.cuda.reset_peak_memory_stats(device)
     step_ms = mean_ms(trainer.step)
-    memory_mb = torch.cuda.max_memory_allocated(device) / 2**20
+    used_mb = torch.cuda.max_memory_allocated(device) / 2**20
     clips_per_s = 1000 * clips / step_ms
     sys.stdout.write(
         f"\n{describe(device)}, batch {clips}, tempo {tempo}: {clips_per_s:.0f} clips/s, "
-        f"{step_ms:.1f} ms, {memory_mb:.0f} MB, {torch.cuda.memory_reserved(device) / 2**20:.0f} MB reserved\n"
+        f"{step_ms:.1f} ms, {used_mb:.0f} MB, {memory_mb(device):.0f} MB reserved\n"
     )
     tell_parts(trainer, step_ms)
     assert clips_per_s >= LEAST_CLIPS_PER_S
