@@ -13,6 +13,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -63,6 +64,13 @@ def write_atomic(path: Path, data: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def remove_torn(*folders: Path) -> None:
+    """Remove what killed writers left in folders in which nobody else writes now."""
+    for left in chain(*(folder.glob(".*") for folder in folders)):
+        if left.is_file():
+            left.unlink(missing_ok=True)
 
 
 def disk_error(path: Path, error: OSError) -> WakewordError:

@@ -32,7 +32,7 @@ from engine.events import (
     Validated,
     Warned,
 )
-from engine.files import make_folder, write_atomic
+from engine.files import make_folder, remove_torn, write_atomic
 from engine.heard import Heard, Progress
 from engine.int8 import compare_int8
 from engine.jobs import Control, Stopped
@@ -391,9 +391,9 @@ def reported(name: str, report: Report) -> Reported:
 def resume_log(run: Run) -> EventLog:
     """Open a run's event file cut back to its last checkpoint: what came later happens again.
 
-    Nothing does in a finished run: its file is whole.
+    What a kill left half written goes. A finished run is whole.
     """
     if run.finished():
         return EventLog(run.events)
-    keep = load(run.last).event_number if run.last.exists() else 0
-    return EventLog(run.events, keep=keep)
+    remove_torn(run.path, run.last.parent)
+    return EventLog(run.events, keep=load(run.last).event_number if run.last.exists() else 0)

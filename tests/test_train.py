@@ -238,6 +238,17 @@ def test_a_run_stopped_at_any_boundary_and_resumed_equals_the_uninterrupted_one(
     assert_equal_runs(run, whole.run)
 
 
+def test_what_a_kill_left_half_written_goes_when_the_run_is_gone_on_with(
+    tiny_data: Path, home: Workspace
+) -> None:
+    run = home.create(tiny_recipe(tiny_data, EAGER))
+    torn = [run.path / ".events.jsonl.x1y2", run.last.parent / ".last.ckpt.x1y2"]
+    for path in torn:
+        path.write_bytes(b"half a check")
+    resume_log(run).close()
+    assert not any(path.exists() for path in torn)
+
+
 @pytest.mark.parametrize("more", [0, 1])
 def test_a_run_stopped_while_its_threshold_settles_equals_the_uninterrupted_one(
     tiny_data: Path, home: Workspace, whole: Trained, more: int
