@@ -321,6 +321,18 @@ def test_what_was_judged_on_validation_is_not_pooled_with_tests(
     assert "001-tried was judged on its validation split" in capsys.readouterr().err
 
 
+def test_thresholds_for_different_targets_are_not_pooled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Workspace(tmp_path)
+    strict, loose = (finished_run(home, f"f{fold}", fold) for fold in range(2))
+    loose.report.write_text(
+        strict.report.read_text().replace('"target_fah": 1.0', '"target_fah": 4.0')
+    )
+    assert main(["evaluate", "--pool", "1", "2", "--workspace", str(tmp_path)]) == 1
+    assert "frozen for 1 to 4 FAH" in capsys.readouterr().err
+
+
 def test_a_dry_run_says_what_a_training_takes_and_makes_nothing(
     tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -187,11 +187,14 @@ def show_pooled(runs: Sequence[Run], as_json: bool) -> int:
         if report.split != "test":
             message = f"{run.name} was judged on its {report.split} split, not tested"
             raise DataError(message, 'pool runs of evaluate.split = "test"')
+    target_fah, *others = sorted({report.operating_point.target_fah for report in reports})
+    if others:
+        message = f"the runs' thresholds were frozen for {target_fah:g} to {others[-1]:g} FAH"
+        raise DataError(message, "pool runs of the same evaluate.target_fah")
     pooled = pool([report.test for report in reports])
     if as_json:
         say(pooled.to_json())
         return 0
-    target_fah = reports[0].operating_point.target_fah
     say(f"Pooled tests of {', '.join(run.name for run in runs)}, each at its own frozen threshold")
     say(render_measured(pooled, target_fah))
     return 0
