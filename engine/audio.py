@@ -67,7 +67,8 @@ class Recording:
 
     A unit is the same numbers whatever was read before. A lossy decoder remembers what it heard, so
     `approach` decodes all that comes before; other formats seek. `lost` are stretches in seconds
-    that could not be read and are silent. Raises DataError where the file cannot be opened.
+    that could not be read and are silent. What is beyond full scale is cut off there, as in a pack.
+    Raises DataError where the file cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -117,7 +118,7 @@ class Recording:
         samples = self._salvaged(first, last) if self._exact else self._forward(first, last)
         up, down = _ratio(self._rate)
         skipped, count = (start - first) * up // down, -(-(stop - start) * up // down)
-        return resample(samples, self._rate)[skipped : skipped + max(0, count)]
+        return resample(samples, self._rate)[skipped : skipped + max(0, count)].clip(-1.0, 1.0)
 
     def close(self) -> None:
         """Close the file."""

@@ -96,7 +96,8 @@ class Detector:
         self.level = sorted(self._smoothed)[-self.settings.votes]
         self._armed |= self.level < self._rearm_level
         self._hops_to_wait -= 1
-        if self.level < self.threshold or not self._armed or self._hops_to_wait > 0:
+        fires = self.level >= self.threshold  # what is no number does not
+        if not fires or not self._armed or self._hops_to_wait > 0:
             return None
         self._armed = False
         self._hops_to_wait = self._refractory_hops

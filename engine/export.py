@@ -20,7 +20,7 @@ from engine.checkpoint import Checkpoint, load, sha256
 from engine.cost import cost, exceeded, latency_ms
 from engine.dataset import everything, pack, read, select
 from engine.errors import CheckpointError, DataError
-from engine.evaluate import EXPORT_TOLERANCE, report_of, score_split
+from engine.evaluate import EXPORT_TOLERANCE, measured, report_of, score_split
 from engine.events import Emit, ExportWritten, PhaseChanged, Warned
 from engine.export_folder import HOP, STUDENT, WINDOW, Kind, Told, is_export, seal
 from engine.export_folder import read as read_export
@@ -74,7 +74,7 @@ def export(
         emit(PhaseChanged("compare"))
         found = _compared(checkpoint, made, heard["validation"], emit, control)
         known = {"kind": kind, "run": {"name": run.name, "checkpoint_sha256": sha256(run.best)}}
-        known["validation"] = json.loads(checkpoint.validation or "null")
+        known["validation"] = _validation(shipped, made, heard["validation"], control)
         known |= about(shipped, tables) | hearing(shipped) | _proof(shipped, kind, made, found)
         told = seal(made, known)
         if wrong := _wrong(found, kind):
@@ -114,6 +114,14 @@ def _shipped(
     if run.int8.exists():
         return replace(load(run.int8), operating_point=checkpoint.operating_point)
     return round_off(checkpoint, train, control=control)
+
+
+def _validation(shipped: Checkpoint, made: Path, heard: Heard, control: Control) -> Told:
+    """How what is shipped does on validation; INT8 has the threshold of the float one."""
+    if not shipped.quantised:
+        return dict(json.loads(shipped.validation))
+    scored = score_split(scorer_of(made / STUDENT), heard, lambda _: control.tick())
+    return dict(json.loads(measured(scored, shipped).to_json()))
 
 
 def _write_files(checkpoint: Checkpoint, kind: Kind, folder: Path, control: Control) -> None:

@@ -244,3 +244,9 @@ def test_resampled_in_blocks_is_resampled_at_once(rate: int, sizes: list[int], s
     got, expected = np.concatenate(parts), audio.resample(whole, rate)
     assert 0 <= len(expected) - len(got) <= 1280
     assert np.abs(got - expected[: len(got)]).max(initial=0.0) < 1e-5
+
+
+def test_a_recording_beyond_full_scale_is_heard_as_it_is_packed(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", [0.5, 3.0, -1e20, -0.25], 16_000, subtype="FLOAT")
+    (unit,) = audio.Recording(tmp_path / "a.wav").blocks()
+    assert unit.tolist() == [0.5, 1.0, -1.0, -0.25]

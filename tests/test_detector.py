@@ -73,6 +73,10 @@ def test_a_level_that_equals_the_threshold_fires():
     assert times([0.4, 0.5], PLAIN) == [1.0]
 
 
+def test_a_score_that_is_no_number_does_not_fire():
+    assert times([np.nan, np.nan, 0.9, 0.1], PLAIN) == [2.0]
+
+
 def test_a_shallow_dip_does_not_rearm_and_a_deep_one_does():
     # the re-arm level is 0.5 - 0.1 = 0.4: a dip to 0.4 is not below it, 0.39 is
     assert times([0.9, 0.4, 0.9, 0.39, 0.9], PLAIN) == [0.0, 4.0]

@@ -15,12 +15,16 @@ from engine.checkpoint import load
 from engine.errors import CheckpointError, RecipeError
 from engine.evaluate import Scored, evaluate
 from engine.events import PhaseChanged, Stepped, Validated
+from engine.export import export
+from engine.export_folder import read
+from engine.finder import Finder
 from engine.flips import FLOAT, ROUNDED, TUNED, Flip, Int8
 from engine.int8 import flips
 from engine.jobs import Control
 from engine.metrics import StreamScores
-from engine.report import ClipScore, Report
+from engine.report import ClipScore, Measured, Report
 from engine.runs import Workspace, read_events
+from engine.scorer import ExportedStream
 from engine.train import train
 from wakeword_tui.commands.evaluate import with_int8
 
@@ -149,6 +153,25 @@ def test_an_int8_checkpoint_is_evaluated_like_any(tuned: Trained) -> None:
     report = evaluate(tuned.run.int8, None, tuned.home, emit=ignore, control=Control())
     told = Int8.of(json.loads(tuned.run.report.read_text())["int8"])
     assert report.operating_point.threshold == told.threshold
+
+
+def test_an_int8_checkpoint_finds_with_its_own_weights_and_not_with_the_float_ones(
+    tuned: Trained,
+) -> None:
+    """On hiss, which neither takes for the word, the two may score as good as alike."""
+    finders = [Finder.of(path) for path in (tuned.run.best, tuned.run.int8, tuned.run.rounded)]
+    exported = [isinstance(finder.scorer.model, ExportedStream) for finder in finders]
+    assert exported == [True, False, False]
+
+
+def test_an_int8_export_tells_how_the_int8_student_did_on_validation(
+    tuned: Trained, tmp_path: Path
+) -> None:
+    export(tuned.run, "onnx-int8", tmp_path / "e", tuned.home, emit=ignore, control=Control())
+    told = Measured.from_json(json.dumps(read(tmp_path / "e")["validation"]))
+    own, theirs = (load(path).validated() for path in (tuned.run.int8, tuned.run.best))
+    assert told.det_area == pytest.approx(own.det_area, abs=1e-3)
+    assert told.det_area != pytest.approx(theirs.det_area, abs=1e-3)
 
 
 def test_testing_again_keeps_the_int8_student_of_the_same_checkpoint(tuned: Trained) -> None:
