@@ -81,6 +81,10 @@ class Chance:
     def _rank(self, source: PackedClip) -> int:
         return Chance(self._content + source.name, self._purpose).below(2**32)
 
+    def again(self, number: int) -> "Chance":
+        """What draws the same things anew; number 0 is itself."""
+        return Chance(self._content, f"{self._purpose} {number}") if number else self
+
     def generator(self) -> np.random.Generator:
         """A generator for what needs many numbers."""
         return np.random.default_rng(list(self._digest))

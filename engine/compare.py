@@ -64,7 +64,10 @@ class Paired:
 
 @dataclass(frozen=True, slots=True)
 class Alarms:
-    """False alarms of both sides on their streams, and the ratio B / A of the rates per hour."""
+    """False alarms of both sides on their streams, and the ratio B / A of the rates per hour.
+
+    Of different streams it says as much as of the detectors, so that nothing is shown.
+    """
 
     a: int
     hours_a: float
@@ -73,6 +76,7 @@ class Alarms:
     ratio: float
     low: float
     high: float
+    same_streams: bool = True
 
     @property
     def enough(self) -> bool:
@@ -82,7 +86,8 @@ class Alarms:
     @property
     def verdict(self) -> Verdict:
         """Whether B has fewer false alarms an hour; "same" if no difference is shown."""
-        return _verdict((self.low, self.high)) if self.enough else "same"
+        shown = self.enough and self.same_streams
+        return _verdict((self.low, self.high)) if shown else "same"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +107,8 @@ class AtEqualAlarms:
 class Comparison:
     """Cohorts in the order A heard them, the streams, and the words at equal alarms.
 
-    The last is at the target, and at what A and B gave; empty where there is no stream or word.
+    The last is at the target, and at what A and B gave; empty where there is no stream or word, or
+    where the sides heard different streams.
     `pairs` are the clips both sides heard, of `clips` that either did in those cohorts.
     `target_fah` are the targets of all runs: with more than one, misses are traded for alarms.
     """
@@ -223,13 +229,15 @@ def _alarms(a: Sequence[Outcomes], b: Sequence[Outcomes], seeds: int) -> Alarms:
     ratio, _ = rate_ratio(*heard[0], *heard[1])
     means = [(round(alarms / seeds), hours / seeds) for alarms, hours in heard]
     _, (low, high) = rate_ratio(*means[0], *means[1])
-    return Alarms(*means[0], *means[1], ratio, low, high)
+    sounds = [sorted(run.sound for run in side) for side in (a, b)]
+    return Alarms(*means[0], *means[1], ratio, low, high, sounds[0] == sounds[1])
 
 
 def _at_equal_alarms(
     a: Sequence[Outcomes], b: Sequence[Outcomes], words: Sequence[Key], alarms: Alarms
 ) -> tuple[AtEqualAlarms, ...]:
-    if not words or not all(run.thresholds.size for run in (*a, *b)):
+    heard = all(run.thresholds.size for run in (*a, *b))
+    if not words or not heard or not alarms.same_streams:
         return ()
     target = min(run.point.target_fah for run in (*a, *b))
     of_b = alarms.b / alarms.hours_b * alarms.hours_a

@@ -138,7 +138,9 @@ def _streams(scores: Scores, heard: Heard, scorer: Scorer) -> tuple[StreamScores
     clips = [*heard.selection.speech, *heard.selection.noise]
     seconds = sum(clip.samples for clip in clips) / SAMPLE_RATE
     levels = vote_levels(scores, heard.recipe.detector)
-    return (StreamScores(levels, seconds, scorer.grid.window_s),) if seconds else ()
+    names = " ".join(sorted(clip.name for clip in clips))
+    sound = hashlib.sha256(names.encode()).hexdigest()
+    return (StreamScores(levels, seconds, scorer.grid.window_s, sound),) if seconds else ()
 
 
 def operating_point(

@@ -8,7 +8,7 @@ A wake-word clip is heard after 2.3 s of real background of its own split, and 1
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 
 import numpy as np
@@ -39,6 +39,8 @@ LEAD_S = 2.3
 VOTES_S = 0.8
 TAIL_S = 1.0
 MADE = 16 * SAMPLE_RATE
+LEAST = round(LEAD_S * SAMPLE_RATE)
+SILENCE, TRIES = 1e-9, 32
 SPEEDS = (0.9, 0.95, 1.05, 1.1)
 TELL_EVERY_S = 0.2
 
@@ -137,16 +139,30 @@ class Heard:
         """Background at its own level, before and after a clip."""
         noise, speech = self.selection.noise, self.selection.speech
         long = ([c for c in clips if c.samples > ANCHOR + after] for clips in (noise, speech))
-        sources = next(filter(None, chain(long, (noise, speech))), None)
-        if not sources:
-            return np.zeros(before + after, dtype=np.float32)
-        return _floats(cut(self._packed(chance.draw(sources)), before, after, chance))
+        for sources in chain(long, (noise, speech)):
+            found = self._sounding(sources, before, after, chance)
+            if found is not None:
+                return found
+        return np.zeros(before + after, dtype=np.float32)
 
     def _noise(self, before: int, after: int, chance: Chance) -> Waveform:
         """Noise that a clip is heard in."""
-        if not self.selection.noise:
-            return cut(made_noise(MADE, chance), before, after, chance)
-        return _floats(cut(self._packed(chance.draw(self.selection.noise)), before, after, chance))
+        found = self._sounding(self.selection.noise, before, after, chance)
+        return cut(made_noise(MADE, chance), before, after, chance) if found is None else found
+
+    def _sounding(
+        self, sources: Sequence[PackedClip], before: int, after: int, chance: Chance
+    ) -> Waveform | None:
+        """A stretch of one of some recordings, another where it is silent; None where all are.
+
+        Recorders gate, and files are padded: a word in silence would count as one in noise.
+        """
+        for number in range(TRIES if sources else 0):
+            again = chance.again(number)
+            found = _floats(cut(self._packed(again.draw(sources)), before, after, again))
+            if min(power(found[before - LEAST : before]), power(found[before:])) > SILENCE:
+                return found
+        return None
 
     def _room(self, chance: Chance) -> Waveform:
         """The room that a clip is heard in."""

@@ -28,8 +28,8 @@ MOST = 1 - 1e-6
 TAIL_LEAST, TAIL_HOURS = 10, 0.5
 """Peaks, and hours they are of, that a tail needs at least: from less it is drawn too far."""
 HELD_S = 10.0
-"""When thresholds are compared, a detector that stays on counts as an alarm every 10 s: hysteresis
-turns an endless one into a single event, and a useless threshold would look like a perfect one."""
+"""A detector that stays on counts as an alarm every 10 s: hysteresis turns an endless one into a
+single event, and a useless threshold would look like a perfect one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,8 @@ class StreamScores:
     seconds: float
     first_time_s: float = 0.0
     """The end of the first window."""
+    sound: str = ""
+    """What tells its sound from any other."""
 
 
 def hops_within(
@@ -216,6 +218,19 @@ def count_alarms(
     return [
         detect(stream.levels, threshold, settings, hop_s, stream.first_time_s) for stream in streams
     ]
+
+
+def false_alarms(
+    streams: Sequence[StreamScores],
+    thresholds: Sequence[float],
+    settings: DetectorSettings,
+    hop_s: float,
+) -> list[int]:
+    """The false alarms of all streams at each threshold, by the rule of `HELD_S`; 0 without any."""
+    if not thresholds or not any(stream.levels.size for stream in streams):
+        return [0] * len(thresholds)
+    joined = _Joined.of(streams, settings, hop_s).thinned(min(thresholds))
+    return [joined.alarms(threshold) for threshold in thresholds]
 
 
 def choose_operating_point(

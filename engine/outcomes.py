@@ -18,8 +18,8 @@ from engine.metrics import (
     Floats,
     OperatingPoint,
     StreamScores,
-    count_alarms,
     det_curve,
+    false_alarms,
     hours_of,
 )
 from engine.recipe import DetectorSettings
@@ -31,7 +31,7 @@ COLUMNS = {
 }  # fmt: skip
 CURVE = {"thresholds": "f", "alarms": "i"}
 SCALARS = ("version", "threshold", "target_fah", "false_alarms", "hours")
-VERSION = 3
+VERSION = 4
 """Of how clips are heard: another number says that runs before and after cannot be compared."""
 DAMAGE = (
     OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError, MemoryError,
@@ -47,7 +47,9 @@ class Outcomes:
     Wrong is a miss of a wake word, and a detection on any other clip. `score` is the highest
     smoothed score, `peak` the highest vote level where a detection counts. A clip is known in other
     runs by its name; "" has none and is never paired. `alarms` (K,) are those of the streams at
-    falling `thresholds` (K,), the most from there up; both are empty where there is no stream.
+    falling `thresholds` (K,), its own among them, the most from there up; both are empty where
+    there is no stream.
+    `sound` tells the streams from any others.
     """
 
     clip: NDArray[np.str_]
@@ -62,6 +64,7 @@ class Outcomes:
     point: OperatingPoint
     false_alarms: int
     hours: float
+    sound: str
 
     @classmethod
     def of(
@@ -74,11 +77,14 @@ class Outcomes:
     ) -> "Outcomes":
         """What clips and streams become at the operating point."""
         thresholds, alarms = np.empty(0), np.empty(0, dtype=np.int64)
+        (found,) = false_alarms(streams, [point.threshold], settings, hop_s)
         if any(stream.levels.size for stream in streams):
             curve = det_curve([], streams, settings, hop_s)
             thresholds = curve.thresholds
             alarms = np.rint(curve.fah * hours_of(streams)).astype(np.int64)
-        found = count_alarms(streams, point.threshold, settings, hop_s)
+            at = int(np.searchsorted(-thresholds, -point.threshold))
+            thresholds = np.insert(thresholds, at, point.threshold)
+            alarms = np.insert(alarms, at, max([found, *alarms[max(at - 1, 0) : at]]))
         wrong = [c.fires(point.threshold, settings, hop_s) != c.positive for c in clips]
         return cls(
             clip=np.array([c.clip for c in clips], dtype=np.str_),
@@ -91,8 +97,9 @@ class Outcomes:
             thresholds=thresholds,
             alarms=alarms,
             point=point,
-            false_alarms=sum(map(len, found)),
+            false_alarms=found,
             hours=hours_of(streams),
+            sound=" ".join(sorted(stream.sound for stream in streams)),
         )
 
     def write(self, path: Path) -> None:
@@ -100,6 +107,7 @@ class Outcomes:
         point = self.point
         numbers = (VERSION, point.threshold, point.target_fah, self.false_alarms, self.hours)
         arrays: dict[str, Any] = dict(zip(SCALARS, map(np.array, numbers), strict=True))
+        arrays["sound"] = np.array(self.sound)
         file = io.BytesIO()
         arrays |= {name: getattr(self, name) for name in COLUMNS | CURVE}
         np.savez_compressed(file, **arrays)
@@ -117,13 +125,16 @@ class Outcomes:
                     raise DataError(f"{path} was made when clips were heard otherwise", hint)
                 columns, curve = ({n: arrays[n] for n in names} for names in (COLUMNS, CURVE))
                 _, threshold, target_fah, alarms, hours = (float(arrays[n]) for n in SCALARS)
+                sound = str(arrays["sound"])
         except DAMAGE as problem:
             raise DataError(f"{path} cannot be read: {problem}", hint) from problem
         kinds = {name: array.dtype.kind for name, array in (columns | curve).items()}
         if kinds != COLUMNS | CURVE or not (_as_long(columns) and _as_long(curve)):
             raise DataError(f"{path} holds something else than the outcomes of clips", hint)
         point = OperatingPoint(threshold, target_fah)
-        return cls(**columns, **curve, point=point, false_alarms=int(alarms), hours=hours)
+        return cls(
+            **columns, **curve, point=point, false_alarms=int(alarms), hours=hours, sound=sound
+        )
 
 
 def _as_long(arrays: dict[str, NDArray[Any]]) -> bool:

@@ -17,9 +17,9 @@ from engine.metrics import (
     StreamScores,
     binomial_interval,
     bootstrap,
-    count_alarms,
     det_curve,
     eer,
+    false_alarms,
     hours_of,
     pauc,
     poisson_interval,
@@ -170,7 +170,7 @@ def measure(
     settings: DetectorSettings,
     hop_s: float,
     rules: Evaluate,
-    thresholds: Iterable[float] | None = None,
+    thresholds: Sequence[float] | None = None,
 ) -> Measured:
     """Everything about one split at a threshold that was chosen elsewhere.
 
@@ -186,7 +186,7 @@ def measure(
     heard = any(stream.levels.size for stream in streams)
     curve = det_curve(peaks, streams, settings, hop_s) if heard else None
     own = {point.threshold, *np.minimum(curve.thresholds, MOST).tolist()} if curve else set()
-    swept = sorted(own, reverse=True) if thresholds is None else thresholds
+    swept = sorted(map(float, own), reverse=True) if thresholds is None else thresholds
     ranking = _Ranking(
         pauc=pauc(*scores, rules.max_fpr),
         max_fpr=rules.max_fpr,
@@ -194,12 +194,12 @@ def measure(
         det=curve.points(hours) if curve else [],
         det_area=curve.area(*rules.det_fah) if curve else 1.0,
         det_fah=list(rules.det_fah),
-        sweep=[_at(float(t), words, streams, settings, hop_s) for t in swept],
+        sweep=_sweep(swept, words, streams, settings, hop_s),
     )
     fired = {id(clip): clip.fires(point.threshold, settings, hop_s) for clip in clips}
     return _assemble(
         ranking,
-        sum(map(len, count_alarms(streams, point.threshold, settings, hop_s))),
+        false_alarms(streams, [point.threshold], settings, hop_s)[0],
         hours,
         _share(words, fired),
         _shares([(c.cohort, c) for c in clips if c.positive or c.cohort != CLEAN], fired),
@@ -207,16 +207,17 @@ def measure(
     )
 
 
-def _at(
-    threshold: float,
+def _sweep(
+    thresholds: Sequence[float],
     words: Sequence[ClipScore],
     streams: Sequence[StreamScores],
     settings: DetectorSettings,
     hop_s: float,
-) -> list[float]:
-    """One row of a sweep."""
-    alarms = sum(firings(s.levels, threshold, settings, hop_s).size for s in streams)
-    return [threshold, alarms, sum(not clip.fires(threshold, settings, hop_s) for clip in words)]
+) -> list[list[float]]:
+    """A row for each threshold: itself, false alarms, misses."""
+    alarms = false_alarms(streams, thresholds, settings, hop_s)
+    missed = [sum(not clip.fires(t, settings, hop_s) for clip in words) for t in thresholds]
+    return [list(row) for row in zip(thresholds, alarms, missed, strict=True)]
 
 
 def pool(parts: Sequence[Measured]) -> Measured:

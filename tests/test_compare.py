@@ -13,6 +13,7 @@ from engine.metrics import OperatingPoint, StreamScores
 from engine.outcomes import Outcomes
 from engine.recipe import DetectorSettings
 from engine.report import ClipScore, Share
+from wakeword_tui.paired import alarm_lines
 
 POINT = OperatingPoint(0.5, 1.0)
 RULES = DetectorSettings()
@@ -281,3 +282,24 @@ def test_the_thresholds_of_a_side_move_together_on_the_scale_of_logits() -> None
 def test_without_streams_nothing_is_said_of_equal_alarms() -> None:
     silent = replace(outcomes(*words("x.")), thresholds=np.empty(0), alarms=np.empty(0, int))
     assert compare([silent], [outcomes(*words(".x"))]).at_equal_alarms == ()
+
+
+def test_a_run_misses_its_own_words_at_its_own_alarms() -> None:
+    """Ten minutes above 0.5 are 60 alarms, of which hysteresis makes one."""
+    on = StreamScores(np.repeat([0.6, 0.0], [7500, 37_500]), 3600.0)
+    run = at([0.9, 0.55, 0.3], on)
+    told = [
+        (e.alarms, e.words.a.wrong, e.words.b.wrong) for e in compare([run], [run]).at_equal_alarms
+    ]
+    assert run.false_alarms == 60
+    assert told == [(1, 2, 2), (60, 1, 1)]
+
+
+def test_of_different_streams_no_change_is_shown() -> None:
+    busy, quiet = (hour(*[0.9] * 40, *[0.1] * 40), hour(*[0.1] * 80))
+    a, b = at([0.9], replace(busy, sound="radio")), at([0.9], replace(quiet, sound="library"))
+    found = compare([a], [b])
+    assert (found.alarms.verdict, found.at_equal_alarms) == ("same", ())
+    assert "the streams of A and B are not the same" in " ".join(alarm_lines(found.alarms))
+    same = compare([a], [at([0.9], replace(quiet, sound="radio"))])
+    assert (same.alarms.verdict, len(same.at_equal_alarms)) == ("fewer", 3)

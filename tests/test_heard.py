@@ -1,5 +1,6 @@
 """How far a phase has heard what it hears."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ import torch
 from tiny import ignore, tiny_recipe
 
 from engine import heard
+from engine.audio import SAMPLE_RATE
+from engine.cohorts import CONDITIONS
 from engine.dataset import pack, read, select
 from engine.evaluate import other_hearings, score_split
 from engine.events import Event, PhaseChanged, Progressed
@@ -42,6 +45,21 @@ def test_all_that_is_heard_is_counted_once(split: Heard, scorer: Scorer) -> None
     other_hearings(scorer, split, passed.append)
     assert sum(passed) == pytest.approx(split.other_speeds_s, abs=0.01)
     assert split.other_speeds_s == pytest.approx(52.3, abs=0.1)
+
+
+def test_no_word_of_a_noisy_condition_is_heard_in_silence(split: Heard) -> None:
+    """Of each recording of the background the first four fifths are digital silence."""
+    audio = split.packed.audio.copy()
+    for clip in (*split.selection.speech, *split.selection.noise):
+        audio[clip.offset : clip.offset + clip.samples * 4 // 5] = 0
+    gated = Heard(replace(split.packed, audio=audio), split.selection, split.recipe)
+    noisy = next(condition for condition in CONDITIONS if condition.snr_db == 0.0)
+    for clip in split.selection.positives:
+        start = round(gated.lead_s * SAMPLE_RATE)
+        around = gated.clip(clip, noisy)
+        assert around[:start].any()
+        assert (around[start : start + clip.samples] != gated.waveform(clip)).any()
+        assert gated.clip(clip)[:start].any()
 
 
 def test_a_phase_tells_in_minutes_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

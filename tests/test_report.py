@@ -90,6 +90,14 @@ def test_the_sweep_holds_the_frozen_threshold_and_none_that_no_score_reaches():
     assert [row[1:] for row in sweep[:3]] == [[1, 1], [1, 1], [2, 1]]
 
 
+def test_a_detector_that_stays_on_alarms_every_ten_seconds_wherever_alarms_are_counted():
+    """100 s at 0.8, of which hysteresis makes one event."""
+    on = StreamScores(np.repeat([0.8, 0.0], [1250, 100]), 3600.0)
+    told = measured(word(0.9), streams=(on,))
+    assert (told.false_alarms, told.fah) == (10, 10.0)
+    assert [alarms for threshold, alarms, _ in told.sweep if threshold == POINT.threshold] == [10]
+
+
 def test_ten_groups_are_enough_to_draw_from():
     ten = [word(0.1 if name == "a" else 0.9, name) for name in "abcdefghij" for _ in range(20)]
     result = measured(*ten)

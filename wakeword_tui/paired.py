@@ -53,7 +53,9 @@ def alarm_lines(alarms: Alarms) -> Iterable[str]:
         f"{hours(alarms.hours_b)}, B / A {_number(alarms.ratio)} "
         f"({_interval(alarms.low, alarms.high)})"
     )
-    if not alarms.enough:
+    if not alarms.same_streams:
+        yield "  no change is shown: the streams of A and B are not the same"
+    elif not alarms.enough:
         yield f"  no change is shown: that takes {LEAST_ALARMS} alarms of A"
     else:
         yield "  no difference" if alarms.verdict == "same" else f"  B has {alarms.verdict}"

@@ -30,9 +30,13 @@ def simulated(
         positive=np.ones(speaker.size, dtype=np.bool_),
         wrong=missed,
         score=np.zeros(speaker.size, dtype=np.float32),
+        peak=np.zeros(speaker.size),
+        thresholds=np.empty(0),
+        alarms=np.empty(0, dtype=np.int64),
         point=OperatingPoint(0.5, 1.0),
         false_alarms=3,
         hours=4.6,
+        sound="",
     )
 
 
