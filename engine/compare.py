@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from engine.errors import DataError
 from engine.metrics import Floats, Interval, bootstrap, mcnemar, rate_ratio
 from engine.outcomes import Outcomes
-from engine.report import Share
+from engine.report import LEAST_GROUPS, Share
 from engine.runs import Run
 
 Verdict = Literal["fewer", "more", "same"]
@@ -29,8 +29,6 @@ SHARED = 0.9
 """Of the larger test, the share of clips that must be paired."""
 LEAST_ALARMS = 20
 """From fewer alarms of the baseline no change is shown."""
-LEAST_GROUPS = 10
-"""Fewer groups are not drawn from: clips are, one by one."""
 
 
 @dataclass(frozen=True, slots=True)

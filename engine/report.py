@@ -13,6 +13,7 @@ from engine.errors import DataError
 from engine.metrics import (
     MOST,
     Floats,
+    Interval,
     OperatingPoint,
     StreamScores,
     binomial_interval,
@@ -33,6 +34,8 @@ HALVES = "half words"
 """The cohort of test words with one half silenced: negatives, but in no ranking."""
 NEGATIVES = ("other words", "partial", "confusable", HALVES)
 """Cohorts without a wake word: what is wrong there has fired."""
+LEAST_GROUPS = 10
+"""Fewer groups are not drawn from: an interval of clips, one by one, has to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,12 @@ class Measured:
     sweep: list[list[float]]
     cohorts: dict[str, Share]
     groups: dict[str, Share]
+
+    @property
+    def by_group(self) -> Interval | None:
+        """The interval of the FRR from drawing whole groups; None where there are too few."""
+        drawn = _drawable(self.groups, self.missed, self.clips)
+        return (self.frr_group_low, self.frr_group_high) if drawn else None
 
     def at(self, threshold: float) -> "Measured":
         """The same split at another threshold of its sweep; by group it is not known there."""
@@ -259,7 +268,7 @@ def _assemble(
 ) -> Measured:
     fah_low, fah_high = poisson_interval(alarms, hours)
     group_low, group_high = words.low, words.high
-    if len(groups) >= 10 and 0 < words.wrong < words.clips:  # drawing from no misses says (0, 0)
+    if _drawable(groups, words.wrong, words.clips):
         counts = np.array([(group.wrong, group.clips) for group in groups.values()])
         group_low, group_high = bootstrap(counts[:, 0], counts[:, 1])
     return Measured(
@@ -279,6 +288,11 @@ def _assemble(
         cohorts=cohorts,
         groups=groups,
     )
+
+
+def _drawable(groups: dict[str, Share], missed: int, clips: int) -> bool:
+    """Whether groups are enough to draw from; from no misses a draw says (0, 0)."""
+    return len(groups) >= LEAST_GROUPS and 0 < missed < clips
 
 
 def _share(clips: Sequence[ClipScore], fired: Mapping[int, bool]) -> Share:

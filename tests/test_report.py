@@ -15,6 +15,7 @@ from engine.metrics import (
 )
 from engine.recipe import DetectorSettings, Evaluate
 from engine.report import ClipScore, Measured, Report, Share, measure, pool
+from wakeword_tui.commands.report import render_measured
 
 RULES = DetectorSettings(smooth_hops=1, votes=1, of=1, hysteresis=0.1, refractory_s=0.4)
 POINT = OperatingPoint(0.5, 1.0)
@@ -105,6 +106,10 @@ def test_ten_groups_are_enough_to_draw_from():
     assert result.frr_group_high > result.frr_high
     few = measured(*[clip for clip in ten if clip.group < "e"])
     assert (few.frr_group_low, few.frr_group_high) == (few.frr_low, few.frr_high)
+    assert result.by_group is not None
+    assert few.by_group is None
+    assert "by group" in render_measured(result, 1.0)
+    assert "of 4 groups, too few to draw from" in render_measured(few, 1.0)
 
 
 def test_nothing_to_measure_says_that_anything_may_be_true():

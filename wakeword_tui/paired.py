@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterable
 
-from engine.compare import LEAST_ALARMS, LEAST_GROUPS, Alarms, AtEqualAlarms, Comparison, Paired
-from engine.report import Share
+from engine.compare import LEAST_ALARMS, Alarms, AtEqualAlarms, Comparison, Paired
+from engine.report import LEAST_GROUPS, Share
 from wakeword_tui.numbers import hours
 
 HEADER = ("cohort", "clips", "A wrong %", "B wrong %", "B / A", "95 %", "only A/B", "B has")

@@ -7,7 +7,7 @@ from engine.errors import DataError
 from engine.flips import Int8
 from engine.metrics import hours_to_prove, proved_fah
 from engine.recipe import Data
-from engine.report import NEGATIVES, Measured, Report, Share, pool
+from engine.report import LEAST_GROUPS, NEGATIVES, Measured, Report, Share, pool
 from engine.runs import Run
 from wakeword_tui import rounded
 from wakeword_tui.commands.output import say, table
@@ -90,10 +90,14 @@ def _proof(measured: Measured, target_fah: float) -> str:
 
 
 def _misses(measured: Measured) -> str:
+    by_group, groups = "", len(measured.groups)
+    if measured.by_group is not None:
+        by_group = f"; by group {span(*measured.by_group)}"
+    elif 0 < groups < LEAST_GROUPS:
+        by_group = f"; of {groups} group{'s' * (groups > 1)}, too few to draw from"
     return (
         f"{_label('missed')}{percent(measured.frr)} ({span(measured.frr_low, measured.frr_high)})  "
-        f"{measured.missed} of {measured.clips} wake words (FRR); "
-        f"by group {span(measured.frr_group_low, measured.frr_group_high)}"
+        f"{measured.missed} of {measured.clips} wake words (FRR){by_group}"
     )
 
 
