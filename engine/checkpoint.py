@@ -7,6 +7,7 @@ checked before anything is unpacked. Files are replaced whole (`write_atomic`).
 import hashlib
 import io
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from pickle import UnpicklingError
@@ -20,7 +21,7 @@ from engine.audio import SAMPLE_RATE
 from engine.dataset import Selection
 from engine.errors import CheckpointError, RecipeError
 from engine.features import LogMel, restore
-from engine.files import HASH_BYTES, sealed, unsealed, write_atomic
+from engine.files import HASH_BYTES, is_file, sealed, unsealed, write_atomic
 from engine.metrics import OperatingPoint
 from engine.models import build
 from engine.quantize import quantised
@@ -246,9 +247,21 @@ def is_recipe_of(checkpoint: Checkpoint, recipe: Recipe) -> bool:
 
 def heard_elsewhere(made: Recipe, now: Recipe) -> bool:
     """Whether a recipe tests on data of which another one trained other folds, or all."""
-    places = [{r.data.manifest, *r.data.sources} - {None} for r in (made, now)]
-    trained_whole = bool(places[1] & set(made.data.train_sources))
-    return trained_whole or (made.data.fold != now.data.fold and bool(places[0] & places[1]))
+    tested = places_of(now.data)
+    trained_whole = bool(tested & _lists(made.data.train_sources))
+    shared = bool(tested & places_of(made.data))
+    return trained_whole or (made.data.fold != now.data.fold and shared)
+
+
+def places_of(data: Data) -> set[Path]:
+    """Where the clips that a recipe splits are listed, the same however it spells the paths."""
+    return _lists(place for place in (data.manifest, *data.sources) if place is not None)
+
+
+def _lists(places: Iterable[Path]) -> set[Path]:
+    """A folder is as good as the manifest in it."""
+    within = ((place, place / "manifest.csv") for place in places)
+    return {(listed if is_file(listed) else place).resolve() for place, listed in within}
 
 
 def provenance_of(selection: Selection) -> dict[str, str]:

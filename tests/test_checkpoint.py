@@ -13,6 +13,7 @@ from engine.checkpoint import (
     HASH_BYTES,
     VERSION,
     Checkpoint,
+    heard_elsewhere,
     is_recipe_of,
     load,
     load_weights,
@@ -152,6 +153,29 @@ def test_a_checkpoint_fits_a_recipe_of_the_same_features_and_model(
     changes: dict[str, Any], same: bool
 ) -> None:
     assert is_recipe_of(made(), override(SMALL, changes)) is same
+
+
+@pytest.mark.parametrize("key", ["data.manifest", "data.sources", "data.train_sources"])
+def test_data_is_the_same_however_its_place_is_spelt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """Of another fold, or trained on whole: as a folder, its manifest, a link, a relative path."""
+    clips, other = tmp_path / "clips", tmp_path / "other"
+    clips.mkdir()
+    (clips / "manifest.csv").touch()
+    (tmp_path / "link").symlink_to(clips)
+    monkeypatch.chdir(tmp_path)
+
+    def of(key: str, place: Path, fold: int) -> Recipe:
+        named = str(place) if key == "data.manifest" else [str(place)]
+        return override(SMALL, {key: named, "data.fold": fold})
+
+    for place in (clips, clips / "manifest.csv", tmp_path / "link", Path("clips")):
+        assert heard_elsewhere(of(key, clips, 0), of("data.manifest", place, 1))
+        assert heard_elsewhere(of(key, place, 0), of("data.sources", clips, 1))
+        assert not heard_elsewhere(of(key, place, 0), of("data.manifest", other, 1))
+    whole = key == "data.train_sources"
+    assert heard_elsewhere(of(key, clips, 0), of("data.manifest", Path("clips"), 0)) == whole
 
 
 def test_there_is_no_threshold_before_the_first_validation() -> None:
