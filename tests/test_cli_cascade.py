@@ -67,13 +67,17 @@ def test_a_pair_is_measured_for_each_wish(
     assert set(first["latency_ms"]) == {"p50", "p95"}
 
 
-def test_of_a_judge_at_a_url_it_is_said_what_nobody_sees(
+def test_of_a_judge_at_a_url_or_an_export_it_is_said_what_nobody_sees(
     home: Workspace, tiny_run: Trained, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where = ["--target-fah", "600", "--workspace", str(home.root)]
+    exported = str(home.find("3").path / "export" / "student.onnx")
     with served(LocalJudge.of(tiny_run.run.best)) as server:
-        assert main(["cascade", "1", "--judge", server.url, *where]) == 0
-    assert UNSEEN in capsys.readouterr().err
+        for judge in (server.url, exported):
+            assert main(["cascade", "1", "--judge", judge, *where]) == 0
+            assert UNSEEN in capsys.readouterr().err
+    assert main(["cascade", "1", "2", "--judge", exported, "2", *where]) == 1
+    assert "tells no fold" in capsys.readouterr().err
     assert main(["cascade", "1", "--judge", "2", *where]) == 0
     assert UNSEEN not in capsys.readouterr().err
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from engine.cascade import Tested
     from engine.verify import Verified
 
-UNSEEN = "of a judge at a URL nobody here sees whether it was trained on the sentry's test"
+UNSEEN = "of a judge at a URL or an export nobody sees whether it was trained on the sentry's test"
 
 ITSELF = "the judge is the sentry itself: it can only agree with itself"
 
@@ -104,7 +104,7 @@ def _wrong(args: argparse.Namespace, judges: Sequence[str]) -> str:
 def _measure(args: argparse.Namespace, judges: list[str], config: JudgeConfig) -> int:
     home = workspace(args)
     sentries = [find_checkpoint(home, reference)[0] for reference in args.sentries]
-    if any("://" in judge for judge in judges):
+    if not all(_tells_data(home, judge) for judge in judges):
         note(UNSEEN)
     _note_itself(home, sentries, judges)
 
@@ -138,6 +138,15 @@ def _measure(args: argparse.Namespace, judges: list[str], config: JudgeConfig) -
         say(f"{title}: thresholds frozen on validation, tested on test")
         say("\n".join(map(render, found)))
     return 0
+
+
+def _tells_data(home: Workspace, judge: str) -> bool:
+    """Whether a judge says what it was trained on: exports hold no path of a machine."""
+    from engine.scorer import checkpoint_of
+
+    if "://" in judge:
+        return False
+    return checkpoint_of(find_model(home, judge)).settings().data.manifest is not None
 
 
 def _note_itself(home: Workspace, sentries: Sequence[Path], judges: Sequence[str]) -> None:
@@ -212,8 +221,8 @@ def in_order(home: Workspace, sentries: Sequence[Path], judges: Sequence[str]) -
     def fold(path: Path) -> int:
         return checkpoint_of(path).settings().data.fold
 
-    if any("://" in judge for judge in judges):
-        raise DataError("a judge at a URL is of one fold", "give one sentry")
+    if not all(_tells_data(home, judge) for judge in judges):
+        raise DataError("a judge at a URL or an export tells no fold", "give one sentry")
     by_fold = {fold(find_model(home, judge)): judge for judge in judges}
     wanted = [fold(sentry) for sentry in sentries]
     if sorted(by_fold) != sorted(wanted):
