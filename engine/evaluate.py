@@ -17,10 +17,10 @@ from engine.audio import SAMPLE_RATE, Waveform
 from engine.checkpoint import Checkpoint, load, sha256
 from engine.cohorts import Condition
 from engine.cost import cost, exceeded, features_ms, latency_ms
-from engine.dataset import PackedClip, everything, pack, read, select
+from engine.dataset import Pack, PackedClip, everything, pack, read, select, splits_of
 from engine.detector import smooth, vote_levels
-from engine.errors import CheckpointError
-from engine.events import Emit, PhaseChanged
+from engine.errors import CheckpointError, DataError
+from engine.events import Emit, PhaseChanged, Warned
 from engine.features import grid
 from engine.heard import SPEEDS, Heard, Passed, Progress, each_hearing, untold
 from engine.jobs import Control
@@ -281,8 +281,9 @@ def evaluate(
     """Measure a checkpoint at its frozen threshold and return its report.
 
     Without `data`, on the test split of its own recipe; with it, on somebody else's clips and
-    streams, whole. What became of each clip is written to `outcomes_path`, at the threshold of the
-    report that lies there, if it is `reported`: a person may have moved the checkpoint's since.
+    streams, all that its recipe did not hear. What became of each clip is written to
+    `outcomes_path`, at the threshold of the report that lies there, if it is `reported`: a person
+    may have moved the checkpoint's since. Raises DataError where there is nothing to measure on.
     """
     checkpoint = load(checkpoint_path)
     recipe = checkpoint.settings()
@@ -291,8 +292,11 @@ def evaluate(
         settings = Data(manifest=data.absolute(), wakeword=recipe.data.wakeword)
     emit(PhaseChanged("pack"))
     packed = pack(read(settings), workspace.cache, emit=emit, control=control)
-    split = recipe.evaluate.split
-    chosen = select(packed, settings, split) if data is None else everything(packed, settings)
+    if data is None:
+        chosen = select(packed, settings, recipe.evaluate.split)
+    else:
+        new = _new_of(packed, data, recipe, workspace, emit=emit, control=control)
+        chosen = everything(new, settings)
     heard = Heard(packed, chosen, recipe)
     with tempfile.TemporaryDirectory() as folder:
         onnx_path = Path(folder) / "model.onnx"
@@ -302,3 +306,39 @@ def evaluate(
     if outcomes_path is not None:
         outcomes.write(outcomes_path)
     return report if data is None else replace(report, split="test")
+
+
+def _new_of(
+    theirs: Pack, data: Path, recipe: Recipe, workspace: Workspace, *, emit: Emit, control: Control
+) -> Pack:
+    """What of somebody's data is new to a recipe, as far as the recipe's own can be read."""
+    try:
+        own = pack(read(recipe.data), workspace.cache, emit=emit, control=control)
+    except DataError as error:
+        message = f"nobody sees whether any of {data} was trained on: {error.message}"
+        emit(Warned(message, "put the data of the run back where it was, to have that looked at"))
+        return theirs
+    new = unheard(theirs, own, recipe.data.fold)
+    known = len(theirs.clips) - len(new.clips)
+    if not new.clips:
+        message = f"all of {data} was trained on, or had a say in the threshold"
+        raise DataError(message, "name other recordings, or none for the run's own test split")
+    if known:
+        message = f"{known} of {len(theirs.clips)} clips of {data} are left out"
+        emit(Warned(message, "they were trained on, or had a say in the threshold"))
+    return new
+
+
+def unheard(theirs: Pack, own: Pack, fold: int) -> Pack:
+    """Somebody's clips without what a fold of `own` trains or validates on, under any name.
+
+    Where both list some of the same files, groups of one name are one group.
+    """
+    homes = list(zip(own.clips, splits_of(own.clips, fold), strict=True))
+    contents = {clip.content for clip, home in homes if home != "test"}
+    groups = set[str]()
+    if {clip.clip.path for clip in own.clips} & {clip.clip.path for clip in theirs.clips}:
+        tested = {clip.clip.group for clip, home in homes if home == "test"}
+        groups = {clip.clip.group for clip, _ in homes} - tested
+    new = (c for c in theirs.clips if c.content not in contents and c.clip.group not in groups)
+    return replace(theirs, clips=tuple(new))

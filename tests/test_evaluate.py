@@ -1,19 +1,26 @@
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tiny import ignore, tiny_recipe
+from tiny import Trained, ignore, other_takes, tiny_recipe
 
+from engine.checkpoint import load, save
 from engine.cohorts import CONDITIONS, Condition
 from engine.dataset import Pack, pack, read, select
-from engine.evaluate import operating_point, other_hearings, score_split
+from engine.errors import DataError
+from engine.evaluate import evaluate, operating_point, other_hearings, score_split, unheard
+from engine.events import Event, Warned
 from engine.features import LogMel
 from engine.heard import Heard
 from engine.jobs import Control
 from engine.metrics import StreamScores
 from engine.models import build
-from engine.report import ClipScore
+from engine.recipe import Data
+from engine.recipe_file import dump, override
+from engine.report import ClipScore, Report
 from engine.scorer import Scorer
 
 
@@ -166,3 +173,69 @@ def test_the_tail_costs_no_more_than_a_twentieth_of_the_words(
     heard = [hour([float(p) for p in 1 / (1 + np.exp(-logits))])]
     clips = [ClipScore(word, word, True, "a") for word in words]
     assert operating_point(heard, clips, recipe).threshold == pytest.approx(threshold, abs=1e-3)
+
+
+# --- on somebody else's data
+
+
+def measured_on(data: Path, trained: Trained, checkpoint: Path) -> tuple[Report, list[str]]:
+    """The report of a checkpoint on some data, and what was warned of."""
+    told, home = list[Event](), trained.home
+    report = evaluate(checkpoint, data, home, emit=told.append, control=Control())
+    return report, [event.message for event in told if isinstance(event, Warned)]
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_of_its_own_data_a_run_is_measured_on_its_test_split_alone(
+    tiny_run: Trained, tiny_data: Path, tmp_path: Path, copied: bool
+) -> None:
+    """Of 20 words and 15 others a fifth is tested, however the folder is called."""
+    data = Path(shutil.copytree(tiny_data, tmp_path / "copy")) if copied else tiny_data
+    report, warned = measured_on(data, tiny_run, tiny_run.run.best)
+    assert report.test == Report.from_json(tiny_run.run.report.read_text()).test
+    assert warned == [f"28 of 35 clips of {data} are left out"]
+
+
+def test_data_that_a_run_has_heard_all_of_is_refused(
+    tiny_run: Trained, tiny_data: Path, tmp_path: Path
+) -> None:
+    own = pack(read(tiny_run.recipe.data), tiny_run.home.cache, emit=ignore, control=Control())
+    trained = select(own, tiny_run.recipe.data, "train").positives
+    rows = [f"{clip.clip.path},beep" for clip in trained]
+    (tmp_path / "trained.csv").write_text("\n".join(["path,label", *rows]))
+    with pytest.raises(DataError, match="was trained on, or had a say in the threshold"):
+        measured_on(tmp_path / "trained.csv", tiny_run, tiny_run.run.best)
+
+
+def test_of_other_data_a_run_is_measured_on_all(
+    tiny_run: Trained, tiny_data: Path, tmp_path: Path
+) -> None:
+    """Where the run's own data is gone, it is said that nobody sees whether it is other data."""
+    theirs = other_takes(tiny_data, tmp_path / "theirs")
+    report, warned = measured_on(theirs, tiny_run, tiny_run.run.best)
+    assert (report.test.clips, warned) == (10, [])
+    best = load(tiny_run.run.best)
+    recipe = dump(override(best.settings(), {"data.manifest": "/gone"}))
+    save(tmp_path / "moved.ckpt", replace(best, recipe=recipe))
+    report, (warning,) = measured_on(theirs, tiny_run, tmp_path / "moved.ckpt")
+    assert report.test.clips == 10
+    assert warning.startswith(f"nobody sees whether any of {theirs} was trained on: /gone")
+
+
+def test_new_takes_of_voices_that_were_trained_on_are_left_out_where_files_are_shared(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    """Elsewhere somebody else may have the same name."""
+    folder = Path(shutil.copytree(tiny_data, tmp_path / "clips"))
+    other_takes(tiny_data, folder / "again")
+    header, *rows = (folder / "manifest.csv").read_text().splitlines()
+    new = [f"again/{row}" for row in rows]
+    (folder / "new.csv").write_text("\n".join([header, *new]))
+    (folder / "both.csv").write_text("\n".join([header, *new, rows[0]]))
+    own, others, both = (
+        pack(read(Data(manifest=place)), tmp_path / "cache", emit=ignore, control=Control())
+        for place in (folder, folder / "new.csv", folder / "both.csv")
+    )
+    test = {clip.clip.group for clip in select(own, Data(), "test").negatives}
+    assert unheard(others, own, 0).clips == others.clips
+    assert {c.clip.group for c in unheard(both, own, 0).clips if "voice" in c.clip.group} == test

@@ -29,7 +29,7 @@ def add(verbs: Verbs) -> None:
         run_evaluate,
         "test a checkpoint at its frozen threshold",
         "evaluate 3                                test run 3 again; write its outcomes.npz",
-        "evaluate 3 --data theirs/manifest.csv     on somebody else's clips and streams, whole",
+        "evaluate 3 --data theirs/manifest.csv     on somebody else's clips and streams",
         "evaluate --pool 3 4 5 6 7                 five folds as one table",
         "evaluate 3 --plots plots                  DET curve, scores and training as PNG and SVG",
         "evaluate export --data theirs             an exported folder, where nothing was trained",
@@ -39,7 +39,7 @@ def add(verbs: Verbs) -> None:
         "--data",
         type=Path,
         metavar="MANIFEST",
-        help="other recordings: a manifest or data folder, heard whole",
+        help="other recordings: a manifest or data folder, all of it that the run has not heard",
     )
     parser.add_argument("--pool", nargs="+", metavar="RUN", help="finished runs to pool instead")
     parser.add_argument(
@@ -89,7 +89,7 @@ def _test(args: argparse.Namespace, home: Workspace) -> int:
     report = perform(home, "evaluate", verb)
     if run is not None and data is None:
         report = with_int8(report, run)
-    tested = f"Test on all of {args.data}" if data else measured_on(report, again=True)
+    tested = f"Test on {args.data}" if data else measured_on(report, again=True)
     show(report, _tested_on(checkpoint, data), args.json, tested)
     _leave(args, report, run if data is None else None)
     return 0
@@ -102,6 +102,7 @@ def _test_export(args: argparse.Namespace, home: Workspace, folder: Path) -> int
         raise CheckpointError(
             "an export does not know the data it was made from", "name some with --data MANIFEST"
         )
+    note(f"nobody sees whether any of {args.data} was trained on: an export does not tell")
 
     def verb(emit: Emit, control: Control) -> "Report":
         from engine.export import evaluate_export
