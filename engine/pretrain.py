@@ -136,14 +136,20 @@ def _lesson_of(recipe: Recipe) -> Recipe:
 def _among(words: Pack, own: Pack, data: Data) -> Pack:
     """The words among the noise, rooms and speech of a training split, for what it has of them.
 
-    What the words bring of their own is then left to validation.
+    What the words bring of their own is then left to validation. None of what they teach is a copy
+    of a clip that the recipe measures on, or of a group of one.
     """
     chosen = select(own, data, "train")
     heard = [*chosen.speech, *chosen.noise, *chosen.rooms]
     known = {packed.clip.label for packed in heard}
     clips = [_trains(packed) for packed in heard]
+    homes = zip(own.clips, splits_of(own.clips, data.fold), strict=True)
+    measured = [packed for packed, home in homes if home != "train"]
+    contents, groups = {c.content for c in measured}, {c.clip.group for c in measured}
     for packed, home in zip(words.clips, splits_of(words.clips, Data().fold), strict=True):
-        if home != "train" or packed.clip.label not in known:
+        clip = packed.clip
+        ours = clip.label in known or packed.content in contents or clip.group in groups
+        if home != "train" or not ours:
             clips.append(replace(packed, offset=packed.offset + len(own.audio)))
     folder = words.folder / hashlib.sha256("".join(map(_as_heard, clips)).encode()).hexdigest()
     return Pack(own.audio, tuple(clips), (), folder, cuts=words.audio)
@@ -176,11 +182,12 @@ class _Lesson:
         self.emit, self.control = emit, control
         words = {c.offset: c.clip.label for c in packed.clips if _is_word(c)}
         self.packed = _as_one_word(packed)
-        self.trainer = trainer = Trainer(lesson, self.packed, device)
-        clips = trainer.train_set.positives
+        clips = select(self.packed, lesson.data, "train").positives
         self.names = sorted({words[clip.offset] for clip in clips})
         if len(self.names) < 2:
-            raise DataError("data.words names fewer than two words", "give many, or leave it out")
+            hint = "give many, by voices that are not measured on, or leave it out"
+            raise DataError("data.words has fewer than two words to learn from", hint)
+        self.trainer = trainer = Trainer(lesson, self.packed, device)
         self.words = words
         trainer.batches.words_of = self._numbers(clips)
         self.reached = torch.zeros(0)

@@ -13,6 +13,7 @@ from engine.dataset import pack, read, select
 from engine.errors import DataError
 from engine.events import Event, PhaseChanged, Warned, WordsLearned
 from engine.jobs import Control, Stopped
+from engine.manifest import Split, fold_of
 from engine.pretrain import _among, learned, steps_to_learn
 from engine.recipe import Data, Recipe
 from engine.runs import Workspace
@@ -128,6 +129,27 @@ def test_words_are_learned_among_what_the_recipe_trains_on(
     assert all(clip.offset >= len(own.audio) for clip in select(mixed, data, "validation").noise)
 
 
+@pytest.mark.parametrize("renamed", [False, True])
+def test_no_word_is_learned_from_voices_that_are_measured(
+    tiny_data: Path, words: Path, home: Workspace, tmp_path: Path, renamed: bool
+) -> None:
+    """Nor from their recordings, if the words call the voices otherwise."""
+    copied = Path(shutil.copytree(words, tmp_path / "words"))
+    rows = (copied / "manifest.csv").read_text()
+    (copied / "manifest.csv").write_text(rows.replace(",voice", ",speaker") if renamed else rows)
+    own, other = (
+        pack(read(Data(manifest=folder)), home.cache, emit=ignore, control=Control())
+        for folder in (tiny_data, copied)
+    )
+    data = tiny_recipe(tiny_data, {"data.fold": 2}).data
+    chosen = select(_among(other, own, data), Data(), "train").negatives
+    splits: tuple[Split, ...] = ("validation", "test")
+    measured = [clip for split in splits for clip in select(own, data, split).positives]
+    assert chosen
+    assert not {clip.content for clip in chosen} & {clip.content for clip in measured}
+    assert not {clip.clip.group for clip in chosen} & {clip.clip.group for clip in measured}
+
+
 def test_another_kind_of_student_learns_its_own(
     tiny_data: Path, words: Path, home: Workspace
 ) -> None:
@@ -180,13 +202,17 @@ def test_words_that_are_measured_are_refused(tiny_data: Path, home: Workspace) -
         begun(asking(tiny_data, tiny_data), home, Control())
 
 
-def test_one_word_is_too_few(tiny_data: Path, words: Path, tmp_path: Path) -> None:
+def test_one_word_is_too_few_and_so_are_those_of_measured_voices(
+    tiny_data: Path, words: Path, tmp_path: Path
+) -> None:
     lonely = Path(shutil.copytree(words, tmp_path / "lonely"))
-    rows = (lonely / "manifest.csv").read_text()
-    (lonely / "manifest.csv").write_text(rows.replace(",boop,", ",beep,"))
-    home = Workspace(tmp_path / "workspace")
-    with pytest.raises(DataError, match="fewer than two words"):
-        begun(asking(tiny_data, lonely), home, Control())
+    header, *rows = (lonely / "manifest.csv").read_text().splitlines()
+    measured = [row for row in rows if fold_of(row.split(",")[2]) != 4]
+    for kept in ([row.replace(",boop,", ",beep,") for row in rows], measured):
+        (lonely / "manifest.csv").write_text("\n".join([header, *kept]))
+        home = Workspace(tmp_path / "workspace")
+        with pytest.raises(DataError, match="fewer than two words"):
+            begun(asking(tiny_data, lonely, data__fold=2), home, Control())
 
 
 def test_without_a_voice_the_training_begins_from_nothing(
