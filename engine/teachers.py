@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.audio import SAMPLE_RATE
-from engine.checkpoint import Checkpoint, heard_elsewhere, load, sha256
+from engine.checkpoint import Checkpoint, heard_elsewhere, load, places_of, sha256
 from engine.errors import CheckpointError, DataError, RecipeError, WakewordError
 from engine.events import Emit, Warned
 from engine.features import grid
@@ -264,6 +264,7 @@ def _held(wanted: Wanted, recipe: Recipe, workspace: Workspace) -> Qualification
         return Qualification(wanted.kind, digest, measure, own, None, better=False)
     sides.append(load(run.best).validated())
     try:
+        _require_same_validation(checkpoint.settings(), recipe)
         measure, (own, other) = _compared(sides, recipe.evaluate.target_fah)
     except RecipeError:
         if not recipe.distill.allow_unqualified:
@@ -272,6 +273,17 @@ def _held(wanted: Wanted, recipe: Recipe, workspace: Workspace) -> Qualification
         return Qualification(wanted.kind, digest, measure, own, None, better=False)
     better = own < other if measure == "frr" else own > other
     return Qualification(wanted.kind, digest, measure, own, other, better)
+
+
+def _require_same_validation(made: Recipe, recipe: Recipe) -> None:
+    """Raise RecipeError where a teacher was validated on other clips than the twin is."""
+    if (places_of(made.data), made.data.fold) != (places_of(recipe.data), recipe.data.fold):
+        raise RecipeError(
+            "a teacher and the baseline cannot be compared",
+            (f"the {made.model.arch} teacher was validated on other data, or another fold of it",),
+            "train it on the recipe's data.fold, data.manifest and data.sources, or set "
+            "distill.allow_unqualified = true",
+        )
 
 
 def _compared(sides: list[Measured], target_fah: float) -> tuple[str, list[float]]:

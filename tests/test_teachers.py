@@ -27,8 +27,8 @@ from engine.models import begin, blocks_of, build, checkpoint_blocks, example, l
 from engine.optimiser import optimiser
 from engine.preview import hindrances, preview, timing
 from engine.recipe import Recipe
+from engine.recipe_file import dump, loads, override
 from engine.recipe_file import load as load_recipe
-from engine.recipe_file import loads, override
 from engine.report import Report
 from engine.runs import Run, Workspace
 from engine.scorer import Scorer
@@ -521,6 +521,24 @@ def test_a_teacher_of_other_rates_may_be_allowed_unqualified(
     measured_as(conformer, run.best, max_fpr=0.1)
     settings = {"distill__baseline": "twin", "distill__allow_unqualified": True}
     (held,) = qualify(wanting(tiny_data, conformer, **settings), home)
+    assert (held.baseline, held.better) == (None, False)
+
+
+@pytest.mark.parametrize("changes", [{}, {"data.fold": 3}, {"data.sources": ["/more"]}])
+def test_a_teacher_that_was_validated_on_other_clips_is_not_compared(
+    tiny_data: Path, conformer: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """Another folder, another fold of it, or more than the student's: its numbers are of those."""
+    run, home, best = twin(tiny_data, tmp_path, conformer), Workspace(tmp_path), load(conformer)
+    measured_as(conformer, run.best, pauc=0.1)
+    elsewhere = {} if "data.sources" in changes else {"data.manifest": "/elsewhere"}
+    made = dump(override(best.settings(), elsewhere | changes))
+    save(tmp_path / "other.ckpt", replace(best, recipe=made))
+    recipe = wanting(tiny_data, tmp_path / "other.ckpt", distill__baseline="twin")
+    assert faults(recipe, home) == ()
+    with pytest.raises(RecipeError, match="was validated on other data, or another fold"):
+        qualify(recipe, home)
+    (held,) = qualify(override(recipe, {"distill.allow_unqualified": True}), home)
     assert (held.baseline, held.better) == (None, False)
 
 
