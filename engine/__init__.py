@@ -3,12 +3,12 @@
 A file imports only files that stand earlier in this list (`tests/test_layers.py` holds it), so the
 list is also the order to read them in.
 
-plain (no torch)   errors section recipe_distill recipe recipe_file events files bus lock runs jobs
-                   audio source laptop portaudio pipe sound microphone judge judge_body manifest
-                   acoustics phonetics sentences espeak_helper espeak programs synth words prompts
-                   take record sitting queue_file queue_store recent dataset mined health detector
-                   metrics report flips cohorts outcomes compare export_folder trials space
-                   study_file study
+plain (no torch)   errors section recipe_distill recipe recipe_file events files bus lock runs
+                   prune jobs audio source laptop portaudio pipe sound microphone judge judge_body
+                   manifest acoustics phonetics sentences espeak_helper espeak programs synth words
+                   prompts take record sitting queue_file queue_store recent dataset mined health
+                   detector metrics report flips cohorts outcomes compare export_folder trials
+                   space study_file study
 torch              device features rooms pitch augment spans batches ahead models quantize losses
                    optimiser checkpoint teachers distill lessons onnx_graph
 verbs              scorer local_judge hard cost heard evaluate int8 trainer remaining pretrain train

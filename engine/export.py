@@ -8,9 +8,6 @@ place, or, where it decides otherwise too often, is kept aside as `NAME.rejected
 import json
 import math
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
@@ -36,7 +33,7 @@ from engine.export_manifest import (
     write_front_end,
     write_golden,
 )
-from engine.files import disk_error, write_atomic
+from engine.files import building, disk_error, make_folder, write_atomic, writing
 from engine.heard import Heard, Progress
 from engine.jobs import Control
 from engine.manifest import Split
@@ -64,10 +61,12 @@ def export(
     folder = (out or run.export / kind).absolute()
     rejected = folder.with_name(f"{folder.name}.rejected")
     for place in (folder, rejected):
+        _put_back(place)
         _refuse_in_the_way(place)
     tables, checkpoint = _report(run), load(run.best)
+    make_folder(folder.parent)
     heard = _heard(checkpoint, workspace, emit, control)
-    with _beside(folder) as made:
+    with writing(folder), building(folder.parent) as made:
         emit(PhaseChanged("export"))
         shipped = _shipped(run, checkpoint, kind, heard["train"], control)
         _write_files(shipped, kind, made, control)
@@ -214,23 +213,21 @@ def _refuse_in_the_way(folder: Path) -> None:
         raise DataError(f"{folder} is there, and is no export", "name a new folder with --out")
 
 
-@contextmanager
-def _beside(folder: Path) -> Iterator[Path]:
-    """A hidden folder next to where an export will be; gone at the end, unless it was moved."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    except OSError as error:
-        raise disk_error(folder, error) from error
-    try:
-        yield made
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+def _old(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _put_back(folder: Path) -> None:
+    """Undo what a kill left between the two steps of `_move`."""
+    with writing(folder):
+        if _old(folder).exists() and not folder.exists():
+            _old(folder).rename(folder)
+        shutil.rmtree(_old(folder), ignore_errors=True)
 
 
 def _move(made: Path, folder: Path) -> None:
     """Put a folder that is whole where it belongs; an older one is gone only once it is there."""
-    old = made.with_name(f"{made.name}.old")
+    old = _old(folder)
     try:
         made.chmod(0o755)
         if folder.exists():

@@ -21,6 +21,8 @@ from engine.errors import DataError, WakewordError
 
 HASH_BYTES = 64
 PART = ".part-"
+LOCK = ".lock"
+"""The file in a folder that is locked where the folder itself cannot be."""
 
 
 def sealed(data: bytes) -> bytes:
@@ -106,13 +108,21 @@ def _sync_folder(folder: Path) -> None:
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Hold a folder against other processes; some network disks know no locks, and hold none."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as held:
+        if not _lock(folder, os.O_RDONLY, held):
+            _lock(folder / LOCK, os.O_RDWR | os.O_CREAT, held)
         yield
-    finally:
-        os.close(handle)
+
+
+def _lock(path: Path, how: int, held: contextlib.ExitStack) -> bool:
+    """Wait for a lock; False where the disk locks only what is open to be written, as NFS does."""
+    handle = os.open(path, how, 0o666)
+    held.callback(os.close, handle)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError as error:
+        return error.errno != errno.EBADF
+    return True
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from engine.errors import DataError
 from engine.events import Emit, Progressed
 from engine.files import make_folder, writing
 from engine.jobs import Control
-from engine.manifest import FOLDERS, Split, append_rows, audio_files, clips_at
+from engine.manifest import FOLDERS, Split, append_rows, audio_files, read_manifest
 from engine.recipe import Data
 from engine.words import CLIPPED, LONG, SHORT, SILENT
 
@@ -252,7 +252,7 @@ def import_folder(source: Path, out: Path, label: str, *, emit: Emit, control: C
     if not manifest.exists() and any(audio_files(out / name) for name in ("positive", *FOLDERS)):
         message = f"{out} is a data folder without a manifest, which a new one would hide"
         raise DataError(message, "import into another folder and name both in data.sources")
-    there = clips_at(manifest, "") if manifest.exists() else []
+    there = read_manifest(manifest) if manifest.exists() else []
     known = {clip.path.name[-FINGERPRINT_FLAC:] for clip in there}
     rows: list[dict[str, str]] = []
     unreadable: list[tuple[Path, str]] = []
@@ -266,6 +266,9 @@ def import_folder(source: Path, out: Path, label: str, *, emit: Emit, control: C
             name = f"{path.stem}-{_fingerprint(waveform)}.flac"
             if name[-FINGERPRINT_FLAC:] not in known:
                 known.add(name[-FINGERPRINT_FLAC:])
+                if not manifest.exists():  # files without one look like a folder of somebody else's
+                    make_folder(out)
+                    append_rows(manifest, [])
                 _write(out / label / name, waveform)
                 rows.append(_row(path, source, label, name))
         emit(Progressed("import", done, len(files), "files"))

@@ -180,6 +180,13 @@ class Job:
             self._tell(JobFinished(self.name, outcome.value, time.monotonic() - began))
         return outcome
 
+    def forget_frames(self) -> None:
+        """Let go of what the frames of its error hold: a trainer, and its memory on the GPU."""
+        error: BaseException | None = self.error
+        while error is not None:
+            error.__traceback__ = None
+            error = error.__cause__ or error.__context__
+
     def _tell(self, event: Event) -> None:
         """Emit how the job ended; the bus hears it even where the log cannot be written."""
         try:
@@ -222,8 +229,10 @@ class Jobs:
         log: Callable[[], EventLog] | None,
     ) -> Job:
         """A job that holds the workspace, and its log, until it has ended."""
-        if self.gpu is not None and self.gpu.alive:
-            raise BusyError(f"{self.gpu.name} is running", "stop it first, or wait for it")
+        if self.gpu is not None:
+            if self.gpu.alive:
+                raise BusyError(f"{self.gpu.name} is running", "stop it first, or wait for it")
+            self.gpu.forget_frames()
         with ExitStack() as held:
             held.enter_context(self.workspace.lock())
             # Opening may cut the file: whoever held the workspace until now was appending to it.

@@ -20,15 +20,15 @@ import shlex
 import shutil
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from engine.errors import BusyError, DataError, WakewordError
 from engine.events import Event, Record, Stepped, from_line, to_line
-from engine.files import alone, disk_error, write_atomic, writing
+from engine.files import alone, disk_error, make_folder, write_atomic, writing
 from engine.lock import Holder, Lock
 from engine.recipe import Recipe
 from engine.recipe_file import dump, load, override
@@ -189,8 +189,16 @@ class Run:
         return tables if isinstance(tables, dict) and "test" in tables else None
 
     def finished(self) -> bool:
-        """Whether the run has its report."""
-        return self.report.exists()
+        """Whether the run has its report, and one that can be read: else it is tested again."""
+        try:
+            found = self.report.stat()
+        except OSError:
+            return False
+        return _readable(self, found.st_mtime_ns, found.st_size)
+
+    def name_of_all_folds(self) -> str:
+        """What the runs of `--folds` have in common; of any other run its own name."""
+        return re.sub(r"^\d+-(.*)-f\d$", r"\1", self.name)
 
     def holds(self, path: Path) -> bool:
         """Whether a path is the run's folder, or in it."""
@@ -199,6 +207,12 @@ class Run:
     def resuming(self) -> str:
         """What to type to go on with it."""
         return Workspace(self.path.parent.parent).command("train", "--resume", str(self.number))
+
+
+@lru_cache(maxsize=4096)
+def _readable(run: Run, _changed_ns: int, _size: int) -> bool:
+    """Whether a report can be read, looked at once: screens ask for each run again and again."""
+    return run.report_json() is not None
 
 
 def default_root() -> Path:
@@ -279,8 +293,8 @@ class Workspace:
                 number = max((run.number for run in self.runs()), default=0) + 1
                 run = Run(folder / f"{number:03d}-{recipe.name}")
                 run.path.mkdir()
-            (run.path / "checkpoints").mkdir()
         try:
+            make_folder(run.last.parent)
             write_atomic(run.path / "recipe.toml", dump(settled(recipe)).encode())
         except WakewordError:
             shutil.rmtree(run.path, ignore_errors=True)
@@ -297,44 +311,6 @@ class Workspace:
             return Run(path.resolve())
         known = ", ".join(run.name for run in self.runs()[-5:]) or "none yet"
         raise DataError(f"no run {reference!r} in {self.root}", f"runs here: {known}")
-
-    def prune(
-        self, keep: int, *, unfinished: bool = False, needed: Iterable[Path] = ()
-    ) -> list[Run]:
-        """Remove all but the newest `keep` finished runs, and what never came to a checkpoint.
-
-        Those stay that hold a file of `needed`, or that a run to be gone on with, or a study,
-        learns from. With `unfinished` also what could be gone on with. While a job holds the GPU,
-        only finished runs: it may be training any other. Returns those that were removed.
-        """
-        finished = [run for run in self.runs() if run.finished()]
-        others = [run for run in self.runs() if not run.finished()]
-        lost = [run for run in others if unfinished or not run.last.exists()]
-        if self.holder() is not None:
-            lost = []
-        files = [run.path / "recipe.toml" for run in others if run not in lost]
-        files += self.studies.glob("*.toml")
-        wanted = (*needed, *chain(*map(self._begins_with, files)))
-        spared = {run for run in finished for path in wanted if run.holds(path)}
-        old = [run for run in finished[: max(0, len(finished) - keep)] if run not in spared]
-        gone = sorted([*old, *lost], key=lambda run: run.number)
-        for run in gone:
-            with writing(run.path):
-                shutil.rmtree(run.path)
-        return gone
-
-    def _begins_with(self, file: Path) -> Iterator[Path]:
-        """What a training by a recipe reads of other runs: init, teachers, and what they must beat.
-
-        Of a path with {fold} or a * all that fit.
-        """
-        with contextlib.suppress(WakewordError):  # nobody goes on with a recipe that is damaged
-            recipe = load(file)
-            paths = [recipe.train.init, *(teacher.path for teacher in recipe.distill.teachers)]
-            for path in (Path(str(path).replace("{fold}", "*")) for path in paths if path):
-                yield from path.parent.glob(path.name) if "*" in path.name else [path]
-            if recipe.distill.baseline:
-                yield self.find(of_fold(recipe.distill.baseline, recipe.data.fold)).path
 
     def lock(self, run: str = "") -> contextlib.AbstractContextManager[None]:
         """Take the GPU for this process at once, to train a run; the context gives it back.

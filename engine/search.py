@@ -25,6 +25,7 @@ from engine.events import (
     TrialFinished,
     TrialStarted,
     Validated,
+    Warned,
 )
 from engine.files import make_folder
 from engine.jobs import Control, Stopped
@@ -112,8 +113,7 @@ class _Attempt:
             except (RecipeError, CheckpointError, DeviceError) as error:
                 self._end("failed", "", self.outer, self._known(None, _sentence(error)))
                 return
-            log = resume_log(run) if run.last.exists() else EventLog(run.events, keep=0)
-            with closing(log):
+            with closing(resume_log(run)) as log:
                 self._train(run, log)
 
     def _run(self) -> Run:
@@ -136,7 +136,8 @@ class _Attempt:
     def _made(self, recipe: Recipe) -> Run | None:
         """The run that was made just before a kill, and not begun."""
         runs = [run for run in self.workspace.runs() if not run.last.exists()]
-        named = (run for run in runs if run.name.split("-", 1)[1] == recipe.name)
+        whole = (run for run in runs if (run.path / "recipe.toml").exists())
+        named = (run for run in whole if run.name.split("-", 1)[1] == recipe.name)
         return next((run for run in named if run.recipe() == recipe), None)
 
     def _warm(self, recipe: Recipe) -> Recipe:
@@ -146,7 +147,11 @@ class _Attempt:
             return recipe
         run = next(trial.run for trial in self.study.shown() if trial.number == asked.parent)
         best = Run(self.workspace.root / "runs" / run).best
-        if not run or not best.exists() or (fitting := _fitting(load(best), recipe)) is None:
+        if not run or not best.exists():
+            parent = f"trial {asked.number} begins afresh: its parent's run was removed"
+            self.outer(Warned(parent, "keep the runs of a study until it is through"))
+            return recipe
+        if (fitting := _fitting(load(best), recipe)) is None:
             return recipe
         folder = self.workspace.studies / self.study.name
         make_folder(folder)

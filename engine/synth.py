@@ -13,7 +13,6 @@ not at all. A positive is the phrase between two stretches of quiet:
 
 import csv
 import io
-import shutil
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields, replace
@@ -28,7 +27,7 @@ from engine.audio import SAMPLE_RATE, Waveform
 from engine.errors import DataError
 from engine.espeak import ACCENTS, Espeak, Line, Voice
 from engine.events import Emit, Progressed
-from engine.files import disk_error, write_atomic
+from engine.files import building, write_atomic, writing
 from engine.jobs import Control
 from engine.manifest import FOLDS, WORDLESS, fold_of
 from engine.phonetics import Lookalike, confusables, partials, slug, words_heard_in
@@ -177,11 +176,8 @@ def _grow(
     control: Control,
 ) -> list[Row]:
     """Make a data folder whole or not at all."""
-    growing = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(growing, ignore_errors=True)
-    try:
-        growing.mkdir(parents=True)
-        rows: list[Row] = []
+    rows: list[Row] = []
+    with writing(out), building(out.parent) as growing:
         with closing(_make(plan, growing, amounts, seed, programs)) as made:
             for row, total in made:
                 control.tick()
@@ -189,11 +185,8 @@ def _grow(
                 if len(rows) % 50 == 0 or len(rows) == total:
                     emit(Progressed("synthesise", len(rows), total, "files"))
         write_atomic(growing / "manifest.csv", _manifest(rows))
+        growing.chmod(0o755)
         growing.rename(out)
-    except OSError as error:
-        raise disk_error(out, error) from error
-    finally:
-        shutil.rmtree(growing, ignore_errors=True)
     return rows
 
 

@@ -334,6 +334,18 @@ def test_an_older_export_outlives_one_that_is_rejected_and_one_that_cannot_be_mo
     assert sorted(path.name for path in copied.parent.iterdir()) == ["copy", "copy.rejected"]
 
 
+def test_an_export_that_a_kill_caught_between_two_names_is_put_back(
+    tiny_run: Trained, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = export_folder.read(copied)
+    copied.rename(copied.with_name(".copy.old"))
+    monkeypatch.setattr("engine.export.EXPORT_TOLERANCE", -1.0)
+    with pytest.raises(CheckpointError, match="away from the checkpoint"):
+        export(tiny_run.run, "onnx", copied, tiny_run.home, emit=ignore, control=Control())
+    assert export_folder.read(copied) == before
+    assert sorted(path.name for path in copied.parent.iterdir()) == ["copy", "copy.rejected"]
+
+
 def agreement(flips: int, difference: float = 0.2) -> Agreement:
     flip = Flip("validation", "", 1.0, lost=False)
     return Agreement(1000, 0.5, 300, 200, difference, (flip,) * flips)

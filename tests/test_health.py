@@ -10,6 +10,7 @@ import soundfile
 from engine import audio
 from engine.dataset import fold_of, pack, read, select
 from engine.errors import DataError
+from engine.events import Event
 from engine.health import Health, Imported, check, import_folder
 from engine.jobs import Control, Stopped
 from engine.recipe import Data
@@ -200,6 +201,22 @@ def test_a_stopped_import_goes_on_where_it_was(tmp_path: Path) -> None:
         )
     assert bring(tmp_path / "in", tmp_path / "out").added == 3
     assert len(read(Data(manifest=tmp_path / "out"))) == 3
+
+
+@pytest.mark.parametrize("label", ["noise", "hey"])
+def test_an_import_that_was_killed_is_made_anew(tmp_path: Path, label: str) -> None:
+    """The files were there already and their rows were not: no folder of somebody else's."""
+    for n in range(3):
+        word(tmp_path / "in" / f"{n}.wav", hz=300 + 50 * n)
+    died = RuntimeError("as a kill would")
+
+    def die(_: Event) -> None:
+        raise died
+
+    with pytest.raises(RuntimeError, match="as a kill would"):
+        import_folder(tmp_path / "in", tmp_path / "out", label, emit=die, control=Control())
+    assert any((tmp_path / "out").rglob("*.flac"))
+    assert bring(tmp_path / "in", tmp_path / "out", label).added == 3
 
 
 def test_what_was_imported_can_be_selected(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -149,6 +151,28 @@ def test_a_bug_fails_the_job_and_keeps_its_traceback(jobs: Jobs) -> None:
     assert job.state is State.FAILED
     assert isinstance(finished, JobFinished)
     assert isinstance(job.error, IndexError)
+
+
+def test_what_a_failed_job_held_is_free_before_the_next_begins(jobs: Jobs) -> None:
+    class Trainer:
+        """Stands for what fills a GPU."""
+
+    held: list[weakref.ref[Trainer]] = []
+
+    def fail(emit: Emit, control: Control) -> None:
+        trainer = Trainer()
+        held.append(weakref.ref(trainer))
+        raise RuntimeError(f"out of memory with {trainer}")
+
+    ended(jobs.start("one", fail))
+    seen: list[object] = []
+
+    def look(emit: Emit, control: Control) -> None:
+        gc.collect()
+        seen.append(held[0]())
+
+    ended(jobs.start("two", look))
+    assert seen == [None]
 
 
 def test_an_error_a_person_can_mend_has_a_hint_and_no_traceback(jobs: Jobs) -> None:

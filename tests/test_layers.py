@@ -17,12 +17,12 @@ ROOT = Path(__file__).parents[1]
 # A file imports only files that stand earlier; a new file is one new word here.
 PLAIN = [
     "errors", "section", "recipe_distill", "recipe", "recipe_file", "events", "files", "bus",
-    "lock", "runs", "jobs", "audio", "source", "laptop", "portaudio", "pipe", "sound", "microphone",
-    "judge", "judge_body", "manifest", "acoustics", "phonetics", "sentences", "espeak_helper",
-    "espeak", "programs", "synth", "words", "prompts", "take", "record", "sitting", "queue_file",
-    "queue_store", "recent", "dataset", "mined", "health", "detector", "metrics", "report",
-    "flips", "cohorts", "outcomes", "compare", "export_folder", "trials", "space", "study_file",
-    "study",
+    "lock", "runs", "prune", "jobs", "audio", "source", "laptop", "portaudio", "pipe", "sound",
+    "microphone", "judge", "judge_body", "manifest", "acoustics", "phonetics", "sentences",
+    "espeak_helper", "espeak", "programs", "synth", "words", "prompts", "take", "record", "sitting",
+    "queue_file", "queue_store", "recent", "dataset", "mined", "health", "detector", "metrics",
+    "report", "flips", "cohorts", "outcomes", "compare", "export_folder", "trials", "space",
+    "study_file", "study",
 ]  # fmt: skip
 TORCH = [
     "device", "features", "rooms", "pitch", "augment", "spans", "batches", "ahead", "models",

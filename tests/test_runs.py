@@ -1,6 +1,9 @@
+import errno
+import fcntl
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +17,8 @@ from hypothesis import strategies as st
 
 from engine.errors import BusyError, DataError
 from engine.events import Event, PhaseChanged, Progressed, Stepped, Warned
-from engine.files import write_atomic
+from engine.files import LOCK, alone, write_atomic
+from engine.prune import GONE, prune
 from engine.recipe import Recipe
 from engine.recipe_file import dump, override
 from engine.runs import EventLog, Run, Workspace, last_number, read_events
@@ -49,7 +53,7 @@ def holder(home: Workspace) -> Iterator[subprocess.Popen[str]]:
 def run_named(home: Workspace, name: str, *, finished: bool = False) -> Run:
     run = home.create(override(Recipe(), {"name": name}))
     if finished:
-        run.report.write_text("{}")
+        run.report.write_text('{"test": {}}')
     return run
 
 
@@ -218,10 +222,10 @@ def test_a_home_of_nobody_is_a_folder_of_that_name(
 def test_pruning_keeps_the_newest_finished_runs(home: Workspace) -> None:
     for name, finished in (("a", True), ("b", False), ("c", True), ("d", True), ("e", False)):
         run_named(home, name, finished=finished)
-    gone = home.prune(keep=2)
+    gone = prune(home, keep=2)
     assert [run.name for run in gone] == ["001-a", "002-b", "005-e"]
     assert [run.name for run in home.runs()] == ["003-c", "004-d"]
-    assert [run.name for run in home.prune(keep=0)] == ["003-c", "004-d"]
+    assert [run.name for run in prune(home, keep=0)] == ["003-c", "004-d"]
 
 
 def test_pruning_spares_unfinished_runs_while_a_job_trains(home: Workspace) -> None:
@@ -229,15 +233,15 @@ def test_pruning_spares_unfinished_runs_while_a_job_trains(home: Workspace) -> N
     for name, finished in (("resumed", False), ("old", True), ("new", True)):
         run_named(home, name, finished=finished)
     with home.lock():
-        assert [run.name for run in home.prune(keep=1, unfinished=True)] == ["002-old"]
-    assert [run.name for run in home.prune(keep=1)] == ["001-resumed"]
+        assert [run.name for run in prune(home, keep=1, unfinished=True)] == ["002-old"]
+    assert [run.name for run in prune(home, keep=1)] == ["001-resumed"]
 
 
 def test_pruning_spares_what_can_be_gone_on_with_unless_it_is_asked_for(home: Workspace) -> None:
     run_named(home, "begun").last.touch()
     run_named(home, "never")
-    assert [run.name for run in home.prune(keep=0)] == ["002-never"]
-    assert [run.name for run in home.prune(keep=0, unfinished=True)] == ["001-begun"]
+    assert [run.name for run in prune(home, keep=0)] == ["002-never"]
+    assert [run.name for run in prune(home, keep=0, unfinished=True)] == ["001-begun"]
 
 
 def test_pruning_spares_what_a_run_that_can_be_gone_on_with_learns_from(home: Workspace) -> None:
@@ -249,8 +253,8 @@ def test_pruning_spares_what_a_run_that_can_be_gone_on_with_learns_from(home: Wo
         "distill.baseline": "baseline",
     }
     home.create(override(Recipe(), taught)).last.touch()
-    assert [run.name for run in home.prune(keep=0)] == ["003-neither"]
-    gone = [run.name for run in home.prune(keep=0, unfinished=True)]
+    assert [run.name for run in prune(home, keep=0)] == ["003-neither"]
+    gone = [run.name for run in prune(home, keep=0, unfinished=True)]
     assert gone == ["001-teacher", "002-baseline", "004-taught"]
 
 
@@ -262,7 +266,52 @@ def test_pruning_spares_the_teachers_of_a_study_in_all_folds(home: Workspace) ->
     study = override(Recipe(), {"distill.teachers": [{"path": path}]})
     (home.studies / "hunt.toml").write_text(dump(study))
     (home.studies / "damaged.toml").write_text("[")
-    assert [run.name for run in home.prune(keep=0)] == ["003-neither"]
+    assert [run.name for run in prune(home, keep=0)] == ["003-neither"]
+
+
+def test_pruning_spares_the_teachers_of_the_folds_that_wait_while_one_is_trained(
+    home: Workspace,
+) -> None:
+    for name in ("teacher-f0", "teacher-f1", "other-f0"):
+        run_named(home, name, finished=True)
+    path = str(home.root / "runs" / "*-teacher-f{fold}")
+    home.create(override(Recipe(), {"distill.teachers": [{"path": path}]})).last.touch()
+    assert [run.name for run in prune(home, keep=0)] == ["003-other-f0"]
+
+
+def test_pruning_spares_what_a_fold_in_the_middle_of_a_path_stands_for(home: Workspace) -> None:
+    teachers = [run_named(home, f"teacher{fold}", finished=True) for fold in range(2)]
+    path = str(teachers[0].best).replace("001-teacher0", "00*-teacher{fold}")
+    home.studies.mkdir()
+    study = override(Recipe(), {"distill.teachers": [{"path": path}]})
+    (home.studies / "hunt.toml").write_text(dump(study))
+    for teacher in teachers:
+        teacher.best.touch()
+    assert prune(home, keep=0) == []
+
+
+def test_a_run_whose_report_cannot_be_read_can_be_gone_on_with(home: Workspace) -> None:
+    spoilt, good = (run_named(home, name, finished=True) for name in ("spoilt", "good"))
+    spoilt.last.touch()
+    spoilt.report.write_text("")
+    assert (spoilt.finished(), good.finished()) == (False, True)
+    assert prune(home, keep=1) == []
+
+
+def test_what_a_killed_pruning_left_goes_with_the_next(home: Workspace) -> None:
+    run = run_named(home, "half", finished=True)
+    left = run.path.rename(run.path.with_name(f"{GONE}{run.name}"))
+    assert (home.runs(), prune(home, keep=5)) == ([], [])
+    assert not left.exists()
+
+
+def test_a_run_that_finds_no_room_leaves_no_folder(small_disk: Path) -> None:
+    home = Workspace(small_disk)
+    (home.root / "runs").mkdir()
+    fill(small_disk)
+    with pytest.raises(DataError, match="the disk is full"):
+        run_named(home, "late")
+    assert home.runs() == []
 
 
 def test_pruning_spares_what_a_training_that_packs_will_begin_with(home: Workspace) -> None:
@@ -271,16 +320,34 @@ def test_pruning_spares_what_a_training_that_packs_will_begin_with(home: Workspa
         run.best.touch()
     packing = home.create(override(Recipe(), {"train.init": str(first.best)}))
     with home.lock(packing.name):
-        assert home.prune(keep=0) == [other]
-    assert home.prune(keep=0) == [first, packing]
+        assert prune(home, keep=0) == [other]
+    assert prune(home, keep=0) == [first, packing]
 
 
 def test_pruning_spares_the_run_that_a_needed_file_is_of(home: Workspace) -> None:
     miner, other = (run_named(home, name, finished=True) for name in ("miner", "other"))
-    assert home.prune(keep=0, needed=[miner.best]) == [other]
+    assert prune(home, keep=0, needed=[miner.best]) == [other]
 
 
 # --- the lock
+
+
+def test_a_disk_that_locks_no_folder_has_a_file_in_it_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As NFS, which locks only what is open to be written."""
+    real = fcntl.flock
+
+    def flock(handle: int, operation: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        real(handle, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with alone(tmp_path), (tmp_path / LOCK).open("r+b") as other, pytest.raises(BlockingIOError):
+        real(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with (tmp_path / LOCK).open("r+b") as other:
+        real(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_a_held_workspace_is_busy_and_names_the_process(

@@ -179,6 +179,17 @@ def test_a_stopped_synth_leaves_nothing_that_looks_complete(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_beside_it_is_left_alone_whatever_its_name(tmp_path: Path) -> None:
+    mine = tmp_path / "clips.partial" / "mine.wav"
+    mine.parent.mkdir()
+    mine.touch()
+    few = Amounts(voices=100, takes=1, confusables=5, partials=5, speech_minutes=0.4, rooms=1)
+    out = tmp_path / "clips"
+    synth(("alexa",), out, amounts=few, emit=lambda event: None, control=Control())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "clips.partial"]
+    assert mine.exists()
+
+
 def test_a_folder_in_use_is_left_alone(folder: Path) -> None:
     with pytest.raises(DataError, match="already there"):
         synth(("alexa",), folder, emit=lambda event: None, control=Control())

@@ -41,6 +41,7 @@ class Pile:
         self._known: dict[int, int] | None = None
         self._items: dict[int, QueueItem] = {}
         self._done: dict[int, Decision] = {}
+        self._unwritten = 0
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="queue")
         self.sort()
 
@@ -191,14 +192,30 @@ class Pile:
         return self.change(trim)
 
     def undo(self) -> Written[list[int]]:
-        """Take the last step back, of whatever kind; its items come out, or none."""
-        return self.change(self.store.undo)
+        """Take the last step back, of whatever kind; its items come out, or none.
+
+        None of a step that could not be written: what it would take back is the one before.
+        """
+        return self.change(self._take_back)
+
+    def _take_back(self) -> list[int]:
+        if not self._unwritten:
+            return self.store.undo()
+        self._unwritten -= 1
+        return []
 
     def change(self, change: Callable[[], T]) -> Written[T]:
         """Hand a change to the writing thread, now: none that comes after can overtake it."""
 
         def change_and_count() -> tuple[T, dict[Decision, int]]:
-            return change(), self.store.counts()
+            try:
+                result = change()
+            except DataError:
+                self._unwritten += change != self._take_back
+                raise
+            if change != self._take_back:
+                self._unwritten = 0
+            return result, self.store.counts()
 
         return asyncio.wrap_future(self._writer.submit(change_and_count))
 

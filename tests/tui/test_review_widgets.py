@@ -10,6 +10,7 @@ import pytest
 from rich.color import Color
 from rich.style import Style
 
+from engine.errors import DataError
 from engine.queue_store import QueueItem, QueueStore
 from tests.card import chirp
 from tests.tiny import tone
@@ -150,6 +151,22 @@ def test_changes_reach_the_disk_in_the_order_of_the_keys(pile: Pile) -> None:
         assert await pile.settle(undone) == [1]
         assert all(change.done() for change in written)
         assert pile.item(1).decision == "confirmed"
+
+    asyncio.run(story())
+
+
+def test_an_undo_of_what_could_not_be_written_leaves_the_step_before(pile: Pile) -> None:
+    def fail() -> None:
+        raise DataError("the queue is locked")
+
+    async def story() -> None:
+        await pile.settle(pile.decide([1], "confirmed"))
+        failed, undone = pile.change(fail), pile.undo()
+        with pytest.raises(DataError):
+            await pile.settle(failed)
+        assert await pile.settle(undone) == []
+        assert pile.item(1).decision == "confirmed"
+        assert await pile.settle(pile.undo()) == [1]
 
     asyncio.run(story())
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import DataError
+from engine.prune import prune
 from engine.queue_store import QueueStore
 from engine.runs import Run, Workspace
 from wakeword_tui.commands.arguments import Verbs, add_json, command, workspace
@@ -29,7 +30,7 @@ def add(verbs: Verbs) -> None:
     verbs = runs.add_subparsers(metavar="list|prune|stop")
     listed = command(verbs, "list", list_runs, "list the runs, oldest first", "runs list --json")
     add_json(listed)
-    prune = command(
+    pruning = command(
         verbs,
         "prune",
         prune_runs,
@@ -37,8 +38,8 @@ def add(verbs: Verbs) -> None:
         "runs prune --keep 5",
         "runs prune --unfinished     also what `train --resume` could go on with",
     )
-    prune.add_argument("--keep", type=int, default=10, metavar="N", help="how many stay (10)")
-    prune.add_argument(
+    pruning.add_argument("--keep", type=int, default=10, metavar="N", help="how many stay (10)")
+    pruning.add_argument(
         "--unfinished", action="store_true", help="also remove runs that could be gone on with"
     )
     command(
@@ -72,7 +73,7 @@ def _facts(run: Run) -> dict[str, Any]:
 
 def _row(run: Run) -> tuple[str, ...]:
     report = run.report_json()
-    if report is None and run.finished():
+    if report is None and run.report.exists():
         return run.name, "unreadable", *"----"
     if report is None:
         return run.name, "resumable" if run.last.exists() else "unfinished", *"----"
@@ -86,7 +87,7 @@ def prune_runs(args: argparse.Namespace) -> int:
     if args.keep < 0:
         args.usage_error("--keep takes 0 or more")
     home = workspace(args)
-    gone = home.prune(args.keep, unfinished=args.unfinished, needed=_mines_on(home))
+    gone = prune(home, args.keep, unfinished=args.unfinished, needed=_mines_on(home))
     for run in gone:
         say(f"removed {run.path}")
     waiting = sum(not run.finished() for run in home.runs())
