@@ -203,17 +203,20 @@ def _select(clips: Iterable[PackedClip], wakeword: str) -> Selection:
     return Selection(*(tuple(kinds[name]) for name in names))
 
 
+def require_word(clips: Iterable[Clip], settings: Data) -> None:
+    """Raise DataError where none of the clips is of the wake word; nothing need be packed."""
+    labels, word = sorted({clip.label for clip in clips} - WORDLESS), settings.wakeword
+    if word in labels:
+        return
+    message = f"no clips of the wake word {word!r}" if word else "data.wakeword is not set"
+    more = f" and {len(labels) - SHOWN_LABELS} more" if len(labels) > SHOWN_LABELS else ""
+    raise DataError(message, f"the words here: {', '.join(labels[-SHOWN_LABELS:]) or 'none'}{more}")
+
+
 def require(pack: Pack, settings: Data) -> None:
     """Raise DataError where the clips are not enough to train, validate and test on."""
-    labels = sorted({packed.clip.label for packed in pack.clips} - WORDLESS)
-    if settings.wakeword not in labels:
-        named = f"no clips of the wake word {settings.wakeword!r}"
-        message = named if settings.wakeword else "data.wakeword is not set"
-        more = f" and {len(labels) - SHOWN_LABELS} more" if len(labels) > SHOWN_LABELS else ""
-        shown = ", ".join(labels[-SHOWN_LABELS:]) or "none"
-        raise DataError(message, f"the words here: {shown}{more}")
-    missing = _missing(pack, settings)
-    if not missing:
+    require_word((packed.clip for packed in pack.clips), settings)
+    if not (missing := _missing(pack, settings)):
         return
     groups = {c.clip.group for c in pack.clips if c.clip.label == settings.wakeword}
     if len(groups) == 1 and "wake word" in missing:

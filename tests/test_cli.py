@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -654,3 +655,37 @@ def test_data_import_makes_a_folder(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["data", "import", str(source), "--label", "jarvis", "--out", str(out)]) == 0
     assert "10 recordings added" in capsys.readouterr().out
     assert len((out / "manifest.csv").read_text().splitlines()) == 11
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [("runs >&-", 0), ("runs <&- >&- 2>&-", 0), ("paths >&-", 0), ("<&- >/dev/null", 2)],
+)
+def test_a_closed_stream_is_nobody_who_reads(tmp_path: Path, words: str, code: int) -> None:
+    line = f"{shlex.quote(sys.executable)} -m wakeword_tui --workspace {tmp_path} {words}"
+    told = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert told.returncode == code
+    assert "Traceback" not in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("changed", "wrong"),
+    [
+        ("data.wakeword=nosuch", "no clips of the wake word 'nosuch'"),
+        ("data.manifest=/no/such", "/no/such does not exist"),
+        ("data.wakeword=", "data.wakeword is not set"),
+    ],
+)
+def test_no_run_is_made_of_a_mistake_in_the_data(
+    tiny_data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    changed: str,
+    wrong: str,
+) -> None:
+    chosen = [f"data.manifest={tiny_data}", "data.wakeword=beep", changed]
+    sets = [word for one in chosen for word in ("--set", one)]
+    place = ["--workspace", str(tmp_path)]
+    assert main([*place, "train", "recipes/tinyconv.toml", *sets]) == 1
+    assert wrong in capsys.readouterr().err
+    assert Workspace(tmp_path).runs() == []

@@ -20,6 +20,7 @@ from wakeword_tui.commands.output import note
 from wakeword_tui.commands.signals import Interrupted
 
 BUG = 70
+STDERR = 2
 EXAMPLES = """\
 examples:
   wakeword-tui                                   open the app
@@ -118,8 +119,19 @@ def open_app(args: argparse.Namespace) -> int:
     return run_app(workspace(args), audio=args.audio)
 
 
+def _open_closed() -> None:
+    """Have nobody behind a closed stdin, stdout or stderr, lest a file that is opened takes it."""
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        pass
+    os.close(handle)
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
 def _prepare() -> None:
     """Let threads wait without spinning (read when torch is imported), and print any character."""
+    _open_closed()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for stream in (sys.stdout, sys.stderr):

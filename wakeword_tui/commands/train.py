@@ -72,8 +72,14 @@ def run_train(args: argparse.Namespace) -> int:
 
 
 def new_run(home: Workspace, chosen: Recipe) -> Run:
-    """Make the directory of a run, unless the workspace is busy: then BusyError comes first."""
+    """Make the directory of a run, unless the workspace is busy: then BusyError comes first.
+
+    Raises DataError where it is plain that there is nothing to train on: no run is made of a typo.
+    """
+    from engine.dataset import read, require_word
+
     with home.lock():
+        require_word(read(chosen.data), chosen.data)
         return home.create(chosen)
 
 
