@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from textual.app import App
+from textual.events import Key
 from textual.pilot import Pilot
 
 from engine.runs import EventLog, Workspace
@@ -77,6 +78,12 @@ async def gone(app: WakewordApp, pilot: "Pilot[int]", *texts: str) -> None:
         return [text for text in texts if text in screen(app)]
 
     await until(pilot, lambda: not left(), else_say=lambda: f"{left()} still in")
+
+
+def type_ahead(app: WakewordApp, *keys: str) -> None:
+    """Send keys in one burst, as a slow link does: none waits for what the one before did."""
+    for key in keys:
+        app.post_message(Key(key, key if len(key) == 1 else None))
 
 
 def start(app: WakewordApp, **script: Any) -> Live:

@@ -19,7 +19,18 @@ from engine.errors import WakewordError
 from engine.jobs import Jobs
 from engine.queue_store import QueueStore, Session
 from engine.runs import Workspace
-from tests.tui.play import LARGE, SMALL, gone, play, same_as_file, screen, see, start, until
+from tests.tui.play import (
+    LARGE,
+    SMALL,
+    gone,
+    play,
+    same_as_file,
+    screen,
+    see,
+    start,
+    type_ahead,
+    until,
+)
 from wakeword_tui.app import WakewordApp
 from wakeword_tui.mining import QUICK_SWITCH_S, Miner, MineRow, take_turns
 from wakeword_tui.screens.mine import row_line
@@ -118,6 +129,16 @@ def test_a_adds_and_s_mines_it_to_the_end(home: Workspace, size: tuple[int, int]
     (only,) = store.sessions()
     store.close()
     assert (only.path.name, only.done) == ("radio.wav", True)
+
+
+def test_keys_that_are_typed_ahead_add_what_was_under_the_cursor_then(home: Workspace) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("4")
+        await see(app, pilot, "radio.wav")
+        type_ahead(app, "j", "j", "enter", "k", "a", "G", "a", "k")
+        await see(app, pilot, "· radio.wav", "· one.wav", "· tv.flac")
+
+    play(home, story, LARGE)
 
 
 def test_a_folder_is_added_whole_and_x_takes_rows_off(home: Workspace) -> None:

@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 
 from engine.queue_store import QueueStore
 from engine.runs import Workspace
-from tests.tui.play import play, same_as_file, see, until
+from tests.tui.play import play, same_as_file, see, type_ahead, until
 from tests.tui.reviewing import SIZES, Size, cursor, decisions, opened, panel, press
 from wakeword_tui.app import WakewordApp
 from wakeword_tui.widgets.queue import QueueList
@@ -111,6 +111,27 @@ def test_a_key_that_is_held_down_decides_once(workspace: Workspace, queue: Queue
 
     play(workspace, story)
     assert decisions(queue) == {1: "confirmed", 2: "discarded", 3: "discarded"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "decided"),
+    [
+        ("jjc", {3: "confirmed"}),
+        ("vjc", {3: "confirmed"}),
+        ("Gkdw", {8: "discarded", 9: "wakeword"}),
+        ("cduw", {1: "confirmed", 2: "wakeword"}),
+    ],
+)
+def test_keys_that_are_typed_ahead_decide_where_those_before_them_moved(
+    workspace: Workspace, queue: QueueStore, keys: str, decided: dict[int, str]
+) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await opened(app, pilot)
+        type_ahead(app, *keys)
+        await until(pilot, lambda: decisions(queue) == decided)
+        assert panel(app).player.playing
+
+    play(workspace, story)
 
 
 @SIZES

@@ -5,7 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from engine.study import BUSY_S, Study, create
 from engine.study import view as study_view
 from engine.trials import Trial
 from tests.tiny import tiny_recipe
-from tests.tui.play import LARGE, SMALL, play, same_as_file, screen, see, until
+from tests.tui.play import LARGE, SMALL, play, same_as_file, screen, see, type_ahead, until
 from tests.tui.scripted import stepped, validated, write_run
 from tests.tui.studying import RECIPE, made_view, write_study
 from wakeword_tui import trade
@@ -120,6 +120,20 @@ def test_enter_opens_the_run_of_a_trial_on_train(home: Workspace) -> None:
         await opened(app, pilot)
         await pilot.press("enter")
         await see(app, pilot, "run 027-mel40-t24", "done  2 000/2 000 steps")
+
+    play(home, story)
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"), [("jfj", "fork trial 23"), (["j", "enter", "j"], "026-mel40-t23")]
+)
+def test_keys_that_are_typed_ahead_are_of_the_trial_under_the_cursor_then(
+    home: Workspace, keys: Sequence[str], told: str
+) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await opened(app, pilot)
+        type_ahead(app, *keys)
+        await see(app, pilot, told)
 
     play(home, story)
 

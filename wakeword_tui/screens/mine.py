@@ -128,7 +128,7 @@ class MineScreen(Page):
         if path.is_dir():
             self._open(path)
         else:
-            self.action_add()
+            self._add(path)
 
     def action_up(self) -> None:
         """Look into the folder above."""
@@ -151,7 +151,7 @@ class MineScreen(Page):
             return
         self._add(Path(name))
 
-    @work(exclusive=True, group="add")
+    @work(group="add")
     async def _add(self, path: Path) -> None:
         """Look a folder through in a thread: it may be a whole disk."""
         try:

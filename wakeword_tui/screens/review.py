@@ -25,7 +25,7 @@ from wakeword_tui.screens.dialogs import Ask, Choice
 from wakeword_tui.screens.page import Page
 from wakeword_tui.widgets.clip import BACK_S, ClipPanel
 from wakeword_tui.widgets.panels import Lines
-from wakeword_tui.widgets.queue import Mover, QueueList
+from wakeword_tui.widgets.queue import QueueList
 
 HELD_S = 0.08
 """A key that decides and comes again within this time is being held down."""
@@ -81,10 +81,10 @@ class ReviewScreen(Page):
         """The queue on the left; what an item looks like, and the last decisions, on the right."""
         with Horizontal(id="review"):
             with Vertical(id="left"):
-                yield QueueList(id="queue")
+                yield QueueList(self._move, id="queue")
                 yield Input(id="filter", placeholder="path or note", compact=True)
             with Vertical(id="right"):
-                yield ClipPanel(self.desk.player, id="clip")
+                yield ClipPanel(self._move, self.desk.player, id="clip")
                 yield Lines("last decisions", id="last")
 
     def on_mount(self) -> None:
@@ -190,10 +190,9 @@ class ReviewScreen(Page):
 
     # Arriving at an item.
 
-    @on(Mover.Move)
-    def _moved(self, event: Mover.Move) -> None:
-        rows = self.query_one(QueueList).rows if event.pages else 1
-        if self.pile is not None and self.pile.go(self.pile.at + rows * event.step):
+    def _move(self, step: int, pages: bool) -> None:
+        rows = self.query_one(QueueList).rows if pages else 1
+        if self.pile is not None and self.pile.go(self.pile.at + rows * step):
             self._arrive()
 
     def _arrive(self, *, play: bool = False) -> None:
@@ -274,15 +273,13 @@ class ReviewScreen(Page):
             self.panel.put_on(item, clip, play=self.panel.player.playing)
         self.repaint()
 
-    def action_undo(self) -> None:
-        """Take the last step back, and go to where it was made."""
-        if self.pile is not None:
-            self._when_undone(self.pile, self.pile.undo())
-
-    @work
-    async def _when_undone(self, pile: Pile, written: Written[list[int]]) -> None:
+    async def action_undo(self) -> None:
+        """Take the last step back, and go to where it was made; keys typed ahead wait for that."""
+        pile = self.pile
+        if pile is None:
+            return
         with self.house.complaining():
-            numbers = await pile.settle(written)
+            numbers = await pile.settle(pile.undo())
             if not numbers:
                 self.notify("there is nothing to undo", timeout=2)
                 return
@@ -296,12 +293,14 @@ class ReviewScreen(Page):
         if item is not None and pile is not None:
             self._when_written(pile, item.id, pile.flag(item.id))
 
-    @work
-    async def action_note(self) -> None:
+    def action_note(self) -> None:
         """Write a note on the item."""
         item, pile = self._item(), self.pile
-        if item is None or pile is None:
-            return
+        if item is not None and pile is not None:
+            self._note(item, pile)
+
+    @work
+    async def _note(self, item: QueueItem, pile: Pile) -> None:
         question = Ask(f"note on {told.place(item)}", item.note, empty=True)
         note = await self.app.push_screen_wait(question)
         if note is not None:

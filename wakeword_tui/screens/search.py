@@ -282,20 +282,19 @@ class SearchScreen(Page):
         return None
 
     @on(TrialTable.Opened)
-    def _open(self) -> None:
-        found = self._trial()
-        if found is not None and found[1].run:
-            self.house.open_in_train(found[1].run)
-        elif found is not None:
+    def _open(self, event: TrialTable.Opened) -> None:
+        if event.trial.run:
+            self.house.open_in_train(event.trial.run)
+        else:
             self.notify("this trial has no run", timeout=3)
 
-    @work(exclusive=True, group="fork")
-    async def action_fork(self) -> None:
+    def action_fork(self) -> None:
         """Try the trial again with edited values."""
-        found = self._trial()
-        if found is None:
-            return
-        view, trial = found
+        if (found := self._trial()) is not None:
+            self._fork(*found)
+
+    @work(exclusive=True, group="fork")
+    async def _fork(self, view: StudyView, trial: Trial) -> None:
         with self.house.complaining():
             check = await asyncio.to_thread(searching.fork_check, self.desk.workspace, view.name)
             space = view.space.items()
@@ -310,18 +309,18 @@ class SearchScreen(Page):
             self.notify(f"the fork of {trial.number} is the next trial{then}", timeout=4)
             self.desk.studies.look_again()
 
-    @work(exclusive=True, group="train")
-    async def action_train(self) -> None:
+    def action_train(self) -> None:
         """Put the trial's recipe into Setup, at full length, and train it."""
-        found = self._trial()
-        if found is None:
-            return
+        if (found := self._trial()) is not None:
+            self._train(*found)
+
+    @work(exclusive=True, group="train")
+    async def _train(self, view: StudyView, trial: Trial) -> None:
         if self.desk.training() is not None:
             self.notify("a job is running: s stops it first", timeout=4)
             return
         if not await self.house.edits_may_go():
             return
-        view, trial = found
         with self.house.complaining():
             recipe = await asyncio.to_thread(
                 searching.full_recipe, self.desk.workspace, view.name, trial

@@ -13,7 +13,7 @@ from wakeword_tui import told
 from wakeword_tui.clips import Excerpt, ScoreCurve
 from wakeword_tui.widgets.chart import Chart
 from wakeword_tui.widgets.panels import Lines
-from wakeword_tui.widgets.queue import Mover
+from wakeword_tui.widgets.queue import Move, Mover
 from wakeword_tui.widgets.spectrogram import Spectrogram
 from wakeword_tui.widgets.waveform import WaveformStrip
 
@@ -26,8 +26,8 @@ SILENCE = np.zeros(0, dtype=np.float32)
 class ClipPanel(Mover, Vertical):
     """Shows an item, as far as it has been read, and plays it; time runs alike in all its parts."""
 
-    def __init__(self, player: Player, *, id: str | None = None) -> None:  # noqa: A002 -- as Widget
-        super().__init__(id=id)
+    def __init__(self, move: Move, player: Player, *, id: str | None = None) -> None:  # noqa: A002 -- as Widget
+        super().__init__(move, id=id)
         self.player = player
         self._silent = ""
         self.clip: Excerpt | None = None

@@ -1,10 +1,10 @@
 """QueueList: the pile as a list. Only the rows on the screen are read and drawn."""
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import ClassVar, TypeAlias
 
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.message import Message
 from textual.widget import Widget
 
 from engine.queue_store import QueueItem
@@ -15,11 +15,17 @@ from wakeword_tui.widgets.menu import Menu
 WIDE = 36
 """Columns from which lengths are shown."""
 FARTHEST = 10**9
+Move: TypeAlias = Callable[[int, bool], None]
+"""Go down by rows, or, if so told, by screenfuls; up where the number is negative."""
 CURSOR = "$block-cursor-foreground on $block-cursor-background"
 
 
 class Mover(Widget, can_focus=True):
-    """What has the keys of a list, and lets the screen move."""
+    """What has the keys of a list, and moves at once.
+
+    A message would arrive after the next key, where keys are typed ahead: that would act on a row
+    that was left.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         binding
@@ -27,43 +33,40 @@ class Mover(Widget, can_focus=True):
         if isinstance(binding, Binding) and binding.id != "list.open"
     ]
 
-    class Move(Message):
-        """Go up or down by rows, or by screenfuls."""
-
-        def __init__(self, step: int, *, pages: bool = False) -> None:
-            super().__init__()
-            self.step, self.pages = step, pages
+    def __init__(self, move: Move, *, id: str | None = None) -> None:  # noqa: A002 -- as Widget
+        super().__init__(id=id)
+        self._move = move
 
     def action_cursor_down(self) -> None:
         """One row down."""
-        self.post_message(self.Move(1))
+        self._move(1, False)
 
     def action_cursor_up(self) -> None:
         """One row up."""
-        self.post_message(self.Move(-1))
+        self._move(-1, False)
 
     def action_page_down(self) -> None:
         """As many rows down as are shown."""
-        self.post_message(self.Move(1, pages=True))
+        self._move(1, True)
 
     def action_page_up(self) -> None:
         """As many rows up as are shown."""
-        self.post_message(self.Move(-1, pages=True))
+        self._move(-1, True)
 
     def action_first(self) -> None:
         """To the top."""
-        self.post_message(self.Move(-FARTHEST))
+        self._move(-FARTHEST, False)
 
     def action_last(self) -> None:
         """To the bottom."""
-        self.post_message(self.Move(FARTHEST))
+        self._move(FARTHEST, False)
 
 
 class QueueList(Mover):
     """A window on a pile that follows its cursor."""
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 -- as Widget
-        super().__init__(id=id)
+    def __init__(self, move: Move, *, id: str | None = None) -> None:  # noqa: A002 -- as Widget
+        super().__init__(move, id=id)
         self._first = 0
         self._content = Content("")
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from textual import on
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.events import Click, Resize
@@ -25,10 +24,14 @@ class TrialTable(Mover):
         """Another trial is under the cursor."""
 
     class Opened(Message):
-        """The trial under the cursor is to be opened."""
+        """The trial that was under the cursor is to be opened."""
+
+        def __init__(self, trial: Trial) -> None:
+            super().__init__()
+            self.trial = trial
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 -- as Widget
-        super().__init__(id=id)
+        super().__init__(self._step, id=id)
         self.border_title = "study"
         self._view: StudyView | None = None
         self._trials: Sequence[Trial] = ()
@@ -115,10 +118,8 @@ class TrialTable(Mover):
         """Give lines the new room."""
         self._lay_out()
 
-    @on(Mover.Move)
-    def _move(self, event: Mover.Move) -> None:
-        event.stop()
-        self._go(self._at + event.step * (self.rows if event.pages else 1))
+    def _step(self, step: int, pages: bool) -> None:
+        self._go(self._at + step * (self.rows if pages else 1))
 
     def on_click(self, event: Click) -> None:
         """Go to the row under the mouse."""
@@ -129,4 +130,4 @@ class TrialTable(Mover):
     def action_open(self) -> None:
         """Ask for the run of the trial."""
         if self.current is not None:
-            self.post_message(self.Opened())
+            self.post_message(self.Opened(self.current))
