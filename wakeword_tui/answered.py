@@ -1,10 +1,12 @@
 """The answer of Bench in lines: the wish, what its threshold does, what that proves and costs."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from textual.content import Content
 
+from engine.metrics import OperatingPoint
 from wakeword_tui.numbers import brief, hours, percent, rate, span
 from wakeword_tui.operating import Answer
 from wakeword_tui.taught import beside_the_twin
@@ -21,6 +23,16 @@ def slider(steps: Sequence[float], step: int) -> Iterable[Line]:
         parts.append((text, "bold $background on $now" if number == step else "$dim"))
     parts.append(("▸", "$dim" if step < len(steps) - 1 else "$grid"))
     yield Content.assemble(*parts)
+
+
+def set_line(given: Answer, point: OperatingPoint | None) -> Line:
+    """What the run is set to, which need not be what is shown; nothing while that is not known."""
+    if point is None:
+        return ""
+    if math.isclose(point.threshold, given.tested.threshold):
+        return Content.assemble(("● ", "$now"), "the run is set to this threshold")
+    wish = f"for ≤ {rate(point.target_fah)} /h"
+    return Content.assemble(("● ", "$now"), f"the run is set to {point.threshold:.3f}, {wish}")
 
 
 def answer_lines(given: Answer) -> Iterable[Line]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from engine.cost import Cost
     from engine.export_folder import Kind
     from engine.health import Health
+    from engine.metrics import OperatingPoint
     from engine.preview import Audio, Pace
     from engine.queue_store import QueueItem
     from engine.scorer import Scorer
@@ -257,6 +258,16 @@ def set_operating_point(run: Run, threshold: float, target_fah: float) -> None:
     from engine.checkpoint import set_operating_point as store
 
     store(run.best, threshold, target_fah)
+
+
+def operating_point(run: Run) -> "OperatingPoint | None":
+    """What the checkpoint that ships is set to; None where it cannot be read."""
+    from engine.checkpoint import load
+
+    try:
+        return load(run.best).threshold()
+    except WakewordError:
+        return None
 
 
 def hear(workspace: Workspace, item: "QueueItem", clip: "Excerpt", run: Run | None) -> "ScoreCurve":

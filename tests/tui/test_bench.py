@@ -134,12 +134,20 @@ def test_left_and_right_change_the_wish(workspace: Workspace) -> None:
     play(workspace, story)
 
 
-def test_enter_stores_the_threshold_in_the_checkpoint(workspace: Workspace) -> None:
-    from engine.checkpoint import Checkpoint, load, save
+def set_to(workspace: Workspace, threshold: float) -> Path:
+    """Give run 001 a checkpoint that is set so, for three false wakes a day."""
+    from engine.checkpoint import Checkpoint, save
 
     best = workspace.find("1").best
-    point, validation = {"threshold": 0.5, "target_fah": 1.0}, json.dumps(report()["validation"])
-    save(best, Checkpoint("", {}, {}, point, {}, 1, validation=validation))
+    point, validation = {"threshold": threshold, "target_fah": 0.125}, report()["validation"]
+    save(best, Checkpoint("", {}, {}, point, {}, 1, validation=json.dumps(validation)))
+    return best
+
+
+def test_enter_stores_the_threshold_in_the_checkpoint(workspace: Workspace) -> None:
+    from engine.checkpoint import load
+
+    best = set_to(workspace, 0.5)
 
     async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
         await pilot.press("8")
@@ -149,6 +157,24 @@ def test_enter_stores_the_threshold_in_the_checkpoint(workspace: Workspace) -> N
 
     play(workspace, story)
     assert load(best).operating_point == {"threshold": 0.74, "target_fah": 1.0}
+
+
+def test_the_threshold_that_a_run_is_set_to_is_told_beside_the_one_that_is_shown(
+    workspace: Workspace,
+) -> None:
+    set_to(workspace, 0.5)
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("8")
+        await see(app, pilot, "the run is set to 0.500, for ≤ 0.12 /h", "threshold 0.740")
+        await pilot.press("enter")
+        await see(app, pilot, "the run is set to this threshold")
+        await pilot.press("left")
+        await see(app, pilot, "the run is set to 0.740, for ≤ 1.00 /h", "for ≤ 0.50 /h")
+        await pilot.press("9")
+        await see(app, pilot, "001-alexa now wakes at 0.740")
+
+    play(workspace, story)
 
 
 def test_an_empty_screen_says_what_to_do(tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ from textual.widget import Widget
 from engine.compare import Comparison
 from engine.export_folder import Kind
 from engine.flips import Int8
+from engine.metrics import OperatingPoint
 from engine.runs import Run
 from wakeword_tui import rounded, verbs
-from wakeword_tui.answered import answer_lines, cost_lines, slider, taught_lines
+from wakeword_tui.answered import answer_lines, cost_lines, set_line, slider, taught_lines
 from wakeword_tui.commands.output import table
 from wakeword_tui.config import typed_path
 from wakeword_tui.numbers import percent
@@ -49,6 +50,8 @@ NUMBERS_WIDTH, LONGEST_NAME, SHORTEST_BAR = 27, 20, 6
 """Columns of a share's numbers and the scroll bar; of a name, at most; of a bar, at least."""
 UPPER = 11
 """Rows of the upper panels without warnings and teachers, as in app.tcss."""
+REST_S = 0.15
+"""What a run is set to is read once the cursor has rested so long."""
 DET = "missed % against false wakes per hour"
 MOST_FAH = 60.0
 """The curve ends here, or well beyond the wish: nobody ships one false wake a minute."""
@@ -91,6 +94,8 @@ class BenchScreen(Page):
         self._steps: tuple[float, ...] = PER_DAY
         self._step = 0
         self._held = ""
+        self._asked = ("", 0)
+        self._point: OperatingPoint | None = None
         self.query_one("#question").border_subtitle = "← → change it, enter sets it"
         self.query_one("#reports", Menu).focus()
 
@@ -109,7 +114,7 @@ class BenchScreen(Page):
         menu.show([_report_line(run, self.desk.report(run), menu.size.width) for run in reported])
         if first and reported:
             menu.go_to(self.desk.shown.name if self.desk.shown else None)
-            self._show_run()
+        self._show_run()
         self._show_groups()
         if not self._runs:
             self.query_one("#question", Lines).show(*EMPTY)
@@ -119,6 +124,8 @@ class BenchScreen(Page):
         run = self._current()
         if run is not None and run.name != self._held:
             self._leave_comparison()
+        if run is not None:
+            self._look_up(run)
         report = self.desk.report(run) if run else None
         if report is None or report is self._seen:  # a new run in the list changes no wish
             return
@@ -136,6 +143,21 @@ class BenchScreen(Page):
             own = self._report["operating_point"]["target_fah"] * 24
             self._steps = steps_with(own)
             self._step = self._steps.index(own)
+            self._show_answer()
+
+    def _look_up(self, run: Run) -> None:
+        """Have what the run is set to read, if it is another run, or was set anew."""
+        asked = run.name, run.best.stat().st_mtime_ns if run.best.exists() else 0
+        if asked != self._asked:
+            self._asked, self._point = asked, None
+            self._read_point(run)
+
+    @work(exclusive=True, group="point")
+    async def _read_point(self, run: Run) -> None:
+        """Read what the run is set to; torch is imported in the thread."""
+        await asyncio.sleep(REST_S)
+        self._point = await asyncio.to_thread(verbs.operating_point, run)
+        if self._report is not None:
             self._show_answer()
 
     def _show_nothing(self) -> None:
@@ -158,7 +180,8 @@ class BenchScreen(Page):
     def _show_answer(self) -> None:
         assert self._report is not None
         given = answer(self._report, self._steps[self._step])
-        lines = [*slider(self._steps, self._step), "", *answer_lines(given)]
+        lines = [*slider(self._steps, self._step), set_line(given, self._point)]
+        lines += answer_lines(given)
         lines += [*cost_lines(self._report), *taught_lines(self._report)]
         more = len(self._report.get("warnings", ())) + len(self._report.get("teachers", ()))
         self.query_one("#upper").styles.height = UPPER + more
@@ -192,7 +215,7 @@ class BenchScreen(Page):
         self.notify(f"setting {run.name} to {threshold:.3f} …", timeout=2)
         with self.house.complaining():
             await asyncio.to_thread(verbs.set_operating_point, run, threshold, given.target_fah)
-            self.notify(f"{run.name} now wakes at {threshold:.3f}")
+            self.house.tell(f"{run.name} now wakes at {threshold:.3f}")
 
     def action_int8(self) -> None:
         """Look through the student as INT8, and back; where room is short, for curve and groups."""
