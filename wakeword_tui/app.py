@@ -348,7 +348,9 @@ def scopes() -> dict[str, list[Binding]]:
     found = {}
     for name, make in WakewordApp.MODES.items():
         own = [*make().BINDINGS, *(Form.BINDINGS if name == "setup" else [])]
-        found[name] = [binding for binding in (*shared, *own) if isinstance(binding, Binding)]
+        here = [binding for binding in (*shared, *own) if isinstance(binding, Binding)]
+        # the lists of Bench leave enter to it
+        found[name] = [b for b in here if name != "bench" or b.id != "list.open"]
     recording = [*WakewordApp.BINDINGS, *RecordScreen.BINDINGS]
     return found | {"record": [b for b in recording if isinstance(b, Binding)]}
 

@@ -11,7 +11,7 @@ from engine.report import NEGATIVES
 from engine.runs import Workspace
 from tests.test_compare import negative, outcomes, words
 from tests.test_rounded import told
-from tests.tui.play import LARGE, SMALL, gone, play, same_as_file, screen, see
+from tests.tui.play import LARGE, SMALL, gone, play, same_as_file, screen, see, type_ahead
 from tests.tui.scripted import CLIPS, WRONG, report, write_run
 from wakeword_tui.answered import verdicts
 from wakeword_tui.app import WakewordApp
@@ -157,6 +157,34 @@ def test_enter_stores_the_threshold_in_the_checkpoint(workspace: Workspace) -> N
 
     play(workspace, story)
     assert load(best).operating_point == {"threshold": 0.74, "target_fah": 1.0}
+
+
+def test_enter_sets_from_every_panel(workspace: Workspace) -> None:
+    set_to(workspace, 0.5)
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("8")
+        await see(app, pilot, "threshold 0.740", "⏎ Set")
+        for key, threshold in (("left", "0.830"), ("right", "0.740")):  # from #det, then #groups
+            await pilot.press("tab", key, "enter")
+            await see(app, pilot, f"now wakes at {threshold}")
+
+    play(workspace, story)
+
+
+def test_keys_that_are_typed_ahead_set_what_was_under_the_cursor_then(workspace: Workspace) -> None:
+    set_to(workspace, 0.5)
+    other = write_run(workspace)
+    shipped = {"operating_point": {"threshold": 0.123, "target_fah": 3.0}}
+    other.report.write_text(json.dumps(report() | shipped))
+
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press("8")
+        await see(app, pilot, "threshold 0.123")
+        type_ahead(app, "j", "left", "enter", "k", "right")
+        await see(app, pilot, "001-alexa now wakes at 0.830", "for ≤ 5.00 /h")
+
+    play(workspace, story)
 
 
 def test_the_threshold_that_a_run_is_set_to_is_told_beside_the_one_that_is_shown(

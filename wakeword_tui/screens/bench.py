@@ -65,8 +65,9 @@ class BenchScreen(Page):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "wish(-1)", "Fewer", key_display="←", id="bench.fewer"),
         Binding("right", "wish(1)", "More", key_display="→", id="bench.more"),
+        Binding("enter", "set", "Set", key_display="⏎", id="bench.set"),
         Binding("c", "compare", "Compare", id="bench.compare"),
-        Binding("m", "mine", "Mine these", id="bench.mine"),
+        Binding("m", "mine", "Mine", id="bench.mine"),
         Binding("e", "export", "Export", id="bench.export"),
         Binding("v", "int8", "INT8", id="bench.int8"),
     ]
@@ -74,17 +75,17 @@ class BenchScreen(Page):
     def body(self) -> Iterable[Widget]:
         """The panels."""
         yield Horizontal(
-            Menu("runs", id="reports"),
+            Menu("runs", opens=False, id="reports"),
             Lines("how many false wakes a day?", id="question"),
             id="upper",
         )
         yield Horizontal(
             Chart(f"{DET}, test", id="det"),
-            Menu("groups", id="groups"),
+            Menu("groups", opens=False, id="groups"),
             id="lower",
         )
-        yield Menu("float and INT8, test", id="int8")
-        yield Menu(id="paired")
+        yield Menu("float and INT8, test", opens=False, id="int8")
+        yield Menu(opens=False, id="paired")
 
     def on_mount(self) -> None:
         """Begin in the list of runs."""
@@ -194,17 +195,22 @@ class BenchScreen(Page):
         """In a comparison there is nothing to wish for; not every run has a student as INT8."""
         if action == "int8" and not self.has_class("-int8"):
             return False
-        return not (action in ("wish", "int8") and self.has_class("-compared"))
+        return not (action in ("wish", "set", "int8") and self.has_class("-compared"))
+
+    def _here(self) -> Run | None:
+        """The run under the cursor; where keys are typed ahead it has yet to be shown."""
+        self._show_run()
+        return self._current()
 
     def action_wish(self, step: int) -> None:
         """Wish for another number of false wakes a day."""
-        if self._report is not None:
+        if self._here() is not None and self._report is not None:
             self._step = min(max(self._step + step, 0), len(self._steps) - 1)
             self._show_answer()
 
-    @on(Menu.OptionSelected, "#reports")
-    def _chosen(self) -> None:
-        run = self._current()
+    def action_set(self) -> None:
+        """Set the run under the cursor to the threshold that is shown."""
+        run = self._here()
         if run is not None and self._report is not None:
             self._set(run, answer(self._report, self._steps[self._step]))
 
@@ -235,13 +241,16 @@ class BenchScreen(Page):
             self.desk.miner.start_run(run)
             self.house.action_go("mine")
 
-    @work(exclusive=True, group="export")
-    async def action_export(self) -> None:
+    def action_export(self) -> None:
         """Write the run under the cursor as a folder that detects by itself."""
         run = self._current()
         if run is None or self.desk.exporter.live is not None:
             self.notify("there is no run to export" if run is None else "an export runs", timeout=4)
-            return
+        else:
+            self._export(run)
+
+    @work(exclusive=True, group="export")
+    async def _export(self, run: Run) -> None:
         kind = await self.app.push_screen_wait(Choice(f"{run.name} as", EXPORTS))
         if kind is None:
             return
@@ -251,14 +260,17 @@ class BenchScreen(Page):
             self.desk.exporter.start(run, name, typed_path(place))
             self.notify(f"exporting {run.name}, then running it on validation …", timeout=4)
 
-    @work(exclusive=True, group="compare")
-    async def action_compare(self) -> None:
+    def action_compare(self) -> None:
         """Hold the run under the cursor against another one, the baseline."""
-        run = self._current()
+        run = self._here()
         others = [name for name in self._runs if run is not None and name != run.name]
         if run is None or not others:
             self.notify("a comparison takes two runs with a report", timeout=4)
-            return
+        else:
+            self._compare(run, others)
+
+    @work(exclusive=True, group="compare")
+    async def _compare(self, run: Run, others: list[str]) -> None:
         chosen = await self.app.push_screen_wait(Pick(f"{run.name} against", others))
         if chosen is not None:
             with self.house.complaining():

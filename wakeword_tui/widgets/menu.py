@@ -12,7 +12,8 @@ from textual.widgets.option_list import Option
 class Menu(OptionList, inherit_bindings=False):
     """A list of lines with stable names; a refresh keeps the cursor on the same name.
 
-    Bindings are not inherited: those of a scrolling list would take left and right from screens.
+    One that does not open its lines leaves enter to the screen. Bindings are not inherited: those
+    of a scrolling list would take left and right from screens.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -25,10 +26,15 @@ class Menu(OptionList, inherit_bindings=False):
         Binding("pageup,ctrl+u", "page_up", "Page up", show=False, id="list.page_up"),
     ]
 
-    def __init__(self, title: str = "", *, id: str | None = None) -> None:  # noqa: A002 -- as Widget
+    def __init__(self, title: str = "", *, opens: bool = True, id: str | None = None) -> None:  # noqa: A002 -- as Widget
         super().__init__(id=id, compact=False)
+        self._opens = opens
         self.border_title = title
         self._shown: list[tuple[str, Content]] = []
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Whether enter is for this list."""
+        return action != "select" or self._opens
 
     @property
     def current(self) -> str | None:
