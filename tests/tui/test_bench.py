@@ -3,6 +3,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from textual.pilot import Pilot
 
@@ -221,6 +222,17 @@ def test_half_a_minute_of_streams_can_be_drawn(hours: float) -> None:
     assert (det_plot(tables["test"], answer(tables, per_day=1)) is None) == (hours == 0)
     tables["test"]["det"] = [[400.0, 0.1]]
     assert det_plot(tables["test"], answer(tables, per_day=1)) is None
+
+
+def test_no_alarm_is_drawn_at_the_left_edge_and_said() -> None:
+    tables = small_report()
+    tables["test"] |= {"hours": 0.25, "det": [[0.0, 0.42], [4.0, 0.22], [16.0, 0.12]]}
+    plot = det_plot(tables["test"], answer(tables, per_day=0.25))
+    assert plot is not None
+    curve, here, wish = plot.series
+    assert here.label == "this: no alarm"
+    firsts = [np.ravel(series.xs)[0] for series in (curve, here, wish)]
+    assert firsts == [plot.x.low, plot.x.low, 0.25 / 24]
 
 
 def test_a_new_report_moves_neither_the_cursor_nor_the_wish(workspace: Workspace) -> None:

@@ -365,7 +365,10 @@ def paired_lines(found: Comparison) -> Iterable[tuple[str, Content]]:
 
 
 def det_plot(test: Mapping[str, Any], given: Answer, split: str = "test") -> Plot | None:
-    """The DET curve of the split, the wish as an upright line, and where the threshold lands."""
+    """The DET curve of the split, the wish as an upright line, and where the threshold lands.
+
+    No alarm at all is drawn at the left edge: on a logarithmic axis no rate stands for it.
+    """
     if not test["det"] or not given.tested.hours:
         return None
     tested, target = given.tested, given.target_fah
@@ -374,10 +377,11 @@ def det_plot(test: Mapping[str, Any], given: Answer, split: str = "test") -> Plo
     if not points:
         return None
     fah, frr = zip(*points, strict=True)
-    here = max(tested.fah, 1 / tested.hours), tested.frr * 100
-    x = Axis.around([*fah, target, here[0]], log=True)
-    y = Axis.around([*(value * 100 for value in frr), here[1], 5.0], low=0.0)
-    curve = Series(split, fah, [value * 100 for value in frr])
-    now = Series("this threshold", [here[0]], [here[1]], mark="◆")
+    missed = tested.frr * 100
+    x = Axis.around([*fah, target, tested.fah], log=True)
+    y = Axis.around([*(value * 100 for value in frr), missed, 5.0], low=0.0)
+    curve = Series(split, [rate or x.low for rate in fah], [value * 100 for value in frr])
+    name = "this threshold" if tested.false_alarms else "this: no alarm"
+    now = Series(name, [tested.fah or x.low], [missed], mark="◆")
     wish = Series("wish", [target, target], [y.low, y.high])
     return Plot([curve, now, wish], x, y)
