@@ -12,7 +12,7 @@ from engine.report import NEGATIVES
 from engine.runs import Workspace
 from tests.test_compare import negative, outcomes, words
 from tests.test_rounded import told
-from tests.tui.play import LARGE, SMALL, gone, play, same_as_file, screen, see, type_ahead
+from tests.tui.play import LARGE, SMALL, gone, play, same_as_file, screen, see, type_ahead, until
 from tests.tui.scripted import CLIPS, WRONG, report, write_run
 from wakeword_tui.answered import verdicts
 from wakeword_tui.app import WakewordApp
@@ -222,6 +222,19 @@ def test_half_a_minute_of_streams_can_be_drawn(hours: float) -> None:
     assert (det_plot(tables["test"], answer(tables, per_day=1)) is None) == (hours == 0)
     tables["test"]["det"] = [[400.0, 0.1]]
     assert det_plot(tables["test"], answer(tables, per_day=1)) is None
+
+
+@pytest.mark.parametrize(("size", "keys"), [(SMALL, ["8", "z"]), ((40, 10), ["8"])])
+def test_a_panel_alone_on_the_screen_is_as_wide_as_it(
+    workspace: Workspace, size: tuple[int, int], keys: list[str]
+) -> None:
+    async def story(app: WakewordApp, pilot: Pilot[int]) -> None:
+        await pilot.press(*keys)
+        await see(app, pilot, "001-alexa")
+        menu = app.screen.query_one("#reports", Menu)
+        await until(pilot, lambda: menu.outer_size.width == size[0], 5)
+
+    play(workspace, story, size)
 
 
 def test_no_alarm_is_drawn_at_the_left_edge_and_said() -> None:
