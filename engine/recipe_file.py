@@ -27,6 +27,9 @@ PATHS = frozenset({
 NUMBER = re.compile(r"\[\d+\]")
 NAMES_OR_PATHS = frozenset({"model.pretrained", "distill.baseline"})
 
+PATTERN = "at most 41 letters, digits, dots, dashes and underscores, a letter or digit first"
+"""What the pattern of a recipe's name says, in words; no other key has one."""
+
 
 def load(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """Read a recipe file, with `overrides` by dotted path on top.
@@ -195,6 +198,8 @@ def _problem(detail: Any) -> str:
         return f"{where}: no such key" + (f"; did you mean {near[0]}?" if near else "")
     message = str(detail["msg"]).removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
+    if detail["type"] == "string_pattern_mismatch":
+        message = PATTERN
     value = detail["input"]
     shown = f", not {value!r}" if isinstance(value, bool | int | float | str) else ""
     return f"{where}: {message}{shown}" if where else message

@@ -130,12 +130,15 @@ class Ring:
 class FileSource:
     """A recording, heard in real time, or `fast`: then it waits until it is taken, and drops none.
 
-    Raises DataError where the file cannot be opened; what is damaged in it is silent. One that goes
-    away while it is heard ends there, and its line says so.
+    Raises DataError where the file cannot be opened or is empty; what is damaged in it is silent.
+    One that goes away while it is heard ends there, and its line says so.
     """
 
     def __init__(self, path: Path, *, fast: bool = False) -> None:
         self._recording = Recording(path)
+        if not self._recording.units:
+            self._recording.close()
+            raise DataError(f"{path}: holds no samples", "record it again")
         self._fast = fast
         self._ring = Ring()
         self._trouble: DataError | None = None

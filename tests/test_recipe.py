@@ -55,6 +55,13 @@ def test_a_seed_is_a_whole_number_and_nothing_else(value: str) -> None:
     assert problems(f"[train]\nseed = {value}")[0].startswith("train.seed: ")
 
 
+def test_a_name_that_cannot_be_one_gets_a_sentence_and_no_pattern() -> None:
+    with pytest.raises(RecipeError) as raised:
+        override(Recipe(), {"name": "my first run ü"})
+    assert "name: at most 41 letters, digits" in str(raised.value)
+    assert "^[A-Z" not in str(raised.value)
+
+
 def test_fields_that_contradict_each_other_are_refused() -> None:
     assert "votes 4 is above of 3" in problems("[detector]\nvotes = 4\nof = 3")[0]
     assert "not a multiple of step_ms" in problems("[features]\nhop_ms = 85")[0]

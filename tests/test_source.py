@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tone
@@ -152,6 +153,12 @@ def test_no_source_has_ended_and_says_so() -> None:
     source.start()
     assert len(source.take(10.0)) == 0
     assert (source.health.state, source.health.line) == ("ended", "no sound was asked for")
+
+
+def test_a_recording_without_samples_is_a_sentence(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(0), 16_000)
+    with pytest.raises(DataError, match="holds no samples"):
+        open_source(f"fast:{tmp_path / 'a.wav'}")
 
 
 def test_a_recording_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
