@@ -31,9 +31,11 @@ from engine.events import (
     TrialFinished,
     TrialStarted,
     Validated,
+    Warned,
 )
 from engine.jobs import Control, Jobs, Stopped
 from engine.outcomes import Outcomes
+from engine.prune import prune
 from engine.recipe import Recipe
 from engine.recipe_file import dump, override
 from engine.report import Report
@@ -156,6 +158,28 @@ def test_a_fork_starts_from_the_weights_of_its_parent_that_fit(hunt: Workspace) 
     assert all(ours[name].equal(theirs[name]) for name in fit)
 
 
+def test_a_fork_whose_parent_was_removed_begins_afresh_and_says_so(
+    home: Workspace, tiny_data: Path
+) -> None:
+    searched(home, searching(tiny_data, {"search.trials": 1}))
+    prune(home, keep=0)
+    events = list[Event]()
+    search(None, home, name="hunt", trials=2, emit=events.append, control=Control())
+    assert run_of(home, found(home).trials[1]).recipe().train.init is None
+    told = [event.message for event in events if isinstance(event, Warned)]
+    assert "trial 1 begins afresh: its parent's run was removed" in told
+
+
+def test_a_trial_whose_report_cannot_be_read_is_gone_on_with(
+    home: Workspace, tiny_data: Path
+) -> None:
+    with pytest.raises(Stopped):
+        searched(home, searching(tiny_data, {"search.trials": 1}), Fuse(40))
+    home.runs()[0].report.write_text("")
+    searched(home, None)
+    assert [trial.state for trial in found(home).trials] == ["complete"]
+
+
 def test_a_search_that_is_killed_ends_like_one_that_is_not(
     hunt: Workspace, home: Workspace, tiny_data: Path
 ) -> None:
@@ -194,7 +218,9 @@ def _events(home: Workspace) -> int:
 
 
 def test_a_run_that_was_made_just_before_a_kill_is_taken(home: Workspace, tiny_data: Path) -> None:
-    """One of the same name and another recipe is somebody else's."""
+    """One of the same name and another recipe is somebody else's; without any it was never made."""
+    torn = home.root / "runs" / "001-hunt-t0"
+    torn.mkdir(parents=True)
     recipe = searching(tiny_data, {"search.trials": 1})
     create(home, "hunt", recipe, 1)
     with Study.opened(home, "hunt", None) as study:
@@ -204,7 +230,7 @@ def test_a_run_that_was_made_just_before_a_kill_is_taken(home: Workspace, tiny_d
     made = home.create(trial_recipe(recipe, asked.params, "hunt-t0"))
     with pytest.raises(Stopped):
         searched(home, None, Fuse(40))
-    assert [run.name for run in home.runs()] == [other.name, made.name]
+    assert [run.name for run in home.runs()] == [torn.name, other.name, made.name]
     assert found(home).trials[0].run == made.name
 
 
