@@ -214,7 +214,7 @@ def _refuse_in_the_way(folder: Path) -> None:
 
 
 def _old(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.old")
+    return folder.with_name(f".{folder.name}.being-replaced")
 
 
 def _put_back(folder: Path) -> None:

@@ -338,7 +338,7 @@ def test_an_export_that_a_kill_caught_between_two_names_is_put_back(
     tiny_run: Trained, copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = export_folder.read(copied)
-    copied.rename(copied.with_name(".copy.old"))
+    copied.rename(copied.with_name(".copy.being-replaced"))
     monkeypatch.setattr("engine.export.EXPORT_TOLERANCE", -1.0)
     with pytest.raises(CheckpointError, match="away from the checkpoint"):
         export(tiny_run.run, "onnx", copied, tiny_run.home, emit=ignore, control=Control())
