@@ -292,6 +292,7 @@ def evaluate(
         settings = Data(manifest=data.absolute(), wakeword=recipe.data.wakeword)
     emit(PhaseChanged("pack"))
     packed = pack(read(settings), workspace.cache, emit=emit, control=control)
+    tell_unreadable(packed, emit)
     if data is None:
         chosen = select(packed, settings, recipe.evaluate.split)
     else:
@@ -306,6 +307,13 @@ def evaluate(
     if outcomes_path is not None:
         outcomes.write(outcomes_path)
     return report if data is None else replace(report, split="test")
+
+
+def tell_unreadable(packed: Pack, emit: Emit) -> None:
+    """Warn of each file that was left out."""
+    for path, reason in packed.unreadable:
+        why = reason.removeprefix(f"{path}: ")
+        emit(Warned(f"skipped {path}: {why}", "`wakeword-tui data check` lists what is wrong"))
 
 
 def _new_of(

@@ -17,7 +17,7 @@ from engine.checkpoint import Checkpoint, load, sha256
 from engine.cost import cost, exceeded, latency_ms
 from engine.dataset import everything, pack, read, select
 from engine.errors import CheckpointError, DataError
-from engine.evaluate import EXPORT_TOLERANCE, measured, report_of, score_split
+from engine.evaluate import EXPORT_TOLERANCE, measured, report_of, score_split, tell_unreadable
 from engine.events import Emit, ExportWritten, PhaseChanged, Warned
 from engine.export_folder import HOP, STUDENT, WINDOW, Kind, Told, is_export, seal
 from engine.export_folder import read as read_export
@@ -256,6 +256,7 @@ def evaluate_export(
     settings = Data(manifest=data.absolute(), wakeword=recipe.data.wakeword)
     emit(PhaseChanged("pack"))
     packed = pack(read(settings), workspace.cache, emit=emit, control=control)
+    tell_unreadable(packed, emit)
     heard = Heard(packed, everything(packed, settings), recipe)
     scored = score_split(scorer, heard, Progress("test", heard.seconds, emit, control))
     checkpoint = replace(checkpoint, validation=json.dumps(told["validation"]))

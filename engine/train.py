@@ -21,6 +21,7 @@ from engine.evaluate import (
     operating_point,
     other_hearings,
     score_split,
+    tell_unreadable,
 )
 from engine.events import (
     CheckpointSaved,
@@ -105,9 +106,7 @@ def _packed(
     """All clips, with what a fresh run takes from the queue, or what it took then."""
     emit(PhaseChanged("pack"))
     packed = pack(read(recipe.data), workspace.cache, emit=emit, control=control)
-    for path, reason in packed.unreadable:
-        why = reason.removeprefix(f"{path}: ")
-        emit(Warned(f"skipped {path}: {why}", "`wakeword-tui data check` lists what is wrong"))
+    tell_unreadable(packed, emit)
     require(packed, recipe.data)
     if fresh:
         take(run, workspace.queue, packed, recipe, emit=emit, control=control)

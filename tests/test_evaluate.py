@@ -239,3 +239,15 @@ def test_new_takes_of_voices_that_were_trained_on_are_left_out_where_files_are_s
     test = {clip.clip.group for clip in select(own, Data(), "test").negatives}
     assert unheard(others, own, 0).clips == others.clips
     assert {c.clip.group for c in unheard(both, own, 0).clips if "voice" in c.clip.group} == test
+
+
+def test_what_is_left_out_of_a_test_because_it_cannot_be_read_is_told(
+    tiny_run: Trained, tiny_data: Path, tmp_path: Path
+) -> None:
+    theirs = other_takes(tiny_data, tmp_path / "theirs")
+    spoilt = sorted(theirs.glob("*.wav"))[0]
+    spoilt.write_bytes(b"no audio")
+    events = list[Event]()
+    evaluate(tiny_run.run.best, theirs, tiny_run.home, emit=events.append, control=Control())
+    told = [event.message for event in events if isinstance(event, Warned)]
+    assert any(message.startswith(f"skipped {spoilt}: ") for message in told)
