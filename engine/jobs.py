@@ -177,15 +177,9 @@ class Job:
             self.error = error
             self._tell(JobFailed(f"{type(error).__name__}: {error}", "", traceback.format_exc()))
         finally:
+            _empty_frames(self.error)
             self._tell(JobFinished(self.name, outcome.value, time.monotonic() - began))
         return outcome
-
-    def forget_frames(self) -> None:
-        """Let go of what the frames of its error hold: a trainer, and its memory on the GPU."""
-        error: BaseException | None = self.error
-        while error is not None:
-            error.__traceback__ = None
-            error = error.__cause__ or error.__context__
 
     def _tell(self, event: Event) -> None:
         """Emit how the job ended; the bus hears it even where the log cannot be written."""
@@ -193,6 +187,13 @@ class Job:
             self.emit(event)
         except WakewordError:
             self.bus.put(Record(self.log.n if self.log else self._n, time.time(), event))
+
+
+def _empty_frames(error: BaseException | None) -> None:
+    """Let go of what the frames of an error hold: a trainer, and its memory on the GPU."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 class Jobs:
@@ -229,10 +230,8 @@ class Jobs:
         log: Callable[[], EventLog] | None,
     ) -> Job:
         """A job that holds the workspace, and its log, until it has ended."""
-        if self.gpu is not None:
-            if self.gpu.alive:
-                raise BusyError(f"{self.gpu.name} is running", "stop it first, or wait for it")
-            self.gpu.forget_frames()
+        if self.gpu is not None and self.gpu.alive:
+            raise BusyError(f"{self.gpu.name} is running", "stop it first, or wait for it")
         with ExitStack() as held:
             held.enter_context(self.workspace.lock())
             # Opening may cut the file: whoever held the workspace until now was appending to it.

@@ -233,9 +233,14 @@ def test_pruning_spares_what_a_mining_goes_on_with(
 def test_a_report_that_cannot_be_read_is_listed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Workspace(tmp_path).create(Recipe()).report.write_text("")
+    run = Workspace(tmp_path).create(Recipe())
+    run.report.write_text("")
     assert main(["--workspace", str(tmp_path), "runs"]) == 0
     assert "unreadable" in capsys.readouterr().out
+    assert main(["--workspace", str(tmp_path), "evaluate", "--pool", "1"]) == 1
+    told = capsys.readouterr().err
+    assert "has no report: it cannot be read" in told
+    assert run.resuming() in told
 
 
 def test_runs_list_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

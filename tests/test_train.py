@@ -292,6 +292,18 @@ def test_a_run_killed_at_any_moment_and_resumed_equals_the_uninterrupted_one(
     assert (ours.test, ours.validation) == (theirs.test, theirs.validation)
 
 
+def test_a_report_that_cannot_be_read_is_made_again_from_the_last_checkpoint(
+    home: Workspace, whole: Trained
+) -> None:
+    run = Run(home.root / "runs" / "900-spoiled")
+    shutil.copytree(whole.run.path, run.path)
+    run.report.write_text("")
+    go(run, home, Control())
+    assert_equal_runs(run, whole.run)
+    (ours, theirs) = (Report.from_json(one.report.read_text()) for one in (run, whole.run))
+    assert (ours.test, ours.operating_point) == (theirs.test, theirs.operating_point)
+
+
 def test_a_run_that_never_got_to_a_checkpoint_starts_anew(
     tiny_data: Path, home: Workspace, whole: Trained
 ) -> None:

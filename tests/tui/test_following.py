@@ -155,7 +155,7 @@ def test_the_run_that_is_trained_is_the_one_that_the_lock_names(
         second, _ = begin(1)
         home.trains(second)
         assert Workspace(home.root).training() == second
-        second.report.write_text("{}")
+        second.report.write_text('{"test": {}}')
         assert home.training() is None
     home.trains(first)  # not held any more: nothing is written
     assert (home.root / "lock").read_bytes() == b""

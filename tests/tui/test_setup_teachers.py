@@ -34,7 +34,7 @@ def finished(workspace: Workspace, arch: str, done: bool = True) -> Path:
     """A run as far as a list of runs can tell."""
     run = workspace.create(override(RECIPE, {"name": arch, "model.arch": arch}))
     if done:
-        run.report.write_text("{}")
+        run.report.write_text('{"test": {}}')
     return run.path
 
 

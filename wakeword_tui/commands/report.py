@@ -163,7 +163,8 @@ def _label(text: str) -> str:
 def read(run: Run) -> Report:
     """Read the report of a finished run. Raises DataError."""
     if not run.finished():
-        raise DataError(f"{run.name} has no report: it is not finished", run.resuming())
+        why = "it cannot be read" if run.report.exists() else "it is not finished"
+        raise DataError(f"{run.name} has no report: {why}", run.resuming())
     return Report.from_json(run.report.read_text(encoding="utf-8"))
 
 
