@@ -122,7 +122,7 @@ def open_app(args: argparse.Namespace) -> int:
 def _open_closed() -> None:
     """Have nobody behind a closed stdin, stdout or stderr, lest a file that is opened takes it."""
     while (handle := os.open(os.devnull, os.O_RDWR)) <= STDERR:
-        pass
+        os.set_inheritable(handle, True)  # programs that we start are as badly off
     os.close(handle)
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         if getattr(sys, name) is None:
