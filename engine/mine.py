@@ -86,7 +86,7 @@ class _Miner:
         _step_back()
 
     def all(self, wanted: Sequence[Callable[[], Session]]) -> int:
-        """Mine what can be, warn of the rest; the last error is raised if nothing could."""
+        """Mine what can be, warn of the rest; raise if nothing could."""
         found, failed = 0, list[DataError | CheckpointError]()
         for session in wanted:
             try:
@@ -96,7 +96,8 @@ class _Miner:
                 if len(wanted) > 1:
                     self.emit(Warned(error.message, error.hint))
         if failed and len(failed) == len(wanted):
-            raise failed[-1]
+            none = DataError(f"none of {len(failed)} recordings could be mined", "see the warnings")
+            raise failed[0] if len(failed) == 1 else none
         return found
 
     def session(self, path: Path, finder: Finder, threshold: float) -> Session:

@@ -175,12 +175,14 @@ class Study:
         return found
 
     def _void(self, trial: FrozenTrial) -> None:
-        """Close a trial that is not whole; what a person asked for waits again."""
+        """Close a trial that is not whole, once what a person asked for waits again."""
         attrs = dict(trial.user_attrs)
-        self.study.tell(trial.number, state=Fate.FAIL)
         if attrs.get("operation") in ("by hand", "retry"):
             asked = trial.system_attrs["fixed_params"]
-            self.study.enqueue_trial(asked, user_attrs=attrs)
+            waits = self.study.get_trials(deepcopy=False, states=(Fate.WAITING,))
+            if all(other.system_attrs.get("fixed_params") != asked for other in waits):
+                self.study.enqueue_trial(asked, user_attrs=attrs)
+        self.study.tell(trial.number, state=Fate.FAIL)
 
     def ask(self) -> Asked | None:
         """Propose the next trial; None once there are as many as wanted."""

@@ -285,6 +285,19 @@ def test_a_file_that_is_gone_is_told_and_the_others_are_mined(
     assert (mined.found, mined.hours) == (new, MINUTES / 60)
 
 
+def test_where_no_recording_can_be_mined_each_is_told_once(
+    tiny_run: Trained, home: Workspace, tmp_path: Path
+) -> None:
+    events, best = list[Event](), tiny_run.run.best
+    paths = [tmp_path / "gone.wav", tmp_path / "lost.wav"]
+    with pytest.raises(DataError, match="none of 2 recordings could be mined"):
+        mine(paths, best, home, emit=events.append, control=Control())
+    warned = [event.message for event in events if isinstance(event, Warned)]
+    assert [message.rsplit("/")[-1] for message in warned] == [
+        "gone.wav: No such file or directory", "lost.wav: No such file or directory",
+    ]  # fmt: skip
+
+
 def test_a_file_whose_name_is_no_text_is_told_and_the_others_are_mined(
     tiny_run: Trained, recording: Path, level: float, home: Workspace, tmp_path: Path
 ) -> None:

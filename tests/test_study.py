@@ -305,6 +305,23 @@ def test_a_fork_by_hand_survives_a_kill_while_it_is_taken_up(home: Workspace) ->
     assert trials[1].params["model.width"] == 1.5
 
 
+def test_a_fork_by_hand_survives_a_kill_while_it_is_put_back_and_is_tried_once(
+    home: Workspace,
+) -> None:
+    """Of such a kill a trial that is not whole, and the same one once more, waiting, are left."""
+    begun(home, 3)
+    with Study.opened(home, NAME, None) as study:
+        first = study.ask()
+        assert first is not None
+        finish(study, first)
+    fork(home, NAME, 0, {"model.width": 1.5})
+    with Study.opened(home, NAME, None) as study, warnings.catch_warnings(action="ignore"):
+        study.study.ask()
+    fork(home, NAME, 0, {"model.width": 1.5})
+    go_on(home)
+    assert [trial.operation for trial in tried(home)] == ["", "by hand", ""]
+
+
 def told(home: Workspace, state: str, outcome: Outcome) -> Asked:
     with Study.opened(home, NAME, None) as study:
         asked = study.ask()
