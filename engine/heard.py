@@ -40,6 +40,7 @@ VOTES_S = 0.8
 TAIL_S = 1.0
 MADE = 16 * SAMPLE_RATE
 LEAST = round(LEAD_S * SAMPLE_RATE)
+"""Samples before a clip that are heard whatever the window is."""
 SILENCE, TRIES = 1e-9, 32
 SPEEDS = (0.9, 0.95, 1.05, 1.1)
 TELL_EVERY_S = 0.2

@@ -84,7 +84,7 @@ class Outcomes:
             alarms = np.rint(curve.fah * hours_of(streams)).astype(np.int64)
             at = int(np.searchsorted(-thresholds, -point.threshold))
             thresholds = np.insert(thresholds, at, point.threshold)
-            alarms = np.insert(alarms, at, max([found, *alarms[max(at - 1, 0) : at]]))
+            alarms = np.maximum.accumulate(np.insert(alarms, at, found))
         wrong = [c.fires(point.threshold, settings, hop_s) != c.positive for c in clips]
         return cls(
             clip=np.array([c.clip for c in clips], dtype=np.str_),

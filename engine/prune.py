@@ -1,6 +1,7 @@
 """Which runs can go: what finished long ago, and what nobody can go on with."""
 
 import contextlib
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from itertools import chain, takewhile
@@ -35,14 +36,19 @@ def prune(
     files = [run.path / "recipe.toml" for run in others if run not in lost]
     files += home.studies.glob("*.toml")
     wanted = [*needed, *chain(*(_begins_with(home, file) for file in files))]
-    spared = {run.name_of_all_folds() for run in finished if any(map(run.holds, wanted))}
+    spared = {_series(run) for run in finished if any(map(run.holds, wanted))}
     old = finished[: max(0, len(finished) - keep)]
-    old = [run for run in old if run.name_of_all_folds() not in spared]
+    old = [run for run in old if _series(run) not in spared]
     gone = sorted([*old, *lost], key=lambda run: run.number)
     for run in gone:
         with writing(run.path):
             shutil.rmtree(run.path.rename(run.path.with_name(f"{GONE}{run.name}")))
     return gone
+
+
+def _series(run: Run) -> str:
+    """What the runs of `--folds` have in common; of any other run its own name."""
+    return re.sub(r"^\d+-(.*)-f\d$", r"\1", run.name)
 
 
 def _begins_with(home: Workspace, file: Path) -> Iterator[Path]:

@@ -195,7 +195,7 @@ def measure(
     heard = any(stream.levels.size for stream in streams)
     curve = det_curve(peaks, streams, settings, hop_s) if heard else None
     own = {point.threshold, *np.minimum(curve.thresholds, MOST).tolist()} if curve else set()
-    swept = sorted(map(float, own), reverse=True) if thresholds is None else thresholds
+    swept = sorted(own, reverse=True) if thresholds is None else thresholds
     ranking = _Ranking(
         pauc=pauc(*scores, rules.max_fpr),
         max_fpr=rules.max_fpr,

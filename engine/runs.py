@@ -196,10 +196,6 @@ class Run:
             return False
         return _readable(self, found.st_mtime_ns, found.st_size)
 
-    def name_of_all_folds(self) -> str:
-        """What the runs of `--folds` have in common; of any other run its own name."""
-        return re.sub(r"^\d+-(.*)-f\d$", r"\1", self.name)
-
     def holds(self, path: Path) -> bool:
         """Whether a path is the run's folder, or in it."""
         return path.resolve().is_relative_to(self.path.resolve())

@@ -60,6 +60,7 @@ def test_a_name_that_cannot_be_one_gets_a_sentence_and_no_pattern() -> None:
         override(Recipe(), {"name": "my first run ü"})
     assert "name: at most 41 letters, digits" in str(raised.value)
     assert "^[A-Z" not in str(raised.value)
+    assert json.dumps(schema()).count('"pattern"') == 1  # another would want words of its own
 
 
 def test_fields_that_contradict_each_other_are_refused() -> None:

@@ -290,7 +290,8 @@ def test_a_name_that_no_run_can_have_is_refused(home: Workspace) -> None:
     assert not home.studies.exists()
 
 
-def test_a_fork_by_hand_survives_a_kill_while_it_is_taken_up(home: Workspace) -> None:
+def fork_and_lose(home: Workspace) -> None:
+    """A trial that is over, and a fork of it by hand that is lost before its keys are drawn."""
     begun(home, 3)
     with Study.opened(home, NAME, None) as study:
         first = study.ask()
@@ -298,7 +299,11 @@ def test_a_fork_by_hand_survives_a_kill_while_it_is_taken_up(home: Workspace) ->
         finish(study, first)
     fork(home, NAME, 0, {"model.width": 1.5})
     with Study.opened(home, NAME, None) as study, warnings.catch_warnings(action="ignore"):
-        study.study.ask()  # lost before its keys were drawn
+        study.study.ask()
+
+
+def test_a_fork_by_hand_survives_a_kill_while_it_is_taken_up(home: Workspace) -> None:
+    fork_and_lose(home)
     go_on(home)
     trials = tried(home)
     assert [trial.operation for trial in trials] == ["", "by hand", ""]
@@ -309,14 +314,7 @@ def test_a_fork_by_hand_survives_a_kill_while_it_is_put_back_and_is_tried_once(
     home: Workspace,
 ) -> None:
     """Of such a kill a trial that is not whole, and the same one once more, waiting, are left."""
-    begun(home, 3)
-    with Study.opened(home, NAME, None) as study:
-        first = study.ask()
-        assert first is not None
-        finish(study, first)
-    fork(home, NAME, 0, {"model.width": 1.5})
-    with Study.opened(home, NAME, None) as study, warnings.catch_warnings(action="ignore"):
-        study.study.ask()
+    fork_and_lose(home)
     fork(home, NAME, 0, {"model.width": 1.5})
     go_on(home)
     assert [trial.operation for trial in tried(home)] == ["", "by hand", ""]
